@@ -1,0 +1,1 @@
+//! Fused instance normalization for candle.
