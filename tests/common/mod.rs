@@ -1,0 +1,187 @@
+//! Helpers that the integration tests share.
+#![allow(dead_code, unused_macros)] // each test file uses some of them
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Stamps a test body, `fn(&Device) -> Result<()>`, for the CPU and, in a cuda build, for CUDA.
+macro_rules! test_device {
+    ($body:ident, $cpu:ident, $cuda:ident) => {
+        #[test]
+        fn $cpu() -> anyhow::Result<()> {
+            $body(&candle_core::Device::Cpu)
+        }
+
+        #[cfg(feature = "cuda")]
+        #[test]
+        fn $cuda() -> anyhow::Result<()> {
+            $body(common::cuda())
+        }
+    };
+}
+
+/// The GPU. A cuda build without one fails here: a skipped test would look like a passed one.
+#[cfg(feature = "cuda")]
+pub fn cuda() -> &'static Device {
+    static DEVICE: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    DEVICE.get_or_init(|| Device::new_cuda(0).expect("the cuda tests need a GPU"))
+}
+
+/// `got` may differ from `want` by `atol + rtol * |want|`.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    pub atol: f64,
+    pub rtol: f64,
+}
+
+impl Tolerance {
+    /// For values around 1 of this dtype, against exact ones.
+    ///
+    /// The arithmetic is f64 for f64 and f32 for the rest. Sums of a few thousand terms and a
+    /// reciprocal square root leave some 1e-6 of error in f32 (torch's own: 6e-7), in whatever order
+    /// they are taken; 1e-5 leaves room for that and none for a wrong formula. Half types add the
+    /// rounding of the result, half an ulp, and must not round anything before.
+    pub fn of(dtype: DType) -> Self {
+        let (atol, rtol) = match dtype {
+            DType::F64 => (1e-11, 1e-11),
+            DType::F32 => (1e-5, 1e-5),
+            DType::F16 => (1e-5, 1e-5 + 2f64.powi(-11)),
+            DType::BF16 => (1e-5, 1e-5 + 2f64.powi(-8)),
+            dtype => panic!("no tolerance for {dtype:?}"),
+        };
+        Self { atol, rtol }
+    }
+
+    /// For results that are sums or products of numbers around `scale`: where those cancel, what
+    /// is left keeps their absolute error.
+    pub fn scaled(self, scale: f64) -> Self {
+        Self {
+            atol: self.atol * scale,
+            ..self
+        }
+    }
+
+    /// Allows for an absolute error that the inputs make unavoidable.
+    pub fn plus(self, atol: f64) -> Self {
+        Self {
+            atol: self.atol + atol,
+            ..self
+        }
+    }
+}
+
+/// The elements as f64, wherever and in whatever dtype they are.
+pub fn to_f64(t: &Tensor) -> Vec<f64> {
+    t.to_device(&Device::Cpu)
+        .and_then(|t| t.to_dtype(DType::F64)?.flatten_all()?.to_vec1())
+        .expect("read a tensor")
+}
+
+pub fn max_abs(t: &Tensor) -> f64 {
+    to_f64(t).into_iter().fold(0., |m, v| m.max(v.abs()))
+}
+
+/// Panics unless `got` has the shape of `want` and each element is within `tol`. A NaN never is.
+#[track_caller]
+pub fn assert_close(what: &str, got: &Tensor, want: &Tensor, tol: Tolerance) {
+    assert_eq!(got.dims(), want.dims(), "{what}: shape");
+    let (mut count, mut worst) = (0, None);
+    let (got, want) = (to_f64(got), to_f64(want));
+    for (i, (&g, &w)) in got.iter().zip(&want).enumerate() {
+        let excess = (g - w).abs() / (tol.atol + tol.rtol * w.abs());
+        // No comparison holds for NaN: make it the worst there is.
+        let excess = Some(excess)
+            .filter(|e| !e.is_nan())
+            .unwrap_or(f64::INFINITY);
+        if excess > 1. {
+            count += 1;
+            if worst.is_none_or(|(_, e)| excess > e) {
+                worst = Some((i, excess));
+            }
+        }
+    }
+    if let Some((i, excess)) = worst {
+        panic!(
+            "{what}: {count} of {} elements are off, worst at {i}: got {:e}, want {:e}, {excess:.3} times what {tol:?} allows",
+            got.len(),
+            got[i],
+            want[i],
+        );
+    }
+}
+
+/// What the inputs say about the errors to expect.
+pub struct Planes {
+    /// The largest 1 / sqrt(var + eps) of a plane.
+    pub rstd: f64,
+    /// The largest |mean| * rstd of a plane: by how much a rounding of the mean grows in the output.
+    pub condition: f64,
+}
+
+impl Planes {
+    /// Of an input whose last `dims` dimensions are the spatial ones.
+    pub fn of(x: &Tensor, dims: usize, eps: f64) -> Self {
+        let len: usize = x.dims()[x.rank() - dims..].iter().product();
+        let (mut rstd, mut condition) = (0f64, 0f64);
+        for plane in to_f64(x).chunks(len) {
+            let mean = plane.iter().sum::<f64>() / len as f64;
+            let var = plane.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / len as f64;
+            let r = 1. / (var + eps).sqrt();
+            rstd = rstd.max(r);
+            condition = condition.max(mean.abs() * r);
+        }
+        Self { rstd, condition }
+    }
+
+    /// The error of a normalized value when the mean is kept in the type of the arithmetic, f64 for
+    /// f64 and f32 for the rest, and is off by an ulp. Only a large mean makes this more than noise.
+    pub fn mean_error(&self, dtype: DType) -> f64 {
+        let ulp = match dtype {
+            DType::F64 => f64::EPSILON,
+            _ => f32::EPSILON as f64,
+        };
+        ulp * self.condition
+    }
+}
+
+/// A file of `tests/golden`.
+pub struct Goldens {
+    pub cases: Vec<Value>,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Goldens {
+    pub fn load(file: &str, device: &Device) -> Result<Self> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let path = path.join(file);
+        let data = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        // candle does not hand out the metadata. They are in the header: its length, then JSON.
+        let len = u64::from_le_bytes(data[..8].try_into()?) as usize;
+        let header: Value = serde_json::from_slice(&data[8..8 + len])?;
+        let cases = header["__metadata__"]["cases"].as_str().context("cases")?;
+        Ok(Self {
+            cases: serde_json::from_str(cases)?,
+            tensors: candle_core::safetensors::load_buffer(&data, device)?,
+        })
+    }
+
+    pub fn get(&self, case: &str, key: &str) -> Option<&Tensor> {
+        self.tensors.get(&format!("{case}.{key}"))
+    }
+
+    #[track_caller]
+    pub fn must(&self, case: &str, key: &str) -> &Tensor {
+        self.get(case, key)
+            .unwrap_or_else(|| panic!("no {case}.{key} in the goldens"))
+    }
+
+    /// The tensors below `<case>.<prefix>.`, by what is left of their names.
+    pub fn below(&self, case: &str, prefix: &str) -> HashMap<String, Tensor> {
+        let prefix = format!("{case}.{prefix}.");
+        let below = |(k, v): (&String, &Tensor)| Some((k.strip_prefix(&prefix)?.into(), v.clone()));
+        self.tensors.iter().filter_map(below).collect()
+    }
+}
