@@ -1,0 +1,187 @@
+//! Means and centred sums of a plane, gathered chunk by chunk and merged.
+//!
+//! A chunk is summed once, as `x - shift` with the mean of everything before it as the shift. The
+//! shift cancels a large mean exactly where it matters (`x - shift` is exact when the two are
+//! within a factor of two), and what is left of the shift's own error, `sum(x - shift) / n`, is
+//! carried into the f64 mean. Where a chunk's mean is far from the shift, the square that cancels
+//! is at most twice what the merge adds to `m2` for that very distance (the chunks before hold no
+//! fewer elements), so no relative accuracy is lost: one sweep is as good as two.
+
+use super::element::{Acc, Element, Scratch, CHUNK};
+use super::sweep::Merge;
+
+/// Partial sums side by side: two AVX-512, four AVX2 or eight NEON registers of f32, enough to
+/// hide the latency of an addition and few enough that four sums fit the register file.
+const LANES: usize = 32;
+
+/// `n` values with their mean and `m2 = sum((x - mean)^2)`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moments {
+    pub n: f64,
+    pub mean: f64,
+    pub m2: f64,
+}
+
+impl Moments {
+    /// The biased variance.
+    pub fn var(&self) -> f64 {
+        self.m2 / self.n
+    }
+
+    #[inline(always)]
+    pub fn of<T: Element>(x: &[T], scratch: &mut Scratch<T::Acc>) -> Self {
+        let mut total = Self::default();
+        for chunk in x.chunks(CHUNK) {
+            let x = T::widen(chunk, scratch);
+            let shift = if total.n == 0. {
+                mean(x)
+            } else {
+                T::Acc::from_f64(total.mean)
+            };
+            let [s, ss] = sums(x, x, shift, shift, |d, _| [d, d * d]);
+            let n = x.len() as f64;
+            let off = s / n;
+            total = total.merge(&Self {
+                n,
+                mean: shift.to_f64() + off,
+                m2: at_least_zero(ss - s * off),
+            });
+        }
+        total
+    }
+}
+
+impl Merge for Moments {
+    /// Chan, Golub and LeVeque's update.
+    #[inline(always)]
+    fn merge(&self, other: &Self) -> Self {
+        if self.n == 0. {
+            return *other;
+        }
+        let n = self.n + other.n;
+        let delta = other.mean - self.mean;
+        let share = other.n / n;
+        Self {
+            n,
+            mean: self.mean + delta * share,
+            m2: self.m2 + other.m2 + delta * delta * self.n * share,
+        }
+    }
+}
+
+/// [`Moments`] of x beside the mean of g and `cross = sum((x - mean) * (g - g_mean))`: all that
+/// the backward pass needs to know of a plane, from one sweep over both.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CoMoments {
+    pub x: Moments,
+    pub g_mean: f64,
+    pub cross: f64,
+}
+
+impl CoMoments {
+    #[inline(always)]
+    pub fn of<T: Element>(x: &[T], g: &[T], scratch: &mut [Scratch<T::Acc>; 2]) -> Self {
+        let mut total = Self::default();
+        let [scratch_x, scratch_g] = scratch;
+        for (x, g) in x.chunks(CHUNK).zip(g.chunks(CHUNK)) {
+            let (x, g) = (T::widen(x, scratch_x), T::widen(g, scratch_g));
+            let (shift, g_shift) = if total.x.n == 0. {
+                (mean(x), mean(g))
+            } else {
+                (
+                    T::Acc::from_f64(total.x.mean),
+                    T::Acc::from_f64(total.g_mean),
+                )
+            };
+            let [s, ss, t, st] = sums(x, g, shift, g_shift, |d, e| [d, d * d, e, d * e]);
+            let n = x.len() as f64;
+            let (off, g_off) = (s / n, t / n);
+            total = total.merge(&Self {
+                x: Moments {
+                    n,
+                    mean: shift.to_f64() + off,
+                    m2: at_least_zero(ss - s * off),
+                },
+                g_mean: g_shift.to_f64() + g_off,
+                cross: st - s * g_off,
+            });
+        }
+        total
+    }
+}
+
+impl Merge for CoMoments {
+    #[inline(always)]
+    fn merge(&self, other: &Self) -> Self {
+        if self.x.n == 0. {
+            return *other;
+        }
+        let x = self.x.merge(&other.x);
+        let g_delta = other.g_mean - self.g_mean;
+        let share = other.x.n / x.n;
+        Self {
+            x,
+            g_mean: self.g_mean + g_delta * share,
+            cross: self.cross
+                + other.cross
+                + (other.x.mean - self.x.mean) * g_delta * self.x.n * share,
+        }
+    }
+}
+
+/// Rounding can leave a hair below zero; NaN passes, where `f64::max` would swallow it.
+fn at_least_zero(v: f64) -> f64 {
+    if v < 0. {
+        0.
+    } else {
+        v
+    }
+}
+
+#[inline(always)]
+fn mean<A: Acc>(x: &[A]) -> A {
+    let [s] = sums(x, x, A::ZERO, A::ZERO, |d, _| [d]);
+    A::from_f64(s / x.len() as f64)
+}
+
+/// The sums of `terms(x - shift, g - g_shift)`, in [`LANES`] lanes that are then added pairwise.
+#[inline(always)]
+fn sums<A: Acc, const K: usize>(
+    x: &[A],
+    g: &[A],
+    shift: A,
+    g_shift: A,
+    terms: impl Fn(A, A) -> [A; K],
+) -> [f64; K] {
+    let mut lanes = [[A::ZERO; LANES]; K];
+    let mut add = |x: &[A; LANES], g: &[A; LANES]| {
+        for lane in 0..LANES {
+            let terms = terms(x[lane] - shift, g[lane] - g_shift);
+            for (sum, term) in lanes.iter_mut().zip(terms) {
+                sum[lane] += term;
+            }
+        }
+    };
+    let (x_tiles, x_rest) = x.as_chunks::<LANES>();
+    let (g_tiles, g_rest) = g.as_chunks::<LANES>();
+    for (x, g) in x_tiles.iter().zip(g_tiles) {
+        add(x, g);
+    }
+    if !x_rest.is_empty() {
+        // Lanes without an element hold the shift itself and so add nothing.
+        let (mut x, mut g) = ([shift; LANES], [g_shift; LANES]);
+        x[..x_rest.len()].copy_from_slice(x_rest);
+        g[..g_rest.len()].copy_from_slice(g_rest);
+        add(&x, &g);
+    }
+    lanes.map(|mut lanes| {
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] = lanes[lane] + lanes[lane + width];
+            }
+            width /= 2;
+        }
+        lanes[0].to_f64()
+    })
+}

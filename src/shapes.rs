@@ -1,0 +1,234 @@
+//! Shapes, strides and their validation: the one vocabulary of every backend.
+
+use candle_core::{bail, DType, Layout, Result, Tensor};
+
+/// A tensor `(N, C, *S)` seen as `n * c` planes of `spatial` elements each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planes {
+    pub n: usize,
+    pub c: usize,
+    pub spatial: usize,
+}
+
+impl Planes {
+    pub fn new(dims: &[usize]) -> Result<Self> {
+        match dims {
+            [n, c, s @ ..] if !s.is_empty() => Ok(Self {
+                n: *n,
+                c: *c,
+                spatial: s.iter().product(),
+            }),
+            _ => bail!(
+                "instance-norm: expected x of rank 3 or more, (N, C, *), got shape {dims:?}; \
+                 add a batch dimension with unsqueeze(0) if it is missing"
+            ),
+        }
+    }
+
+    /// The number of planes, `n * c`.
+    pub fn count(&self) -> usize {
+        self.n * self.c
+    }
+
+    pub fn elements(&self) -> usize {
+        self.count() * self.spatial
+    }
+}
+
+/// Where the planes of a tensor start in its storage; the elements of a plane are adjacent.
+///
+/// This covers what `narrow`, `transpose` and `expand` over N and C make, so that such views are
+/// read in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlaneLayout {
+    pub offset: usize,
+    pub stride_n: usize,
+    pub stride_c: usize,
+}
+
+impl PlaneLayout {
+    /// `None` where the elements of a plane are not adjacent (channels-last, say).
+    pub fn new(layout: &Layout) -> Option<Self> {
+        let (dims, strides) = (layout.dims(), layout.stride());
+        let mut adjacent = 1;
+        for (&dim, &stride) in dims[2..].iter().zip(&strides[2..]).rev() {
+            if dim != 1 && stride != adjacent {
+                return None;
+            }
+            adjacent *= dim;
+        }
+        Some(Self {
+            offset: layout.start_offset(),
+            stride_n: strides[0],
+            stride_c: strides[1],
+        })
+    }
+
+    /// The index in the storage of the first element of `plane` (which counts `n * C + c`).
+    pub fn start(&self, plane: usize, c: usize) -> usize {
+        self.offset + (plane / c) * self.stride_n + (plane % c) * self.stride_c
+    }
+
+    /// Whether every plane starts at a multiple of `elements`, counted from the storage's start.
+    pub fn aligned_to(&self, elements: usize) -> bool {
+        [self.offset, self.stride_n, self.stride_c]
+            .iter()
+            .all(|v| v % elements == 0)
+    }
+}
+
+/// [`PlaneLayout::new`] where the op has already made sure of it.
+pub fn adjacent(layout: &Layout) -> Result<PlaneLayout> {
+    match PlaneLayout::new(layout) {
+        Some(planes) => Ok(planes),
+        None => bail!("instance-norm: expected planes of adjacent elements, got {layout:?}"),
+    }
+}
+
+/// `x` itself where its planes can be read in place, else a contiguous copy (on the graph).
+pub fn adjacent_planes(x: &Tensor) -> Result<Tensor> {
+    match PlaneLayout::new(x.layout()) {
+        Some(_) => Ok(x.clone()),
+        None => x.contiguous(),
+    }
+}
+
+/// How far a weight or bias reaches: its shape is `[C]` or `[N, C]`.
+///
+/// Plane `p` takes element `p % period`, so one index serves both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granularity {
+    Channel,
+    Sample,
+}
+
+impl Granularity {
+    pub fn period(self, planes: &Planes) -> usize {
+        match self {
+            Self::Channel => planes.c,
+            Self::Sample => planes.count(),
+        }
+    }
+
+    pub fn dims(self, planes: &Planes) -> Vec<usize> {
+        match self {
+            Self::Channel => vec![planes.c],
+            Self::Sample => vec![planes.n, planes.c],
+        }
+    }
+}
+
+/// What is known of a weight or bias before its values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Param {
+    pub granularity: Granularity,
+    pub dtype: DType,
+}
+
+impl Param {
+    /// Checks `param` (called `name` in messages) against the `x` it is to scale or shift.
+    pub fn new(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
+        let (n, c) = (planes.n, planes.c);
+        let granularity = match *param.dims() {
+            [channels] if channels == c => Granularity::Channel,
+            [batch, channels] if batch == n && channels == c => Granularity::Sample,
+            _ => bail!(
+                "instance-norm: expected {name} of shape [{c}] or [{n}, {c}] for x of shape {:?}, got {:?}",
+                x.dims(),
+                param.dims()
+            ),
+        };
+        let dtype = param.dtype();
+        if dtype != x.dtype() && !(dtype == DType::F32 && is_half(x.dtype())) {
+            bail!(
+                "instance-norm: expected {name} of dtype {:?}{}, got {dtype:?}",
+                x.dtype(),
+                if is_half(x.dtype()) { " or F32" } else { "" },
+            );
+        }
+        same_device(name, param, x)?;
+        Ok(Self { granularity, dtype })
+    }
+}
+
+pub fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+pub fn float_dtype(x: &Tensor) -> Result<()> {
+    match x.dtype() {
+        DType::F32 | DType::F16 | DType::BF16 | DType::F64 => Ok(()),
+        other => bail!("instance-norm: expected x of dtype F32, F16, BF16 or F64, got {other:?}"),
+    }
+}
+
+pub fn valid_eps(eps: f64) -> Result<()> {
+    if eps.is_finite() && eps >= 0. {
+        return Ok(());
+    }
+    bail!("instance-norm: expected a finite eps of 0 or more, got {eps}")
+}
+
+pub fn same_device(name: &str, other: &Tensor, x: &Tensor) -> Result<()> {
+    if other.device().same_device(x.device()) {
+        return Ok(());
+    }
+    bail!(
+        "instance-norm: expected {name} on the device of x, {:?}, got {:?}",
+        x.device().location(),
+        other.device().location()
+    )
+}
+
+/// The dtype that sums are kept in: f32 for the half types, else the tensor's own.
+pub fn acc_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Shape};
+
+    #[test]
+    fn views_over_n_and_c_are_read_in_place() -> Result<()> {
+        let x = Tensor::zeros((4, 6, 5, 7), DType::F32, &Device::Cpu)?;
+        let layout = |t: &Tensor| PlaneLayout::new(t.layout());
+        assert_eq!(
+            layout(&x.narrow(1, 2, 3)?),
+            Some(PlaneLayout {
+                offset: 70,
+                stride_n: 210,
+                stride_c: 35
+            })
+        );
+        assert_eq!(
+            layout(&x.transpose(0, 1)?),
+            Some(PlaneLayout {
+                offset: 0,
+                stride_n: 35,
+                stride_c: 210
+            })
+        );
+        assert_eq!(layout(&x.transpose(1, 3)?), None);
+        assert_eq!(layout(&x.narrow(3, 0, 6)?), None);
+        // A stride over one element is never taken, whatever it says.
+        let odd = Layout::new(Shape::from((2, 3, 1, 4)), vec![12, 4, 99, 1], 0);
+        assert!(PlaneLayout::new(&odd).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn plane_starts_are_64_bit() {
+        let layout = PlaneLayout {
+            offset: 3,
+            stride_n: 5 << 31,
+            stride_c: 1 << 31,
+        };
+        assert_eq!(layout.start(13, 5), 3 + (13 << 31));
+        assert!(!layout.aligned_to(4));
+    }
+}
