@@ -1,0 +1,212 @@
+//! [`ResnetGenerator`] against PyTorch, with small random weights and with a published network.
+
+#[allow(dead_code)] // The example also writes pictures.
+#[path = "../examples/stylize/image_io.rs"]
+mod image_io;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{ensure, Context, Result};
+use candle_core::{DType, Device, Tensor};
+use candle_instance_norm::models::{reflection_pad2d, ResnetGenerator};
+use candle_nn::{Module, VarBuilder};
+use image::RgbImage;
+
+const GOLDEN: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/golden/resnet_generator.safetensors"
+);
+
+/// Outputs lie in [-1, 1] after 11 (17) convolutions and 9 (13) norms in f32, summed in another
+/// order than PyTorch does: about 1e-6 apart in practice. A wrong padding or weight is 1e-1 off.
+const GOLDEN_TOLERANCE: f32 = 1e-4;
+
+fn golden(device: &Device) -> Result<HashMap<String, Tensor>> {
+    Ok(candle_core::safetensors::load(GOLDEN, device)?)
+}
+
+fn generator(tensors: HashMap<String, Tensor>, device: &Device) -> Result<ResnetGenerator> {
+    let vb = VarBuilder::from_tensors(tensors, DType::F32, device);
+    Ok(ResnetGenerator::new(vb)?)
+}
+
+/// The state dict of one of the golden generators.
+fn state_dict(form: &str, device: &Device) -> Result<HashMap<String, Tensor>> {
+    let prefix = format!("{form}.");
+    let strip =
+        |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor));
+    Ok(golden(device)?.into_iter().filter_map(strip).collect())
+}
+
+fn check_golden(device: &Device) -> Result<()> {
+    let golden = golden(device)?;
+    for form in ["full", "separable"] {
+        let generator = generator(state_dict(form, device)?, device)?;
+        assert_eq!(generator.num_blocks(), 2);
+        let y = generator.forward(&golden["input"])?;
+        let expected = &golden[&format!("{form}.output")];
+        assert_eq!(y.dims(), expected.dims());
+        let off: f32 = (y - expected)?.abs()?.max_all()?.to_scalar()?;
+        assert!(off <= GOLDEN_TOLERANCE, "{form} is {off:e} off");
+    }
+    Ok(())
+}
+
+/// The folder of a published CycleGAN, which lies beside the repository where it is at hand.
+fn published() -> Option<PathBuf> {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/models/cyclegan-horse2zebra"
+    );
+    let folder = PathBuf::from(folder);
+    if !folder.is_dir() {
+        println!("did not run: {} is absent", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn translate(folder: &Path, image: &RgbImage, device: &Device) -> Result<RgbImage> {
+    let weights = folder.join("latest_net_G.safetensors");
+    let generator = generator(candle_core::safetensors::load(weights, device)?, device)?;
+    let y = generator.forward(&image_io::to_tensor(image, 4)?.to_device(device)?)?;
+    image_io::from_tensor(&y.to_device(&Device::Cpu)?, image.width(), image.height())
+}
+
+/// At least 99.9 % of the bytes are equal and none is off by more than 1: where a value falls
+/// on a border between two bytes, the last bit of f32 decides.
+fn check_bytes(got: &RgbImage, expected: &RgbImage) -> Result<()> {
+    ensure!(got.dimensions() == expected.dimensions());
+    let off = || got.iter().zip(expected.iter()).map(|(a, b)| a.abs_diff(*b));
+    let max = off().max().context("empty picture")?;
+    let equal = off().filter(|&off| off == 0).count() as f64 / got.len() as f64;
+    println!("{:.4} % equal, largest difference {max}", 100. * equal);
+    ensure!(max <= 1, "a byte is {max} off");
+    ensure!(equal >= 0.999, "only {:.4} % are equal", 100. * equal);
+    Ok(())
+}
+
+#[test]
+fn golden_on_cpu() -> Result<()> {
+    check_golden(&Device::Cpu)
+}
+
+#[test]
+fn published_network_on_cpu() -> Result<()> {
+    let Some(folder) = published() else {
+        return Ok(());
+    };
+    let input = image_io::read(&folder.join("input.png"))?;
+    let expected = image_io::read(&folder.join("expected.png"))?;
+    check_bytes(&translate(&folder, &input, &Device::Cpu)?, &expected)
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn golden_on_cuda() -> Result<()> {
+    check_golden(&Device::new_cuda(0)?)
+}
+
+/// A crop, because this has to run on an emulated GPU too.
+#[cfg(feature = "cuda")]
+#[test]
+fn published_network_on_cuda_as_on_cpu() -> Result<()> {
+    const SIDE: u32 = 64;
+    let Some(folder) = published() else {
+        return Ok(());
+    };
+    let input = image_io::read(&folder.join("input.png"))?;
+    let (left, top) = ((input.width() - SIDE) / 2, (input.height() - SIDE) / 2);
+    let crop = image::imageops::crop_imm(&input, left, top, SIDE, SIDE).to_image();
+    let on_cuda = translate(&folder, &crop, &Device::new_cuda(0)?)?;
+    check_bytes(&on_cuda, &translate(&folder, &crop, &Device::Cpu)?)
+}
+
+/// The error of a full golden generator whose state dict `change` has spoiled.
+fn load_error(change: impl FnOnce(&mut HashMap<String, Tensor>) -> Result<()>) -> Result<String> {
+    let mut tensors = state_dict("full", &Device::Cpu)?;
+    change(&mut tensors)?;
+    let error = generator(tensors, &Device::Cpu).err();
+    Ok(error.context("loaded")?.to_string())
+}
+
+#[test]
+fn load_errors_name_the_tensor() -> Result<()> {
+    for name in [
+        "model.1.weight",
+        "model.4.bias",
+        "model.11.conv_block.5.bias",
+        "model.19.weight",
+    ] {
+        let error = load_error(|tensors| {
+            tensors.remove(name).context("no such tensor")?;
+            Ok(())
+        })?;
+        assert!(error.contains(name), "{error}");
+    }
+
+    let error = load_error(|tensors| {
+        tensors.retain(|name, _| !name.contains("conv_block"));
+        Ok(())
+    })?;
+    assert!(error.contains("model.10.conv_block.1.weight"), "{error}");
+
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+    for (name, shape, expected) in [
+        ("model.4.weight", vec![8, 5, 3, 3], "[_, 4, 3, 3]"),
+        ("model.7.weight", vec![16, 8, 9], "[_, 8, 3, 3]"),
+        ("model.12.weight", vec![9, 8, 3, 3], "[16, _, 3, 3]"),
+        ("model.1.weight", vec![0, 3, 7, 7], "[_, _, 7, 7]"),
+    ] {
+        let error = load_error(|tensors| {
+            tensors.insert(name.into(), zeros(&shape)?);
+            Ok(())
+        })?;
+        let expected = format!("{name} must have shape {expected}, got {shape:?}");
+        assert!(error.contains(&expected), "{error}");
+    }
+
+    let error = load_error(|tensors| {
+        tensors.insert(
+            "model.10.conv_block.5.weight".into(),
+            zeros(&[8, 16, 3, 3])?,
+        );
+        tensors.insert("model.10.conv_block.5.bias".into(), zeros(&[8])?);
+        Ok(())
+    })?;
+    assert!(error.contains("must have 16 output channels"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn forward_errors_name_the_shape() -> Result<()> {
+    let generator = generator(state_dict("separable", &Device::Cpu)?, &Device::Cpu)?;
+    let run = |shape: &[usize]| -> Result<Tensor> {
+        Ok(generator.forward(&Tensor::zeros(shape, DType::F32, &Device::Cpu)?)?)
+    };
+    for (shape, expected) in [
+        (&[3, 16, 16][..], "(N, 3, H, W), got [3, 16, 16]"),
+        (&[1, 4, 16, 16], "(N, 3, H, W), got [1, 4, 16, 16]"),
+        (&[1, 3, 4, 16], "at least 5x5, got 4x16"),
+        (&[1, 3, 16, 0], "at least 5x5, got 16x0"),
+    ] {
+        let error = run(shape).err().context("ran")?.to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(run(&[1, 3, 5, 6])?.dims(), [1, 3, 8, 8]);
+    Ok(())
+}
+
+#[test]
+fn reflection_pad2d_errors_name_the_sides() -> Result<()> {
+    let x = Tensor::zeros((1, 2, 3, 5), DType::F32, &Device::Cpu)?;
+    assert_eq!(reflection_pad2d(&x, 2)?.dims(), [1, 2, 7, 9]);
+    let error = reflection_pad2d(&x, 3).err().context("padded")?;
+    assert!(error.to_string().contains("got 3 for 3x5"), "{error}");
+    let error = reflection_pad2d(&x.squeeze(0)?, 1)
+        .err()
+        .context("padded")?;
+    assert!(error.to_string().contains("got [2, 3, 5]"), "{error}");
+    Ok(())
+}
