@@ -2,7 +2,8 @@
 
 mod args;
 mod cpu;
-pub mod ops;
+pub mod models;
+mod ops;
 mod plan;
 mod shapes;
 

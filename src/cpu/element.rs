@@ -1,7 +1,6 @@
 //! The four element types, as the kernels see them: f32 or f64 slices to compute on.
 
 use candle_core::{CpuStorage, WithDType};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 use std::ops::{Add, AddAssign, Mul, Sub};
@@ -11,9 +10,15 @@ pub const CHUNK: usize = 2048;
 
 /// What sums are kept in within a chunk. Across chunks they are kept in f64.
 pub trait Acc:
-    Copy + Send + Sync + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + AddAssign
+    Copy
+    + Default
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + AddAssign
 {
-    const ZERO: Self;
     fn from_f64(v: f64) -> Self;
     fn to_f64(self) -> f64;
 }
@@ -21,7 +26,6 @@ pub trait Acc:
 macro_rules! acc {
     ($t:ty) => {
         impl Acc for $t {
-            const ZERO: Self = 0.;
             #[inline(always)]
             fn from_f64(v: f64) -> Self {
                 v as $t
@@ -119,19 +123,67 @@ macro_rules! half {
 half!(f16, F16, widen_f16, narrow_f16);
 half!(bf16, BF16, widen_bf16, narrow_bf16);
 
-// half's conversions use F16C and the like where the machine has them.
+// The half crate converts bf16 one by one, and f16 through a call that the instruction set around
+// it does not reach into; these loops have no branches and become vector code in either place.
+
+#[inline(always)]
 fn widen_f16(chunk: &[f16], wide: &mut [f32]) {
-    chunk.convert_to_f32_slice(wide);
+    const HIDDEN: u32 = 113 << 23; // 2^-14, the smallest normal f16
+    for (w, v) in wide.iter_mut().zip(chunk) {
+        let bits = v.to_bits() as u32;
+        let magnitude = (bits & 0x7fff) << 13;
+        // The exponent moves from a bias of 15 to one of 127, or to all ones for inf and NaN.
+        let special = if magnitude >= 0x7c00 << 13 {
+            112 << 23
+        } else {
+            0
+        };
+        let normal = magnitude + (112 << 23) + special;
+        // A subnormal has no hidden bit: give it one and take it off again as a number.
+        let subnormal = f32::from_bits(magnitude + HIDDEN) - f32::from_bits(HIDDEN);
+        let is_subnormal = magnitude < 1 << 23;
+        let unsigned = if is_subnormal {
+            subnormal.to_bits()
+        } else {
+            normal
+        };
+        *w = f32::from_bits(unsigned | (bits & 0x8000) << 16);
+    }
 }
 
+#[inline(always)]
 fn narrow_f16(wide: &[f32], chunk: &mut [MaybeUninit<f16>]) {
-    chunk.fill(MaybeUninit::new(f16::ZERO));
-    // SAFETY: every element was just written.
-    let chunk = unsafe { &mut *(chunk as *mut [MaybeUninit<f16>] as *mut [f16]) };
-    chunk.convert_from_f32_slice(wide);
+    const OVERFLOW: u32 = (127 + 16) << 23; // 65536
+    const NORMAL: u32 = 113 << 23; // 2^-14
+                                   // Added to a number below 2^-14, 0.5 leaves its f16 bits in the last bits of the sum.
+    const HALF: u32 = 126 << 23;
+    for (c, w) in chunk.iter_mut().zip(wide) {
+        let bits = w.to_bits();
+        let magnitude = bits & 0x7fff_ffff;
+        let odd = (magnitude >> 13) & 1;
+        let normal = magnitude.wrapping_add(0xfff + odd).wrapping_sub(112 << 23) >> 13;
+        let sum = f32::from_bits(magnitude) + f32::from_bits(HALF);
+        let subnormal = sum.to_bits().wrapping_sub(HALF);
+        let is_nan = magnitude > 0x7f80_0000;
+        let special = if is_nan {
+            0x7e00 | (magnitude >> 13 & 0x3ff)
+        } else {
+            0x7c00
+        };
+        let finite = if magnitude < NORMAL {
+            subnormal
+        } else {
+            normal
+        };
+        let unsigned = if magnitude < OVERFLOW {
+            finite
+        } else {
+            special
+        };
+        c.write(f16::from_bits((unsigned | (bits >> 16 & 0x8000)) as u16));
+    }
 }
 
-// half converts bf16 one by one; these loops become vector code.
 #[inline(always)]
 fn widen_bf16(chunk: &[bf16], wide: &mut [f32]) {
     for (w, v) in wide.iter_mut().zip(chunk) {
@@ -154,20 +206,46 @@ fn narrow_bf16(wide: &[f32], chunk: &mut [MaybeUninit<bf16>]) {
 mod tests {
     use super::*;
 
+    /// Every high part of an f32 with the low parts where rounding turns.
+    fn samples() -> Vec<f32> {
+        let lows = [
+            0, 1, 0xfff, 0x1000, 0x1001, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001, 0xffff,
+        ];
+        (0..=u16::MAX as u32)
+            .flat_map(|high| lows.map(|low| f32::from_bits(high << 16 | low)))
+            .collect()
+    }
+
     #[test]
-    fn bf16_conversion_agrees_with_half_on_every_high_part() {
-        let mut wide = Vec::new();
-        for high in 0..=u16::MAX as u32 {
-            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
-                wide.push(f32::from_bits(high << 16 | low));
-            }
+    fn narrowing_agrees_with_the_half_crate() {
+        let wide = samples();
+        let mut halfs = vec![MaybeUninit::new(f16::ZERO); wide.len()];
+        let mut brains = vec![MaybeUninit::new(bf16::ZERO); wide.len()];
+        narrow_f16(&wide, &mut halfs);
+        narrow_bf16(&wide, &mut brains);
+        for ((w, h), b) in wide.iter().zip(halfs).zip(brains) {
+            // SAFETY: initialised above.
+            let (h, b) = unsafe { (h.assume_init(), b.assume_init()) };
+            assert_eq!(
+                h.to_bits(),
+                f16::from_f32_const(*w).to_bits(),
+                "f16 of {w:e}"
+            );
+            assert_eq!(b.to_bits(), bf16::from_f32(*w).to_bits(), "bf16 of {w:e}");
         }
-        let mut narrow = vec![MaybeUninit::uninit(); wide.len()];
-        narrow_bf16(&wide, &mut narrow);
-        for (w, n) in wide.iter().zip(&narrow) {
-            // SAFETY: `narrow_bf16` wrote every element.
-            let n = unsafe { n.assume_init() };
-            assert_eq!(n.to_bits(), bf16::from_f32(*w).to_bits(), "{w:e}");
+    }
+
+    #[test]
+    fn widening_agrees_with_the_half_crate() {
+        for bits in 0..=u16::MAX {
+            let mut wide = [0.; 2];
+            widen_f16(&[f16::from_bits(bits)], &mut wide[..1]);
+            widen_bf16(&[bf16::from_bits(bits)], &mut wide[1..]);
+            let f = f16::from_bits(bits);
+            assert!(
+                wide[0].to_bits() == f.to_f32_const().to_bits() || f.is_nan() && wide[0].is_nan()
+            );
+            assert_eq!(wide[1].to_bits(), (bits as u32) << 16);
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::element::{Element, Scratch};
 use super::simd::Isa;
-use crate::plan::{CpuPlan, SEGMENT};
+use crate::plan::{CpuPlan, GROUP, SEGMENT};
 use crate::shapes::Planes;
-use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Measurements of neighbouring parts of a plane; the default is that of no part at all.
-pub trait Merge: Default + Send {
+pub trait Merge: Copy + Default + Send {
     fn merge(&self, next: &Self) -> Self;
 }
 
@@ -17,13 +17,22 @@ pub trait Merge: Default + Send {
 /// and the measurements of a plane are merged in order, whatever the schedule: the result has the
 /// same bits on any number of threads.
 pub trait PlaneOp<T: Element>: Sync {
+    /// A value near the mean, known before the rest is measured.
+    type Shift: Copy + Default;
     type Measure: Merge;
     /// What `write` needs to know of the plane.
-    type Coefficients: Sync;
+    type Coefficients: Copy + Default + Sync;
     /// What is left of the plane for the caller.
-    type Output: Send;
+    type Output: Copy + Default + Send;
 
-    fn measure(&self, plane: usize, at: Range<usize>, scratch: &mut Workspace<T>) -> Self::Measure;
+    fn shift(&self, plane: usize, at: Range<usize>, ws: &mut Workspace<T>) -> Self::Shift;
+    fn measure(
+        &self,
+        plane: usize,
+        at: Range<usize>,
+        shift: Self::Shift,
+        ws: &mut Workspace<T>,
+    ) -> Self::Measure;
     fn finish(&self, plane: usize, m: Self::Measure) -> (Self::Coefficients, Self::Output);
     fn write(
         &self,
@@ -31,7 +40,7 @@ pub trait PlaneOp<T: Element>: Sync {
         at: Range<usize>,
         coefficients: &Self::Coefficients,
         out: &mut [MaybeUninit<T>],
-        scratch: &mut Workspace<T>,
+        ws: &mut Workspace<T>,
     );
 }
 
@@ -50,58 +59,123 @@ impl<T: Element> Workspace<T> {
     }
 }
 
-/// Runs `op` over all planes; `write` is skipped where `out` is `None`.
+/// Runs `op` over all planes and returns what each leaves; `write` is skipped without an `out`.
 pub fn sweep<T: Element, O: PlaneOp<T>>(
     op: &O,
     planes: &Planes,
-    out: Option<&mut [MaybeUninit<T>]>,
+    mut out: Option<&mut [MaybeUninit<T>]>,
 ) -> Vec<O::Output> {
     let (count, spatial) = (planes.count(), planes.spatial);
-    if count == 0 {
-        return Vec::new();
+    let mut outputs = vec![O::Output::default(); count];
+    if planes.elements() == 0 {
+        return outputs;
     }
-    let threads = rayon::current_num_threads();
-    // Outputs are handed out plane by plane; `None` stands for a plane that is only measured.
-    let mut outs: Vec<Option<&mut [MaybeUninit<T>]>> = match out {
-        Some(out) if spatial > 0 => out.chunks_mut(spatial).map(Some).collect(),
-        _ => (0..count).map(|_| None).collect(),
+    match CpuPlan::new(planes, rayon::current_num_threads()) {
+        CpuPlan::Planes { at_once } => {
+            let jobs = split(out, at_once * spatial).zip(outputs.chunks_mut(at_once));
+            let jobs = jobs.enumerate().map(|(i, (out, outputs))| Job {
+                first: i * at_once,
+                out,
+                outputs,
+            });
+            for_each(jobs.collect(), |job: Job<T, O>, ws| {
+                Isa::best().run(
+                    #[inline(always)]
+                    || whole_planes(op, spatial, job, ws),
+                )
+            });
+        }
+        CpuPlan::Segments => {
+            for (plane, output) in outputs.iter_mut().enumerate() {
+                let at = plane * spatial..(plane + 1) * spatial;
+                let out = out.as_deref_mut().map(|out| &mut out[at]);
+                *output = plane_in_segments(op, plane, spatial, out);
+            }
+        }
+    }
+    outputs
+}
+
+/// Some planes from `first` on, with their parts of the results.
+struct Job<'a, T: Element, O: PlaneOp<T>> {
+    first: usize,
+    out: Option<&'a mut [MaybeUninit<T>]>,
+    outputs: &'a mut [O::Output],
+}
+
+/// Calls `work` for each of `jobs`, on the calling thread and on rayon's, as each gets to it.
+///
+/// The calling thread works too: waking another takes about 10 us, as long as a job.
+fn for_each<T: Element, J: Send>(jobs: Vec<J>, work: impl Fn(J, &mut Workspace<T>) + Sync) {
+    let helpers = rayon::current_num_threads().min(jobs.len()) - 1;
+    let jobs = Mutex::new(jobs.into_iter());
+    // A poisoned lock means that another thread panicked: stop, the panic is on its way.
+    let next = || jobs.lock().ok()?.next();
+    let run = || {
+        let mut ws = Workspace::new();
+        while let Some(job) = next() {
+            work(job, &mut ws);
+        }
     };
-    match CpuPlan::new(planes, threads) {
-        CpuPlan::Planes { at_once } => outs
-            .par_iter_mut()
-            .enumerate()
-            .with_min_len(at_once)
-            .map_init(Workspace::new, |ws, (plane, out)| {
-                Isa::best().run(|| one_plane(op, plane, spatial, out.as_deref_mut(), ws))
-            })
-            .collect(),
-        CpuPlan::Segments => outs
-            .iter_mut()
-            .enumerate()
-            .map(|(plane, out)| plane_in_segments(op, plane, spatial, out.as_deref_mut()))
-            .collect(),
+    if helpers == 0 {
+        return run();
+    }
+    rayon::in_place_scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(|_| run());
+        }
+        run();
+    });
+}
+
+/// The planes of a job, in groups that fit the L1 cache: each step runs over the planes of a group
+/// before the next step does, so that the latencies of short sums overlap.
+#[inline(always)]
+fn whole_planes<T: Element, O: PlaneOp<T>>(
+    op: &O,
+    spatial: usize,
+    job: Job<T, O>,
+    ws: &mut Workspace<T>,
+) {
+    let Job {
+        first,
+        mut out,
+        outputs,
+    } = job;
+    let group = (GROUP / spatial).clamp(1, MOST);
+    for start in (0..outputs.len()).step_by(group) {
+        let planes = start..outputs.len().min(start + group);
+        let mut shifts = [O::Shift::default(); MOST];
+        for (plane, shift) in planes.clone().zip(&mut shifts) {
+            *shift = op.shift(first + plane, first_segment(spatial), ws);
+        }
+        let mut measures = [O::Measure::default(); MOST];
+        for ((plane, m), shift) in planes.clone().zip(&mut measures).zip(shifts) {
+            *m = op.measure(first + plane, first_segment(spatial), shift, ws);
+            // A loop, not a fold: a closure would be compiled apart from it, for the baseline.
+            for at in segments(spatial).skip(1) {
+                let shift = op.shift(first + plane, at.clone(), ws);
+                *m = m.merge(&op.measure(first + plane, at, shift, ws));
+            }
+        }
+        let mut coefficients = [O::Coefficients::default(); MOST];
+        for ((plane, k), m) in planes.clone().zip(&mut coefficients).zip(measures) {
+            (*k, outputs[plane]) = op.finish(first + plane, m);
+        }
+        let Some(out) = out.as_deref_mut() else {
+            continue;
+        };
+        for (plane, k) in planes.zip(&coefficients) {
+            let out = &mut out[plane * spatial..(plane + 1) * spatial];
+            for at in segments(spatial) {
+                op.write(first + plane, at.clone(), k, &mut out[at], ws);
+            }
+        }
     }
 }
 
-#[inline(always)]
-fn one_plane<T: Element, O: PlaneOp<T>>(
-    op: &O,
-    plane: usize,
-    spatial: usize,
-    out: Option<&mut [MaybeUninit<T>]>,
-    ws: &mut Workspace<T>,
-) -> O::Output {
-    let m = segments(spatial).fold(O::Measure::default(), |m, at| {
-        m.merge(&op.measure(plane, at, ws))
-    });
-    let (coefficients, output) = op.finish(plane, m);
-    if let Some(out) = out {
-        for at in segments(spatial) {
-            op.write(plane, at.clone(), &coefficients, &mut out[at], ws);
-        }
-    }
-    output
-}
+/// The most planes of a group.
+const MOST: usize = 16;
 
 fn plane_in_segments<T: Element, O: PlaneOp<T>>(
     op: &O,
@@ -109,25 +183,51 @@ fn plane_in_segments<T: Element, O: PlaneOp<T>>(
     spatial: usize,
     out: Option<&mut [MaybeUninit<T>]>,
 ) -> O::Output {
-    let all: Vec<_> = segments(spatial).collect();
-    let measures: Vec<O::Measure> = all
-        .par_iter()
-        .map_init(Workspace::new, |ws, at| {
-            Isa::best().run(|| op.measure(plane, at.clone(), ws))
-        })
-        .collect();
-    let m = measures
-        .iter()
-        .fold(O::Measure::default(), |m, next| m.merge(next));
-    let (coefficients, output) = op.finish(plane, m);
+    let mut measures = vec![O::Measure::default(); spatial.div_ceil(SEGMENT)];
+    let jobs = segments(spatial).zip(&mut measures).collect();
+    for_each(jobs, |(at, m): (Range<usize>, &mut O::Measure), ws| {
+        Isa::best().run(
+            #[inline(always)]
+            || {
+                let shift = op.shift(plane, at.clone(), ws);
+                *m = op.measure(plane, at, shift, ws);
+            },
+        )
+    });
+    let mut whole = O::Measure::default();
+    for m in &measures {
+        whole = whole.merge(m);
+    }
+    let (coefficients, output) = op.finish(plane, whole);
     if let Some(out) = out {
-        all.par_iter()
-            .zip(out.par_chunks_mut(SEGMENT))
-            .for_each_init(Workspace::new, |ws, (at, out)| {
-                Isa::best().run(|| op.write(plane, at.clone(), &coefficients, out, ws))
-            });
+        let jobs = segments(spatial).zip(out.chunks_mut(SEGMENT)).collect();
+        for_each(
+            jobs,
+            |(at, out): (Range<usize>, &mut [MaybeUninit<T>]), ws| {
+                Isa::best().run(
+                    #[inline(always)]
+                    || op.write(plane, at, &coefficients, out, ws),
+                )
+            },
+        );
     }
     output
+}
+
+/// Parts of `len` elements of what may be nothing.
+fn split<T>(out: Option<&mut [T]>, len: usize) -> impl Iterator<Item = Option<&mut [T]>> {
+    let (parts, absent) = match out {
+        Some(out) => (Some(out.chunks_mut(len).map(Some)), None),
+        None => (None, Some(std::iter::repeat_with(|| None))),
+    };
+    parts
+        .into_iter()
+        .flatten()
+        .chain(absent.into_iter().flatten())
+}
+
+fn first_segment(spatial: usize) -> Range<usize> {
+    0..spatial.min(SEGMENT)
 }
 
 fn segments(spatial: usize) -> impl Iterator<Item = Range<usize>> {
