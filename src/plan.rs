@@ -1,9 +1,11 @@
 //! How a call is cut into work, as plain data: decided from the shape alone, without a device.
 //!
-//! All launch constants live here; the kernels learn theirs from the launch or from the name of
-//! their entry.
+//! The launch constants that the kernels share are in `tuning.rs`.
 
 use crate::shapes::Planes;
+use crate::tuning::{
+    MAX_THREADS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
+};
 use candle_core::{bail, Result};
 
 /// Elements of a plane that one CPU task takes: 128 KiB of f32, so that two inputs and an output
@@ -37,15 +39,7 @@ impl CpuPlan {
     }
 }
 
-/// Bytes of one vector access on a GPU.
-pub const VECTOR_BYTES: usize = 16;
-pub const WARP: usize = 32;
-/// Planes per block in the warp tier.
-pub const WARPS_PER_BLOCK: usize = 4;
-pub const MAX_THREADS: usize = 1024;
 const MIN_THREADS: usize = 64;
-/// Threads of a block in the split tier.
-pub const SPLIT_THREADS: usize = 256;
 /// Blocks per multiprocessor that the split tier aims for: enough loads in flight to hide the
 /// latency of memory (25 KB a multiprocessor on an H200; a block keeps 16 KB in flight).
 const SPLIT_BLOCKS_PER_SM: usize = 4;
@@ -53,8 +47,8 @@ const SPLIT_BLOCKS_PER_SM: usize = 4;
 const CHUNK_VECTORS: usize = 8;
 /// Below this a plane is not worth a second launch (about 2 us, the time of 8 MB at 4 TB/s).
 const SPLIT_MIN_BYTES: usize = 32 * 1024;
+/// The most blocks of a grid, and the most planes: the kernels count them in an int.
 const MAX_GRID: usize = i32::MAX as usize;
-pub const PARAM_THREADS: usize = 128;
 
 /// The passes that a plan is made for; they differ in what a thread must keep in registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,8 +58,8 @@ pub enum Pass {
 }
 
 impl Pass {
-    /// Vectors per thread that the registers hold: 8 of x take 32 of the 64 registers that a
-    /// thread has at 1024 threads a block; the backward pass keeps x and dy.
+    /// Vectors per thread that the registers hold: 8 of x take 32 of the 128 registers that a
+    /// thread has at 512 threads a block; the backward pass keeps x and dy.
     pub const fn max_vectors(self) -> usize {
         match self {
             Self::Forward => 8,
@@ -111,6 +105,9 @@ impl GpuPlan {
         sm_count: usize,
     ) -> Result<Self> {
         let (count, max) = (planes.count(), pass.max_vectors());
+        if count > MAX_GRID {
+            bail!("instance-norm: expected at most {MAX_GRID} planes, got {count}");
+        }
         let lines = lines(planes.spatial, element, aligned);
         let bytes = planes.spatial.saturating_mul(element);
         let idle = count * 4 <= sm_count && bytes >= SPLIT_MIN_BYTES;
@@ -136,7 +133,7 @@ impl GpuPlan {
         let lines = lines(planes.spatial, element, aligned);
         let wanted = (SPLIT_BLOCKS_PER_SM * sm_count).div_ceil(planes.count().max(1));
         // No chunk is smaller than what a block loads at once.
-        let most = lines.div_ceil(SPLIT_THREADS * 4).max(1);
+        let most = lines.div_ceil(SPLIT_THREADS * SPLIT_VECTORS).max(1);
         let chunk = lines
             .div_ceil(wanted.clamp(1, most))
             .next_multiple_of(CHUNK_VECTORS)
@@ -148,7 +145,7 @@ impl GpuPlan {
 
     fn launch(tier: Tier, grid: usize, threads: usize) -> Result<Self> {
         if grid > MAX_GRID {
-            bail!("instance-norm: expected at most {MAX_GRID} blocks of work on a GPU, got {grid}");
+            bail!("instance-norm: expected at most {MAX_GRID} blocks of work, got {grid}");
         }
         Ok(Self {
             tier,
@@ -202,10 +199,10 @@ mod tests {
         // A plane that starts anywhere can touch one vector more.
         assert_eq!(forward(8, 512, 1023, 4).tier, block(8));
         assert_eq!(forward(8, 512, 1028, 4).tier, block(8));
-        assert_eq!(forward(8, 512, 32 * 1024, 4).tier, block(8));
-        assert_eq!(forward(8, 512, 32 * 1024, 4).threads, 1024);
+        assert_eq!(forward(8, 512, 16 * 1024, 4).tier, block(8));
+        assert_eq!(forward(8, 512, 16 * 1024, 4).threads, 512);
         assert!(matches!(
-            forward(8, 512, 32 * 1024 + 4, 4).tier,
+            forward(8, 512, 16 * 1024 + 4, 4).tier,
             Tier::Split { .. }
         ));
         // Few planes are shared by several blocks as soon as they are large enough.

@@ -1,0 +1,12 @@
+//! The CUDA backend: launches of the kernels in `kernels/`, on the stream of the tensor's device.
+//!
+//! Nothing here waits for the device, copies to it, or looks anything up by name after the first
+//! call; the launches are those that [`GpuPlan`](crate::plan::GpuPlan) names.
+
+mod bwd;
+mod fwd;
+mod memory;
+mod module;
+
+pub use bwd::backward;
+pub use fwd::{forward, stats};

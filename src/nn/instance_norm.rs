@@ -1,0 +1,326 @@
+//! `InstanceNorm1d`, `2d` and `3d`.
+
+use crate::ops::{instance_norm, plane_stats};
+use crate::shapes::{is_half, valid_eps};
+use candle_core::{bail, DType, Result, Tensor, Var};
+use candle_nn::{Init, ModuleT, VarBuilder};
+
+/// What an [`InstanceNorm`] layer is made of; the defaults are those of
+/// [`torch.nn.InstanceNorm2d`](https://pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html).
+///
+/// ```
+/// use candle_instance_norm::nn::InstanceNormConfig;
+///
+/// let config = InstanceNormConfig { affine: true, ..Default::default() };
+/// assert_eq!(config.eps, 1e-5);
+/// // As in candle, a number stands for eps.
+/// assert_eq!(InstanceNormConfig::from(1e-3).momentum, 0.1);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InstanceNormConfig {
+    /// Added to the variance, 1e-5 by default.
+    pub eps: f64,
+    /// The share of a new value in the running statistics, 0.1 by default:
+    /// `running = (1 - momentum) * running + momentum * new`.
+    pub momentum: f64,
+    /// Whether there are a `weight` and a `bias`, false by default.
+    pub affine: bool,
+    /// Whether running statistics are kept, and used in evaluation; false by default. It is never
+    /// guessed from the names in a checkpoint: many hold stray running statistics.
+    pub track_running_stats: bool,
+    /// Whether an input with one spatial element is let through, as the bias, where PyTorch
+    /// raises an error; false by default. For networks that reach 1x1.
+    pub allow_single_element: bool,
+}
+
+impl Default for InstanceNormConfig {
+    fn default() -> Self {
+        Self {
+            eps: 1e-5,
+            momentum: 0.1,
+            affine: false,
+            track_running_stats: false,
+            allow_single_element: false,
+        }
+    }
+}
+
+impl From<f64> for InstanceNormConfig {
+    fn from(eps: f64) -> Self {
+        Self {
+            eps,
+            ..Default::default()
+        }
+    }
+}
+
+/// Instance normalization over inputs with `D` spatial dimensions.
+///
+/// ```text
+/// y = (x - mean) / sqrt(var + eps) * weight + bias
+/// ```
+///
+/// `mean` and the biased `var` are those of each sample and channel; in evaluation with
+/// `track_running_stats` they are the running statistics of each channel. In training those take
+/// `momentum` of the batch average of the mean and of the *unbiased* variance, as in PyTorch.
+///
+/// [`ModuleT::forward_t`] tells training from evaluation; without running statistics the two are
+/// the same, and `forward` serves for both. Parameters keep the dtype of the `VarBuilder`; an
+/// input of a half type may meet f32 parameters.
+///
+/// # Shapes
+///
+/// - x: `(N, C, *)` with `D` spatial dimensions, or `(C, *)` for a single sample.
+/// - result: that of x.
+///
+/// # Example
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_instance_norm::nn::{instance_norm2d, InstanceNormConfig};
+/// use candle_nn::{VarBuilder, VarMap};
+///
+/// let vars = VarMap::new();
+/// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+/// let config = InstanceNormConfig { affine: true, ..Default::default() };
+/// let norm = instance_norm2d(3, config, vb.pp("norm"))?;
+/// let y = norm.forward(&Tensor::randn(5f32, 2., (2, 3, 8, 8), &Device::Cpu)?)?;
+/// assert!(y.mean_all()?.to_scalar::<f32>()?.abs() < 1e-4);
+/// assert!(vars.data().lock().unwrap().contains_key("norm.weight"));
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct InstanceNorm<const D: usize> {
+    num_features: usize,
+    config: InstanceNormConfig,
+    weight_and_bias: Option<(Tensor, Tensor)>,
+    running: Option<(Var, Var)>,
+}
+
+/// [`InstanceNorm`] over `(N, C, L)` or `(C, L)`, `torch.nn.InstanceNorm1d`.
+pub type InstanceNorm1d = InstanceNorm<1>;
+/// [`InstanceNorm`] over `(N, C, H, W)` or `(C, H, W)`, `torch.nn.InstanceNorm2d`.
+pub type InstanceNorm2d = InstanceNorm<2>;
+/// [`InstanceNorm`] over `(N, C, D, H, W)` or `(C, D, H, W)`, `torch.nn.InstanceNorm3d`.
+pub type InstanceNorm3d = InstanceNorm<3>;
+
+/// An [`InstanceNorm1d`] with the variables `weight` and `bias` where affine, and `running_mean`
+/// and `running_var` where tracking; each is taken from `vb`, or made there.
+///
+/// # Errors
+///
+/// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
+/// variables.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use candle_instance_norm::nn::instance_norm1d;
+/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let norm = instance_norm1d(2, 1e-5, vb)?;
+/// let y = norm.forward(&Tensor::new(&[[1f32, 3.], [7., 7.]], &Device::Cpu)?)?;
+/// assert_eq!(y.dims(), [2, 2]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn instance_norm1d(
+    num_features: usize,
+    config: impl Into<InstanceNormConfig>,
+    vb: VarBuilder,
+) -> Result<InstanceNorm1d> {
+    InstanceNorm::new(num_features, config, vb)
+}
+
+/// An [`InstanceNorm2d`]; see [`instance_norm1d`].
+///
+/// ```
+/// # use candle_core::{DType, Device};
+/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let norm = candle_instance_norm::nn::instance_norm2d(64, 1e-5, vb)?;
+/// # let _ = norm; Ok::<(), candle_core::Error>(())
+/// ```
+pub fn instance_norm2d(
+    num_features: usize,
+    config: impl Into<InstanceNormConfig>,
+    vb: VarBuilder,
+) -> Result<InstanceNorm2d> {
+    InstanceNorm::new(num_features, config, vb)
+}
+
+/// An [`InstanceNorm3d`]; see [`instance_norm1d`].
+///
+/// ```
+/// # use candle_core::{DType, Device};
+/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let norm = candle_instance_norm::nn::instance_norm3d(32, 1e-5, vb)?;
+/// # let _ = norm; Ok::<(), candle_core::Error>(())
+/// ```
+pub fn instance_norm3d(
+    num_features: usize,
+    config: impl Into<InstanceNormConfig>,
+    vb: VarBuilder,
+) -> Result<InstanceNorm3d> {
+    InstanceNorm::new(num_features, config, vb)
+}
+
+impl<const D: usize> InstanceNorm<D> {
+    /// The layer for `num_features` channels; see [`instance_norm1d`] for the variables and errors.
+    pub fn new(
+        num_features: usize,
+        config: impl Into<InstanceNormConfig>,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let config = config.into();
+        valid_eps(config.eps)?;
+        if !(0. ..=1.).contains(&config.momentum) {
+            bail!(
+                "instance-norm: expected a momentum from 0 to 1, got {}",
+                config.momentum
+            );
+        }
+        let get = |name, init| vb.get_with_hints(num_features, name, Init::Const(init));
+        let weight_and_bias = match config.affine {
+            true => Some((get("weight", 1.)?, get("bias", 0.)?)),
+            false => None,
+        };
+        let running = match config.track_running_stats {
+            true => Some((
+                Var::from_tensor(&get("running_mean", 0.)?)?,
+                Var::from_tensor(&get("running_var", 1.)?)?,
+            )),
+            false => None,
+        };
+        Ok(Self {
+            num_features,
+            config,
+            weight_and_bias,
+            running,
+        })
+    }
+
+    /// The result in evaluation: with the running statistics where there are any.
+    ///
+    /// # Errors
+    ///
+    /// An input of another rank, or with another number of channels where the layer has
+    /// parameters or running statistics, and an input with one spatial element, unless
+    /// [allowed](InstanceNormConfig::allow_single_element) or normalised by running statistics.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_t(x, false)
+    }
+
+    /// The configuration that the layer was made with.
+    pub fn config(&self) -> &InstanceNormConfig {
+        &self.config
+    }
+
+    /// The weight of each channel, where affine.
+    pub fn weight(&self) -> Option<&Tensor> {
+        self.weight_and_bias.as_ref().map(|(weight, _)| weight)
+    }
+
+    /// The bias of each channel, where affine.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.weight_and_bias.as_ref().map(|(_, bias)| bias)
+    }
+
+    /// The running mean of each channel, where tracked.
+    pub fn running_mean(&self) -> Option<&Tensor> {
+        self.running.as_ref().map(|(mean, _)| mean.as_tensor())
+    }
+
+    /// The running unbiased variance of each channel, where tracked.
+    pub fn running_var(&self) -> Option<&Tensor> {
+        self.running.as_ref().map(|(_, var)| var.as_tensor())
+    }
+
+    fn batched(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        match &self.running {
+            Some((mean, var)) if !train => return self.with_running_stats(x, mean, var),
+            _ => {}
+        }
+        let spatial: usize = x.dims()[2..].iter().product();
+        if spatial == 1 && !self.config.allow_single_element {
+            bail!(
+                "instance-norm: expected more than 1 spatial element, got input of shape {:?}; \
+                 set allow_single_element to let it pass as the bias",
+                x.dims()
+            );
+        }
+        if let Some((mean, var)) = &self.running {
+            self.track(x, spatial, mean, var)?;
+        }
+        instance_norm(x, self.weight(), self.bias(), self.config.eps)
+    }
+
+    /// Moves the running statistics towards those of `x`.
+    fn track(&self, x: &Tensor, spatial: usize, mean: &Var, var: &Var) -> Result<()> {
+        if x.dim(0)? == 0 || spatial == 0 {
+            return Ok(());
+        }
+        let (means, vars) = plane_stats(x)?;
+        // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
+        let unbiased = spatial as f64 / (spatial as f64 - 1.).max(1.);
+        let momentum = self.config.momentum;
+        let towards = |old: &Var, new: Tensor| {
+            let old_wide = old.as_tensor().detach().to_dtype(new.dtype())?;
+            let moved = ((old_wide * (1. - momentum))? + (new * momentum)?)?;
+            old.set(&moved.to_dtype(old.dtype())?)
+        };
+        towards(mean, means.mean(0)?)?;
+        towards(var, (vars.mean(0)? * unbiased)?)
+    }
+
+    /// `(x - mean) / sqrt(var + eps) * weight + bias` with a mean and variance per channel: eval
+    /// batch norm, in candle's own ops.
+    fn with_running_stats(&self, x: &Tensor, mean: &Var, var: &Var) -> Result<Tensor> {
+        let wide = if is_half(x.dtype()) {
+            DType::F32
+        } else {
+            x.dtype()
+        };
+        let mut dims = vec![1; x.rank()];
+        dims[1] = self.num_features;
+        let per_channel = |t: &Tensor| t.to_dtype(wide)?.reshape(dims.as_slice());
+        let mean = per_channel(&mean.as_tensor().detach())?;
+        let std = (per_channel(&var.as_tensor().detach())? + self.config.eps)?.sqrt()?;
+        let y = x
+            .to_dtype(wide)?
+            .broadcast_sub(&mean)?
+            .broadcast_div(&std)?;
+        let y = match &self.weight_and_bias {
+            Some((weight, bias)) => y
+                .broadcast_mul(&per_channel(weight)?)?
+                .broadcast_add(&per_channel(bias)?)?,
+            None => y,
+        };
+        y.to_dtype(x.dtype())
+    }
+}
+
+impl<const D: usize> ModuleT for InstanceNorm<D> {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let unbatched = x.rank() == D + 1;
+        if !unbatched && x.rank() != D + 2 {
+            bail!(
+                "instance-norm: expected an input of rank {} or, for one sample, {}, got shape {:?}",
+                D + 2,
+                D + 1,
+                x.dims()
+            );
+        }
+        let channels = x.dim(x.rank() - D - 1)?;
+        // As in PyTorch, a layer without parameters takes any number of channels.
+        let bound = self.config.affine || self.config.track_running_stats;
+        if bound && channels != self.num_features {
+            bail!(
+                "instance-norm: expected {} channels, got {channels} in shape {:?}",
+                self.num_features,
+                x.dims()
+            );
+        }
+        if unbatched {
+            self.batched(&x.unsqueeze(0)?, train)?.squeeze(0)
+        } else {
+            self.batched(x, train)
+        }
+    }
+}

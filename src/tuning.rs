@@ -1,0 +1,30 @@
+//! Launch constants that the CUDA kernels are compiled with: `build.rs` includes this file and
+//! hands each of them to nvcc as a macro of the same name.
+
+/// Threads of a warp.
+pub const WARP: usize = 32;
+/// Planes per block in the warp tier.
+pub const WARPS_PER_BLOCK: usize = 4;
+/// The most threads of a block in the block tier. 1024 would hold planes twice as large, but cap
+/// a thread at 64 registers, and 8 vectors with their sums take 72 to 112 (`ptxas -v`).
+pub const MAX_THREADS: usize = 512;
+/// Threads of a block in the split tier.
+pub const SPLIT_THREADS: usize = 256;
+/// Vectors that a thread of the split tier loads before it computes: 16 KB in flight a block.
+pub const SPLIT_VECTORS: usize = 4;
+/// Threads of a block that sums gradients over N.
+pub const PARAM_THREADS: usize = 128;
+/// Bytes of one vector access.
+pub const VECTOR_BYTES: usize = 16;
+
+/// The name and value of each of them.
+#[allow(dead_code)] // the crate itself has no use for the list
+pub const ALL: [(&str, usize); 7] = [
+    ("WARP", WARP),
+    ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),
+    ("MAX_THREADS", MAX_THREADS),
+    ("SPLIT_THREADS", SPLIT_THREADS),
+    ("SPLIT_VECTORS", SPLIT_VECTORS),
+    ("PARAM_THREADS", PARAM_THREADS),
+    ("VECTOR_BYTES", VECTOR_BYTES),
+];
