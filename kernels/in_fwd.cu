@@ -112,7 +112,6 @@ __device__ void stats(const Moments<A> *parts, A *out, int planes, int chunks) {
     FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, T, TYPE, 2)                                         \
     FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, T, TYPE, 4)                                         \
     FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, T, TYPE, 8)                                         \
-    FORWARD(Block, block, MAX_THREADS, T, TYPE, 1)                                                 \
     FORWARD(Block, block, MAX_THREADS, T, TYPE, 2)                                                 \
     FORWARD(Block, block, MAX_THREADS, T, TYPE, 4)                                                 \
     FORWARD(Block, block, MAX_THREADS, T, TYPE, 8)                                                 \

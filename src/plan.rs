@@ -67,11 +67,9 @@ impl Pass {
         }
     }
 
-    /// The vectors per thread that kernels exist for.
-    pub fn vectors(self) -> impl Iterator<Item = usize> {
-        [1, 2, 4, 8]
-            .into_iter()
-            .filter(move |&v| v <= self.max_vectors())
+    /// Vectors per thread where planes are few: more threads a plane, each with less to do.
+    pub const fn few_vectors(self) -> usize {
+        self.max_vectors() / 4
     }
 }
 
@@ -122,7 +120,10 @@ impl GpuPlan {
             );
         }
         if lines <= MAX_THREADS * max && !idle {
-            let (threads, vectors) = block(lines, max, count, sm_count);
+            // Many planes fill the machine by themselves, and small blocks with full registers leave
+            // several of them per multiprocessor.
+            let many = count >= 4 * sm_count;
+            let (threads, vectors) = block(lines, if many { max } else { pass.few_vectors() });
             return Self::launch(Tier::Block { vectors }, count, threads);
         }
         Self::split(planes, element, aligned, sm_count)
@@ -162,11 +163,8 @@ fn lines(spatial: usize, element: usize, aligned: bool) -> usize {
     (spatial + head).div_ceil(per_vector).max(1)
 }
 
-/// Threads and vectors per thread of a block. Many planes fill the machine by themselves, and
-/// small blocks with full registers leave several of them per multiprocessor; few planes need
-/// more threads each.
-fn block(lines: usize, max: usize, count: usize, sm_count: usize) -> (usize, usize) {
-    let target = if count >= 4 * sm_count { max } else { max / 4 };
+/// Threads of a block and vectors of each, `target` of them where that many threads can be had.
+fn block(lines: usize, target: usize) -> (usize, usize) {
     let threads = lines
         .div_ceil(target)
         .next_power_of_two()
@@ -273,13 +271,14 @@ mod tests {
             prop_assert!(threads % WARP == 0 && threads <= MAX_THREADS);
             match plan.tier {
                 Tier::Warp { vectors } => {
-                    prop_assert!(pass.vectors().any(|v| v == vectors));
+                    prop_assert!(vectors.is_power_of_two() && vectors <= pass.max_vectors());
                     prop_assert!(WARP * vectors >= lines);
                     prop_assert!(grid * WARPS_PER_BLOCK >= planes.count());
                     prop_assert!((grid - 1) * WARPS_PER_BLOCK < planes.count());
                 }
                 Tier::Block { vectors } => {
-                    prop_assert!(pass.vectors().any(|v| v == vectors));
+                    let kernels = pass.few_vectors()..=pass.max_vectors();
+                    prop_assert!(vectors.is_power_of_two() && kernels.contains(&vectors));
                     prop_assert!(threads * vectors >= lines);
                     prop_assert_eq!(grid, planes.count());
                 }
