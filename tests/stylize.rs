@@ -73,6 +73,9 @@ fn check_success(output: &Output) -> Result<()> {
 /// Exit code 1 and a single line on stderr that has all of `parts`.
 fn check_error(output: &Output, parts: &[&str]) -> Result<()> {
     let error = String::from_utf8_lossy(&output.stderr);
+    // What the loader says of a CUDA library without symbol versions is not the program's.
+    let own = |line: &&str| !line.contains("no version information available");
+    let error = error.lines().filter(own).collect::<Vec<_>>().join("\n");
     ensure!(
         output.status.code() == Some(1),
         "{:?}: {error}",
