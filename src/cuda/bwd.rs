@@ -1,20 +1,18 @@
 //! The gradients of x, weight and bias.
 
-use super::fwd::{config, on_chip};
+use super::launch::{writer, Arg, Gpu};
 use super::memory::{
     alloc, is_final, narrower, read, write, InputPlanes, OutputArg, ParamPointer, ShapeArg,
 };
-use super::module::{Kernel, Kernels};
+use super::module::Kernel;
 use crate::args::{Gradients, Inputs, View, Wanted};
 use crate::plan::{GpuPlan, Pass, Tier};
 use crate::shapes::{acc_dtype, Param, Planes};
 use crate::tuning::PARAM_THREADS;
 use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
-use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Shape};
 
-/// Numbers of a `CoMoments` in moments.cuh.
+/// Numbers of a `CoMoments` in moments.cuh: those of x, the two halves of the mean of dy, cross.
 const COMOMENTS: usize = 7;
 
 pub fn backward(
@@ -43,9 +41,10 @@ pub fn backward(
         weight: shares(wanted.weight)?,
         bias: shares(wanted.bias)?,
     };
-    launch(inputs, dy, eps, &planes, &mut grads)?;
+    let gpu = Gpu::of(storage)?;
+    launch(&gpu, inputs, dy, eps, &planes, &mut grads)?;
     let finish = |shares: Option<CudaStorage>, param: Option<Param>| match (shares, param) {
-        (Some(shares), Some(param)) => sum_params(shares, param, &planes, dtype).map(Some),
+        (Some(shares), Some(param)) => sum_params(&gpu, shares, param, &planes).map(Some),
         _ => Ok(None),
     };
     Ok(Gradients {
@@ -57,110 +56,84 @@ pub fn backward(
 
 /// Fills dx and every plane's share of the other gradients.
 fn launch(
+    gpu: &Gpu,
     inputs: &Inputs<CudaStorage>,
     dy: View<CudaStorage>,
     eps: f64,
     planes: &Planes,
     grads: &mut Gradients<CudaStorage>,
 ) -> Result<()> {
-    let (storage, _) = inputs.x;
-    let (device, dtype) = (storage.device(), storage.dtype());
-    let (kernels, stream) = (Kernels::of(device)?, device.cuda_stream());
-    let x = InputPlanes::new(inputs.x, &stream)?;
-    let dy = InputPlanes::new(dy, &stream)?;
-    let weight = ParamPointer::new(inputs.weight, dtype, &stream)?;
+    let stream = &gpu.stream;
+    let x = InputPlanes::new(inputs.x, stream)?;
+    let dy = InputPlanes::new(dy, stream)?;
+    let weight = ParamPointer::new(inputs.weight, gpu.dtype, stream)?;
     let shape = ShapeArg::new(planes, eps);
-    let size = dtype.size_in_bytes();
-    let plan = GpuPlan::new(Pass::Backward, planes, size, x.aligned, kernels.sm_count)?;
+    let size = gpu.dtype.size_in_bytes();
+    let plan = GpuPlan::new(
+        Pass::Backward,
+        planes,
+        size,
+        x.aligned,
+        gpu.kernels.sm_count,
+    )?;
 
-    let targets = [
-        grads.x.as_mut().map(|g| write(g, &stream)).transpose()?,
-        grads
-            .weight
-            .as_mut()
-            .map(|g| write(g, &stream))
-            .transpose()?,
-        grads.bias.as_mut().map(|g| write(g, &stream)).transpose()?,
-    ];
-    let [dx, dweight, dbias] = targets
+    let targets = [&mut grads.x, &mut grads.weight, &mut grads.bias];
+    let mut pointers = [const { None }; 3];
+    for (pointer, target) in pointers.iter_mut().zip(targets) {
+        *pointer = target.as_mut().map(|t| write(t, stream)).transpose()?;
+    }
+    let [dx, dweight, dbias] = pointers
         .each_ref()
-        .map(|t| t.as_ref().map_or(0, |t| t.address));
+        .map(|p| p.as_ref().map_or(0, |p| p.address));
     let out = OutputArg { dx, dweight, dbias };
 
+    let (x, dy, out, weight, shape) = (&x.arg, &dy.arg, &out, &weight.arg, &shape);
+    let write_grads = writer(Pass::Backward, plan.tier);
     let Tier::Split { chunks, chunk } = plan.tier else {
-        let function = kernels.function(on_chip(plan.tier, Pass::Backward), dtype)?;
-        let mut launch = stream.launch_builder(&function);
-        launch
-            .arg(&x.arg)
-            .arg(&dy.arg)
-            .arg(&out)
-            .arg(&weight.arg)
-            .arg(&shape);
-        // SAFETY: the arguments are those of `in_bwd_*`; x and dy hold `planes` at their strides,
-        // dx as many elements, the others a number for each plane, and the plan covers all planes.
-        unsafe { launch.launch(config(&plan)) }.w()?;
-        return Ok(());
+        // SAFETY: x and dy hold `planes` at their strides, weight `period` numbers, dx as many
+        // elements as x, the others a number for each plane; the plan covers every plane.
+        return unsafe { gpu.run(write_grads, &plan, &[x, dy, out, weight, shape]) };
     };
+    let (chunks, chunk) = (&(chunks as i32), &(chunk as i32));
     let mut parts = alloc(
-        device,
-        acc_dtype(dtype),
-        planes.count() * chunks * COMOMENTS,
+        gpu.device,
+        acc_dtype(gpu.dtype),
+        plan.grid as usize * COMOMENTS,
     )?;
-    let parts = write(&mut parts, &stream)?;
-    let (chunks, chunk) = (chunks as i32, chunk as i32);
-    let measure = kernels.function(Kernel::SplitMeasure(Pass::Backward), dtype)?;
-    let mut launch = stream.launch_builder(&measure);
-    launch
-        .arg(&x.arg)
-        .arg(&dy.arg)
-        .arg(&parts.address)
-        .arg(&shape);
-    launch.arg(&chunks).arg(&chunk);
-    // SAFETY: as above; `parts` holds a `CoMoments` for each of the plan's blocks.
-    unsafe { launch.launch(config(&plan)) }.w()?;
-    let function = kernels.function(Kernel::SplitWrite(Pass::Backward), dtype)?;
-    let mut launch = stream.launch_builder(&function);
-    launch
-        .arg(&x.arg)
-        .arg(&dy.arg)
-        .arg(&out)
-        .arg(&weight.arg)
-        .arg(&shape);
-    launch.arg(&parts.address).arg(&chunks).arg(&chunk);
-    // SAFETY: as above; the first launch has filled `parts`, on the same stream.
-    unsafe { launch.launch(config(&plan)) }.w()?;
-    Ok(())
+    let parts = &write(&mut parts, stream)?.address;
+    let measure = Kernel::SplitMeasure(Pass::Backward);
+    // SAFETY: as above; `parts` holds a `CoMoments` for each block of the plan, and the first
+    // launch has filled it when the second runs, on the same stream.
+    unsafe {
+        gpu.run(measure, &plan, &[x, dy, parts, shape, chunks, chunk])?;
+        gpu.run(
+            write_grads,
+            &plan,
+            &[x, dy, out, weight, shape, parts, chunks, chunk],
+        )
+    }
 }
 
 /// The gradient of a parameter from the planes' shares, summed over N where samples share it.
-fn sum_params(shares: CudaStorage, param: Param, planes: &Planes, x: DType) -> Result<CudaStorage> {
-    if is_final(param, planes, x) {
+fn sum_params(
+    gpu: &Gpu,
+    shares: CudaStorage,
+    param: Param,
+    planes: &Planes,
+) -> Result<CudaStorage> {
+    if is_final(param, planes, gpu.dtype) {
         return Ok(shares);
     }
-    let device = shares.device().clone();
-    let (kernels, stream) = (Kernels::of(&device)?, device.cuda_stream());
     let period = param.granularity.period(planes);
-    let mut out = alloc(&device, param.dtype, period)?;
+    let mut out = alloc(gpu.device, param.dtype, period)?;
     {
-        let (shares, out) = (read(&shares, &stream)?, write(&mut out, &stream)?);
+        let (shares, out) = (read(&shares, &gpu.stream)?, write(&mut out, &gpu.stream)?);
         let (n, c) = ((planes.count() / period) as i32, period as i32);
-        let is_f32 = narrower(x, param.dtype);
-        let function = kernels.function(Kernel::SumParams, x)?;
-        let mut launch = stream.launch_builder(&function);
-        launch
-            .arg(&shares.address)
-            .arg(&out.address)
-            .arg(&n)
-            .arg(&c)
-            .arg(&is_f32);
-        let config = LaunchConfig {
-            grid_dim: (period.div_ceil(PARAM_THREADS) as u32, 1, 1),
-            block_dim: (PARAM_THREADS as u32, 1, 1),
-            shared_mem_bytes: 0,
-        };
-        // SAFETY: the arguments are those of `in_sum_params_*`; `shares` holds n * c numbers and
-        // `out` c of the parameter's dtype.
-        unsafe { launch.launch(config) }.w()?;
+        let is_f32 = narrower(gpu.dtype, param.dtype);
+        let args: &[Arg] = &[&shares.address, &out.address, &n, &c, &is_f32];
+        let grid = period.div_ceil(PARAM_THREADS) as u32;
+        // SAFETY: `shares` holds n * c numbers and `out` c of the parameter's dtype.
+        unsafe { gpu.launch(Kernel::SumParams, grid, PARAM_THREADS, args)? }
     }
     Ok(out)
 }

@@ -5,6 +5,7 @@
 
 mod bwd;
 mod fwd;
+mod launch;
 mod memory;
 mod module;
 
