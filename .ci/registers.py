@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Prints registers and spills of every kernel, as ptxas counts them, and fails where one spills.
+
+usage: registers.py PTXAS FOLDER_OF_PTX
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+# Two f64 kernels save a register around the slow path of a division. That is no spill in a loop.
+ALLOWED_BYTES = 16
+
+ptxas, folder = sys.argv[1:]
+files = sorted(pathlib.Path(folder).glob("*.ptx"))
+if not files:
+    sys.exit(f"no PTX in {folder}")
+worst = 0
+for file in files:
+    text = file.read_text()
+    arch = re.search(r"^\.target (sm_\d+)", text, re.M).group(1)
+    log = subprocess.run(
+        [ptxas, f"-arch={arch}", "-v", file, "-o", "/dev/null"],
+        capture_output=True, text=True, check=True,
+    ).stderr
+    rows = re.findall(
+        r"entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
+        log, re.S,
+    )
+    if len(rows) != text.count(".entry "):
+        sys.exit(f"{file.name}: {len(rows)} kernels reported of {text.count('.entry ')}")
+    print(f"{file.name} ({arch}): {len(rows)} kernels")
+    for name, stores, loads, registers in sorted(rows):
+        spills = max(int(stores), int(loads))
+        worst = max(worst, spills)
+        print(f"  {name:28} {registers:>3} registers" + (f", {spills} bytes spilled" if spills else ""))
+if worst > ALLOWED_BYTES:
+    sys.exit(f"a kernel spills {worst} bytes, more than {ALLOWED_BYTES}")
