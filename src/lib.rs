@@ -1,4 +1,28 @@
-//! Fused instance normalization for candle.
+//! Fused instance normalization for [candle](https://github.com/huggingface/candle).
+//!
+//! ```text
+//! y = (x - mean) / sqrt(var + eps) * weight + bias
+//! ```
+//!
+//! with the mean and the biased variance of each sample and channel: what style transfer,
+//! image-to-image and medical-imaging networks do after every convolution.
+//!
+//! - [`instance_norm`] is the op, [`instance_norm_backward`] its gradients; both are one pass over
+//!   memory where a plane fits on chip, on the CPU and, with the feature `cuda`, on NVIDIA GPUs.
+//! - [`nn`] has the layers, with PyTorch's names, defaults and state dicts.
+//! - [`models`] has networks that load the weights their authors published.
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use candle_instance_norm::instance_norm;
+//!
+//! let x = Var::randn(0f32, 1., (1, 3, 8, 8), &Device::Cpu)?;
+//! let weight = Var::ones(3, candle_core::DType::F32, &Device::Cpu)?;
+//! let y = instance_norm(&x, Some(&weight), None, 1e-5)?;
+//! let grads = y.sqr()?.sum_all()?.backward()?;
+//! assert_eq!(grads.get(&weight).unwrap().dims(), [3]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
 mod args;
 mod cpu;
@@ -12,3 +36,8 @@ mod shapes;
 mod tuning;
 
 pub use ops::{instance_norm, instance_norm_backward, InstanceNormGrads};
+
+/// The README's code is tested with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
