@@ -183,19 +183,31 @@ fn sums<A: Acc, const K: usize>(
         g[..g_rest.len()].copy_from_slice(g_rest);
         add(&mut lanes, &x, &g, shift, g_shift, &terms);
     }
-    // Loops, not `map`: a closure would be compiled apart from them, for the baseline.
+    // A loop, not `map`: a closure would be compiled apart from it, for the baseline.
     let mut totals = [0.; K];
-    for (total, sum) in totals.iter_mut().zip(&mut lanes) {
-        let mut width = LANES / 2;
-        while width > 0 {
-            for lane in 0..width {
-                sum[lane] = sum[lane] + sum[lane + width];
-            }
-            width /= 2;
-        }
-        *total = sum[0].to_f64();
+    for (total, lanes) in totals.iter_mut().zip(&lanes) {
+        *total = pairwise(lanes).to_f64();
     }
     totals
+}
+
+/// The sum of all lanes, halves added to halves.
+#[inline(always)]
+fn pairwise<A: Acc>(lanes: &[A; LANES]) -> A {
+    macro_rules! halve {
+        ($lanes:ident, $width:literal) => {{
+            let mut half = [A::default(); $width];
+            for lane in 0..$width {
+                half[lane] = $lanes[lane] + $lanes[lane + $width];
+            }
+            half
+        }};
+    }
+    let lanes = halve!(lanes, 16);
+    let lanes = halve!(lanes, 8);
+    let lanes = halve!(lanes, 4);
+    let lanes = halve!(lanes, 2);
+    lanes[0] + lanes[1]
 }
 
 #[inline(always)]

@@ -147,15 +147,17 @@ fn whole_planes<T: Element, O: PlaneOp<T>>(
         let planes = start..outputs.len().min(start + group);
         let mut shifts = [O::Shift::default(); MOST];
         for (plane, shift) in planes.clone().zip(&mut shifts) {
-            *shift = op.shift(first + plane, first_segment(spatial), ws);
+            *shift = op.shift(first + plane, segment(0, spatial), ws);
         }
         let mut measures = [O::Measure::default(); MOST];
         for ((plane, m), shift) in planes.clone().zip(&mut measures).zip(shifts) {
-            *m = op.measure(first + plane, first_segment(spatial), shift, ws);
-            // A loop, not a fold: a closure would be compiled apart from it, for the baseline.
-            for at in segments(spatial).skip(1) {
+            *m = op.measure(first + plane, segment(0, spatial), shift, ws);
+            // Loops, not folds: a closure would be compiled apart from them, for the baseline.
+            let mut at = segment(spatial.min(SEGMENT), spatial);
+            while !at.is_empty() {
                 let shift = op.shift(first + plane, at.clone(), ws);
-                *m = m.merge(&op.measure(first + plane, at, shift, ws));
+                *m = m.merge(&op.measure(first + plane, at.clone(), shift, ws));
+                at = segment(at.end, spatial);
             }
         }
         let mut coefficients = [O::Coefficients::default(); MOST];
@@ -167,8 +169,10 @@ fn whole_planes<T: Element, O: PlaneOp<T>>(
         };
         for (plane, k) in planes.zip(&coefficients) {
             let out = &mut out[plane * spatial..(plane + 1) * spatial];
-            for at in segments(spatial) {
-                op.write(first + plane, at.clone(), k, &mut out[at], ws);
+            let mut at = segment(0, spatial);
+            while !at.is_empty() {
+                op.write(first + plane, at.clone(), k, &mut out[at.clone()], ws);
+                at = segment(at.end, spatial);
             }
         }
     }
@@ -226,12 +230,13 @@ fn split<T>(out: Option<&mut [T]>, len: usize) -> impl Iterator<Item = Option<&m
         .chain(absent.into_iter().flatten())
 }
 
-fn first_segment(spatial: usize) -> Range<usize> {
-    0..spatial.min(SEGMENT)
+/// The segment from `start` on, empty at the end of the plane.
+#[inline(always)]
+fn segment(start: usize, spatial: usize) -> Range<usize> {
+    start..spatial.min(start + SEGMENT)
 }
 
 fn segments(spatial: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..spatial)
-        .step_by(SEGMENT)
-        .map(move |start| start..spatial.min(start + SEGMENT))
+    let starts = (0..spatial).step_by(SEGMENT);
+    starts.map(move |start| segment(start, spatial))
 }
