@@ -33,6 +33,7 @@ pub mod nn;
 mod ops;
 mod plan;
 mod shapes;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 mod tuning;
 
 pub use ops::{instance_norm, instance_norm_backward, InstanceNormGrads};

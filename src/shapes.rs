@@ -74,6 +74,7 @@ impl PlaneLayout {
         self.offset + (plane / c) * self.stride_n + (plane % c) * self.stride_c
     }
 
+    #[cfg(any(feature = "cuda", test))]
     /// Whether every plane starts at a multiple of `elements`, counted from the storage's start.
     pub fn aligned_to(&self, elements: usize) -> bool {
         [self.offset, self.stride_n, self.stride_c]
@@ -185,6 +186,7 @@ pub fn same_device(name: &str, other: &Tensor, x: &Tensor) -> Result<()> {
     )
 }
 
+#[cfg(feature = "cuda")]
 /// The dtype that sums are kept in: f32 for the half types, else the tensor's own.
 pub fn acc_dtype(dtype: DType) -> DType {
     match dtype {

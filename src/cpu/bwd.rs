@@ -12,6 +12,7 @@
 use super::element::{Acc, Element, CHUNK};
 use super::fwd::split;
 use super::moments::{near_mean, CoMoments};
+use super::simd::Simd;
 use super::sweep::{sweep, PlaneOp, Workspace};
 use super::{Input, Params};
 use crate::shapes::Planes;
@@ -43,30 +44,40 @@ pub struct ParamGrad {
     pub bias: f64,
 }
 
-impl<T: Element> PlaneOp<T> for Backward<'_, T> {
+impl<'a, T: Element> PlaneOp<T> for Backward<'a, T> {
+    /// x and dy.
+    type View = [&'a [T]; 2];
     type Shift = (T::Acc, T::Acc);
     type Measure = CoMoments;
     type Coefficients = Coefficients<T::Acc>;
     type Output = ParamGrad;
 
     #[inline(always)]
-    fn shift(&self, plane: usize, at: Range<usize>, ws: &mut Workspace<T>) -> Self::Shift {
-        let (x, dy) = (self.x.plane(plane), self.dy.plane(plane));
-        let [scratch_x, scratch_dy] = &mut ws.inputs;
-        let mean = near_mean(&x[at.clone()], scratch_x);
-        (mean, near_mean(&dy[at], scratch_dy))
+    fn view(&self, plane: usize) -> Self::View {
+        [self.x.plane(plane), self.dy.plane(plane)]
     }
 
     #[inline(always)]
-    fn measure(
+    fn shift<S: Simd>(
         &self,
-        plane: usize,
+        [x, dy]: Self::View,
+        at: Range<usize>,
+        ws: &mut Workspace<T>,
+    ) -> Self::Shift {
+        let [scratch_x, scratch_dy] = &mut ws.inputs;
+        let mean = near_mean::<S, T>(&x[at.clone()], scratch_x);
+        (mean, near_mean::<S, T>(&dy[at], scratch_dy))
+    }
+
+    #[inline(always)]
+    fn measure<S: Simd>(
+        &self,
+        [x, dy]: Self::View,
         at: Range<usize>,
         shift: Self::Shift,
         ws: &mut Workspace<T>,
     ) -> CoMoments {
-        let (x, dy) = (self.x.plane(plane), self.dy.plane(plane));
-        CoMoments::of(&x[at.clone()], &dy[at], shift, &mut ws.inputs)
+        CoMoments::of::<S, T>(&x[at.clone()], &dy[at], shift, &mut ws.inputs)
     }
 
     #[inline(always)]
@@ -91,30 +102,24 @@ impl<T: Element> PlaneOp<T> for Backward<'_, T> {
     }
 
     #[inline(always)]
-    fn write(
+    fn write<S: Simd>(
         &self,
-        plane: usize,
+        [x, dy]: Self::View,
         at: Range<usize>,
         k: &Self::Coefficients,
         out: &mut [MaybeUninit<T>],
         ws: &mut Workspace<T>,
     ) {
-        let (x, dy) = (&self.x.plane(plane)[at.clone()], &self.dy.plane(plane)[at]);
         let [scratch_x, scratch_dy] = &mut ws.inputs;
-        let chunks = x.chunks(CHUNK).zip(dy.chunks(CHUNK));
+        let chunks = x[at.clone()].chunks(CHUNK).zip(dy[at].chunks(CHUNK));
         for ((x, dy), dx) in chunks.zip(out.chunks_mut(CHUNK)) {
-            let (x, dy) = (T::widen(x, scratch_x), T::widen(dy, scratch_dy));
-            T::fill(
-                dx,
-                &mut ws.output,
-                #[inline(always)]
-                |dx| {
-                    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-                        let value = (dy - k.dy_mean) - (x - k.mean) * k.slope;
-                        dx.write(value * k.scale + k.shift);
-                    }
-                },
-            );
+            let (x, dy) = (T::widen::<S>(x, scratch_x), T::widen::<S>(dy, scratch_dy));
+            let wide = T::room(dx, &mut ws.output);
+            for ((dx, &x), &dy) in wide.iter_mut().zip(x).zip(dy) {
+                let value = S::mul_add(k.mean - x, k.slope, dy - k.dy_mean);
+                dx.write(S::mul_add(value, k.scale, k.shift));
+            }
+            T::narrow::<S>(dx, &ws.output);
         }
     }
 }

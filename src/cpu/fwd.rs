@@ -2,6 +2,7 @@
 
 use super::element::{Acc, Element, CHUNK};
 use super::moments::{near_mean, Moments};
+use super::simd::Simd;
 use super::sweep::{sweep, PlaneOp, Workspace};
 use super::{Input, Params};
 use crate::shapes::Planes;
@@ -23,62 +24,71 @@ struct Coefficients<A> {
     shift: A,
 }
 
-impl<T: Element> PlaneOp<T> for Forward<'_, T> {
+/// The mean and the biased variance of a plane.
+#[derive(Clone, Copy, Default)]
+struct Stats<A> {
+    mean: A,
+    var: A,
+}
+
+impl<'a, T: Element> PlaneOp<T> for Forward<'a, T> {
+    type View = &'a [T];
     type Shift = T::Acc;
     type Measure = Moments;
     type Coefficients = Coefficients<T::Acc>;
-    type Output = ();
+    type Output = Stats<T::Acc>;
 
     #[inline(always)]
-    fn shift(&self, plane: usize, at: Range<usize>, ws: &mut Workspace<T>) -> T::Acc {
-        near_mean(&self.x.plane(plane)[at], &mut ws.inputs[0])
+    fn view(&self, plane: usize) -> &'a [T] {
+        self.x.plane(plane)
     }
 
     #[inline(always)]
-    fn measure(
+    fn shift<S: Simd>(&self, x: &[T], at: Range<usize>, ws: &mut Workspace<T>) -> T::Acc {
+        near_mean::<S, T>(&x[at], &mut ws.inputs[0])
+    }
+
+    #[inline(always)]
+    fn measure<S: Simd>(
         &self,
-        plane: usize,
+        x: &[T],
         at: Range<usize>,
         shift: T::Acc,
         ws: &mut Workspace<T>,
     ) -> Moments {
-        Moments::of(&self.x.plane(plane)[at], shift, &mut ws.inputs[0])
+        Moments::of::<S, T>(&x[at], shift, &mut ws.inputs[0])
     }
 
     #[inline(always)]
-    fn finish(&self, plane: usize, m: Moments) -> (Self::Coefficients, ()) {
-        let scale = self.params.weight(plane) / (m.var() + self.eps).sqrt();
+    fn finish(&self, plane: usize, m: Moments) -> (Self::Coefficients, Self::Output) {
+        let var = m.var();
+        let scale = self.params.weight(plane) / (var + self.eps).sqrt();
         let (mean, rest) = split(m.mean);
         let coefficients = Coefficients {
             mean,
             scale: Acc::from_f64(scale),
             shift: Acc::from_f64(self.params.bias(plane) - rest * scale),
         };
-        (coefficients, ())
+        let var = Acc::from_f64(var);
+        (coefficients, Stats { mean, var })
     }
 
     #[inline(always)]
-    fn write(
+    fn write<S: Simd>(
         &self,
-        plane: usize,
+        x: &[T],
         at: Range<usize>,
         k: &Self::Coefficients,
         out: &mut [MaybeUninit<T>],
         ws: &mut Workspace<T>,
     ) {
-        let x = &self.x.plane(plane)[at];
-        for (x, y) in x.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
-            let x = T::widen(x, &mut ws.inputs[0]);
-            T::fill(
-                y,
-                &mut ws.output,
-                #[inline(always)]
-                |y| {
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        y.write((x - k.mean) * k.scale + k.shift);
-                    }
-                },
-            );
+        for (x, y) in x[at].chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
+            let x = T::widen::<S>(x, &mut ws.inputs[0]);
+            let wide = T::room(y, &mut ws.output);
+            for (y, &x) in wide.iter_mut().zip(x) {
+                y.write(S::mul_add(x - k.mean, k.scale, k.shift));
+            }
+            T::narrow::<S>(y, &ws.output);
         }
     }
 }
@@ -96,50 +106,10 @@ pub fn forward<T: Element>(x: Input<T>, planes: &Planes, params: &Params, eps: f
     })
 }
 
-/// The biased variance and the mean of every plane: all means, then all variances.
+/// The mean and the biased variance of every plane: all means, then all variances.
 pub fn stats<T: Element>(x: Input<T>, planes: &Planes) -> Vec<T::Acc> {
-    let moments = sweep(&Stats(x), planes, None);
-    let means = moments.iter().map(|m| m.mean);
-    let vars = moments.iter().map(|m| m.var());
-    means.chain(vars).map(Acc::from_f64).collect()
-}
-
-struct Stats<'a, T>(Input<'a, T>);
-
-impl<T: Element> PlaneOp<T> for Stats<'_, T> {
-    type Shift = T::Acc;
-    type Measure = Moments;
-    type Coefficients = ();
-    type Output = Moments;
-
-    #[inline(always)]
-    fn shift(&self, plane: usize, at: Range<usize>, ws: &mut Workspace<T>) -> T::Acc {
-        near_mean(&self.0.plane(plane)[at], &mut ws.inputs[0])
-    }
-
-    #[inline(always)]
-    fn measure(
-        &self,
-        plane: usize,
-        at: Range<usize>,
-        shift: T::Acc,
-        ws: &mut Workspace<T>,
-    ) -> Moments {
-        Moments::of(&self.0.plane(plane)[at], shift, &mut ws.inputs[0])
-    }
-
-    #[inline(always)]
-    fn finish(&self, _: usize, m: Moments) -> ((), Moments) {
-        ((), m)
-    }
-
-    fn write(
-        &self,
-        _: usize,
-        _: Range<usize>,
-        _: &(),
-        _: &mut [MaybeUninit<T>],
-        _: &mut Workspace<T>,
-    ) {
-    }
+    let (params, eps) = (&Params::default(), 0.);
+    let stats = sweep(&Forward { x, params, eps }, planes, None);
+    let vars = stats.iter().map(|s| s.var);
+    stats.iter().map(|s| s.mean).chain(vars).collect()
 }

@@ -3,17 +3,18 @@
 mod bwd;
 mod element;
 mod fwd;
+mod half;
 mod moments;
 mod simd;
 mod sweep;
 
 use crate::args::{Gradients, Inputs, View, Wanted};
 use crate::shapes::{adjacent, Param, PlaneLayout, Planes};
+use ::half::{bf16, f16};
 use bwd::ParamGrad;
 use candle_core::backend::BackendStorage;
 use candle_core::{bail, CpuStorage, DType, Result, WithDType};
 use element::Element;
-use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
 /// Calls `$f::<T>($args)` with the `T` of a dtype.
@@ -126,6 +127,7 @@ impl<'a, T: Element> Input<'a, T> {
 }
 
 /// Weight and bias in f64: they are read once a plane, and rounded once at the end.
+#[derive(Default)]
 struct Params {
     weight: Option<Vec<f64>>,
     bias: Option<Vec<f64>>,

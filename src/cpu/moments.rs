@@ -8,6 +8,7 @@
 //! fewer elements), so no relative accuracy is lost: one sweep is as good as two.
 
 use super::element::{Acc, Element, Scratch, CHUNK};
+use super::simd::Simd;
 use super::sweep::Merge;
 
 /// Partial sums side by side: two AVX-512, four AVX2 or eight NEON registers of f32, enough to
@@ -30,18 +31,17 @@ impl Moments {
 
     /// The moments of `x`, given a value [near the mean](near_mean) of its start.
     #[inline(always)]
-    pub fn of<T: Element>(x: &[T], mut shift: T::Acc, scratch: &mut Scratch<T::Acc>) -> Self {
+    pub fn of<S: Simd, T: Element>(
+        x: &[T],
+        mut shift: T::Acc,
+        scratch: &mut Scratch<T::Acc>,
+    ) -> Self {
         let mut total = Self::default();
         for chunk in x.chunks(CHUNK) {
-            let x = T::widen(chunk, scratch);
-            let [s, ss] = sums(
-                x,
-                x,
-                shift,
-                shift,
-                #[inline(always)]
-                |d, _| [d, d * d],
-            );
+            let x = T::widen::<S>(chunk, scratch);
+            let [s, ss] = sums(x, x, shift, shift, |[s, ss], d, _| {
+                [s + d, S::mul_add(d, d, ss)]
+            });
             // The reciprocal does not wait for the sums, as a division by n would.
             let n = x.len() as f64;
             let off = s * (1. / n);
@@ -85,7 +85,7 @@ pub struct CoMoments {
 
 impl CoMoments {
     #[inline(always)]
-    pub fn of<T: Element>(
+    pub fn of<S: Simd, T: Element>(
         x: &[T],
         g: &[T],
         (mut shift, mut g_shift): (T::Acc, T::Acc),
@@ -93,15 +93,10 @@ impl CoMoments {
     ) -> Self {
         let mut total = Self::default();
         for (x, g) in x.chunks(CHUNK).zip(g.chunks(CHUNK)) {
-            let (x, g) = (T::widen(x, scratch_x), T::widen(g, scratch_g));
-            let [s, ss, t, st] = sums(
-                x,
-                g,
-                shift,
-                g_shift,
-                #[inline(always)]
-                |d, e| [d, d * d, e, d * e],
-            );
+            let (x, g) = (T::widen::<S>(x, scratch_x), T::widen::<S>(g, scratch_g));
+            let [s, ss, t, st] = sums(x, g, shift, g_shift, |[s, ss, t, st], d, e| {
+                [s + d, S::mul_add(d, d, ss), t + e, S::mul_add(d, e, st)]
+            });
             let n = x.len() as f64;
             let (off, g_off) = (s * (1. / n), t * (1. / n));
             total = total.merge(&Self {
@@ -153,35 +148,36 @@ fn at_least_zero(v: f64) -> f64 {
 /// (7/8 and 1/8 apart by any distance vary by 7/64 of its square at least), so cancelling it costs
 /// the variance 3 bits at the very worst, and an eighth of the work of the exact mean.
 #[inline(always)]
-pub fn near_mean<T: Element>(x: &[T], scratch: &mut Scratch<T::Acc>) -> T::Acc {
+pub fn near_mean<S: Simd, T: Element>(x: &[T], scratch: &mut Scratch<T::Acc>) -> T::Acc {
     let eighth = x.len().min(CHUNK).div_ceil(8).next_multiple_of(LANES);
-    let x = T::widen(&x[..x.len().min(eighth)], scratch);
+    let x = T::widen::<S>(&x[..x.len().min(eighth)], scratch);
     let zero = T::Acc::default();
-    let [s] = sums(x, x, zero, zero, |d, _| [d]);
+    let [s] = sums(x, x, zero, zero, |[s], d, _| [s + d]);
     Acc::from_f64(s * (1. / x.len() as f64))
 }
 
-/// The sums of `terms(x - shift, g - g_shift)`, in [`LANES`] lanes that are then added pairwise.
+/// The sums that `step` carries from element to element of `x - shift` and `g - g_shift`, in
+/// [`LANES`] lanes that are then added pairwise.
 #[inline(always)]
 fn sums<A: Acc, const K: usize>(
     x: &[A],
     g: &[A],
     shift: A,
     g_shift: A,
-    terms: impl Fn(A, A) -> [A; K],
+    step: impl Fn([A; K], A, A) -> [A; K],
 ) -> [f64; K] {
     let mut lanes = [[A::default(); LANES]; K];
     let (x_tiles, x_rest) = x.as_chunks::<LANES>();
     let (g_tiles, g_rest) = g.as_chunks::<LANES>();
     for (x, g) in x_tiles.iter().zip(g_tiles) {
-        add(&mut lanes, x, g, shift, g_shift, &terms);
+        add(&mut lanes, x, g, shift, g_shift, &step);
     }
     if !x_rest.is_empty() {
         // Lanes without an element hold the shift itself and so add nothing.
         let (mut x, mut g) = ([shift; LANES], [g_shift; LANES]);
         x[..x_rest.len()].copy_from_slice(x_rest);
         g[..g_rest.len()].copy_from_slice(g_rest);
-        add(&mut lanes, &x, &g, shift, g_shift, &terms);
+        add(&mut lanes, &x, &g, shift, g_shift, &step);
     }
     // A loop, not `map`: a closure would be compiled apart from it, for the baseline.
     let mut totals = [0.; K];
@@ -217,12 +213,89 @@ fn add<A: Acc, const K: usize>(
     g: &[A; LANES],
     shift: A,
     g_shift: A,
-    terms: impl Fn(A, A) -> [A; K],
+    step: impl Fn([A; K], A, A) -> [A; K],
 ) {
     for lane in 0..LANES {
-        let terms = terms(x[lane] - shift, g[lane] - g_shift);
-        for (sum, term) in lanes.iter_mut().zip(terms) {
-            sum[lane] += term;
+        let mut sums = [A::default(); K];
+        for k in 0..K {
+            sums[k] = lanes[k][lane];
         }
+        let sums = step(sums, x[lane] - shift, g[lane] - g_shift);
+        for k in 0..K {
+            lanes[k][lane] = sums[k];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::simd::{Isa, Kernel};
+
+    struct Of<'a>(&'a [f32], &'a [f32]);
+
+    impl Kernel for Of<'_> {
+        type Output = CoMoments;
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> CoMoments {
+            let mut scratch = [Vec::new(), Vec::new()];
+            let shift = near_mean::<S, f32>(self.0, &mut scratch[0]);
+            let g_shift = near_mean::<S, f32>(self.1, &mut scratch[1]);
+            CoMoments::of::<S, f32>(self.0, self.1, (shift, g_shift), &mut scratch)
+        }
+    }
+
+    /// A mean 1e6 deviations from 0, and a start that is far from it.
+    fn samples(len: usize) -> (Vec<f32>, Vec<f32>) {
+        let noise = |i: usize| (i * 7919 % 1009) as f32 / 504. - 1.;
+        let x = (0..len).map(|i| 1e4 + 1e-2 * noise(i) + if i < 100 { 1. } else { 0. });
+        let g = (0..len).map(|i| noise(3 * i + 1) - 5.);
+        (x.collect(), g.collect())
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_two_passes_in_f64() {
+        for len in [1, 2, 31, 32, 33, 255, CHUNK - 1, CHUNK + 1, 5 * CHUNK + 77] {
+            let (x, g) = samples(len);
+            let mean = |v: &[f32]| v.iter().map(|&v| v as f64).sum::<f64>() / len as f64;
+            let (x_mean, g_mean) = (mean(&x), mean(&g));
+            let (mut m2, mut cross) = (0., 0.);
+            for (&x, &g) in x.iter().zip(&g) {
+                m2 += (x as f64 - x_mean).powi(2);
+                cross += (x as f64 - x_mean) * (g as f64 - g_mean);
+            }
+            for isa in Isa::available() {
+                let got = isa.run(Of(&x, &g));
+                let spread = (m2 / len as f64).sqrt();
+                let close = |got: f64, want: f64, scale: f64| {
+                    assert!(
+                        (got - want).abs() <= 1e-6 * scale,
+                        "{isa:?} {len}: {got} {want}"
+                    );
+                };
+                close(got.x.n, len as f64, 0.);
+                close(got.x.mean, x_mean, spread);
+                close(got.x.m2, m2, m2);
+                close(got.g_mean, g_mean, 1.);
+                close(got.cross, cross, len as f64 * spread);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_part_changes_nothing() {
+        let m = Moments {
+            n: 3.,
+            mean: 2.,
+            m2: 5.,
+        };
+        assert_eq!(Moments::default().merge(&m), m);
+        let co = CoMoments {
+            x: m,
+            g_mean: 1.,
+            cross: -2.,
+        };
+        assert_eq!(CoMoments::default().merge(&co), co);
     }
 }

@@ -1,16 +1,46 @@
 //! Run-time choice of the instruction set.
 //!
-//! The kernels are plain loops over arrays, written once; [`Isa::run`] compiles each of them for
-//! every instruction set and picks one at run time. No fused multiply-add is used, so that every
-//! set gives the same bits (a test holds them to it), and lane counts are fixed by the kernels.
+//! The kernels are plain loops over arrays, written once and generic over a [`Simd`];
+//! [`Isa::run`] compiles each of them for every instruction set and picks one at run time. All
+//! code of a kernel must be `#[inline(always)]`, without closures handed to `map`, `fold` and the
+//! like: what is compiled apart from the kernel is compiled for the baseline.
 
+use super::element::Acc;
+use super::half::{narrow_f16, widen_f16};
+use ::half::f16;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
+
+/// What the compiler does not find by itself in a loop.
+pub trait Simd {
+    /// `a * b + c`, fused where that is one instruction.
+    fn mul_add<A: Acc>(a: A, b: A, c: A) -> A;
+
+    /// Converts as many elements as both slices have.
+    #[inline(always)]
+    fn widen_f16(from: &[f16], to: &mut [f32]) {
+        widen_f16(from, to)
+    }
+
+    /// Converts as many elements as both slices have, rounding to nearest even.
+    #[inline(always)]
+    fn narrow_f16(from: &[f32], to: &mut [MaybeUninit<f16>]) {
+        narrow_f16(from, to)
+    }
+}
+
+/// A kernel that [`Isa::run`] compiles for every instruction set.
+pub trait Kernel {
+    type Output;
+    fn run<S: Simd>(self) -> Self::Output;
+}
 
 /// The instruction sets that the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
     /// What the target always has: SSE2 on x86-64, NEON on aarch64.
     Baseline,
+    /// With FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -20,53 +50,133 @@ pub enum Isa {
 impl Isa {
     /// Every set that this machine runs, the best last.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut)]
         let mut isas = vec![Self::Baseline];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") {
-                isas.push(Self::Avx2);
-            }
-            if is_x86_feature_detected!("avx512f")
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-            {
-                isas.push(Self::Avx512);
-            }
+                && is_x86_feature_detected!("avx512vl");
+            isas.extend(avx2.then_some(Self::Avx2));
+            isas.extend((avx2 && avx512).then_some(Self::Avx512));
         }
+        isas.shrink_to_fit();
         isas
     }
 
     /// The best set of this machine, detected once.
+    #[inline]
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| *Self::available().last().unwrap_or(&Self::Baseline))
+        *BEST.get_or_init(|| Self::available().pop().unwrap_or(Self::Baseline))
     }
 
-    /// Runs `kernel`, whose loops must be `#[inline(always)]`, compiled for this set.
-    #[inline(always)]
-    pub fn run<R>(self, kernel: impl FnOnce() -> R) -> R {
+    /// Runs `kernel`, compiled for this set.
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
-            Self::Baseline => kernel(),
+            Self::Baseline => kernel.run::<Plain>(),
             // SAFETY: the crate takes `Isa` values from `available` alone, which offers this one
             // only after the processor reported its features.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { avx2(kernel) },
+            Self::Avx2 => unsafe { x86::avx2(kernel) },
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512(kernel) },
+            Self::Avx512 => unsafe { x86::avx512(kernel) },
+        }
+    }
+}
+
+struct Plain;
+
+impl Simd for Plain {
+    #[inline(always)]
+    fn mul_add<A: Acc>(a: A, b: A, c: A) -> A {
+        if cfg!(target_arch = "aarch64") {
+            a.mul_add(b, c)
+        } else {
+            // Without the instruction `mul_add` is a call into libm.
+            a * b + c
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn avx2<R>(kernel: impl FnOnce() -> R) -> R {
-    kernel()
-}
+mod x86 {
+    use super::*;
+    use std::arch::x86_64::*;
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn avx512<R>(kernel: impl FnOnce() -> R) -> R {
-    kernel()
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx2>()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+    pub unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx512>()
+    }
+
+    /// Conversions in vectors of `$width`, and the rest one by one.
+    macro_rules! simd {
+        ($name:ident, $width:literal, $widen:expr, $narrow:expr) => {
+            struct $name;
+
+            impl Simd for $name {
+                #[inline(always)]
+                fn mul_add<A: Acc>(a: A, b: A, c: A) -> A {
+                    a.mul_add(b, c)
+                }
+
+                #[inline(always)]
+                fn widen_f16(from: &[f16], to: &mut [f32]) {
+                    let (from, from_rest) = from.as_chunks::<$width>();
+                    let (to, to_rest) = to.as_chunks_mut::<$width>();
+                    for (from, to) in from.iter().zip(to) {
+                        // SAFETY: `$width` elements each; this code runs in `Isa::run` alone, on
+                        // a processor that has the instruction.
+                        unsafe { $widen(from.as_ptr(), to.as_mut_ptr()) }
+                    }
+                    widen_f16(from_rest, to_rest);
+                }
+
+                #[inline(always)]
+                fn narrow_f16(from: &[f32], to: &mut [MaybeUninit<f16>]) {
+                    let (from, from_rest) = from.as_chunks::<$width>();
+                    let (to, to_rest) = to.as_chunks_mut::<$width>();
+                    for (from, to) in from.iter().zip(to) {
+                        // SAFETY: as above.
+                        unsafe { $narrow(from.as_ptr(), to.as_mut_ptr()) }
+                    }
+                    narrow_f16(from_rest, to_rest);
+                }
+            }
+        };
+    }
+
+    simd!(
+        Avx2,
+        8,
+        |from: *const f16, to: *mut f32| _mm256_storeu_ps(
+            to,
+            _mm256_cvtph_ps(_mm_loadu_si128(from.cast()))
+        ),
+        |from: *const f32, to: *mut MaybeUninit<f16>| _mm_storeu_si128(
+            to.cast(),
+            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(from))
+        )
+    );
+    simd!(
+        Avx512,
+        16,
+        |from: *const f16, to: *mut f32| _mm512_storeu_ps(
+            to,
+            _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
+        ),
+        |from: *const f32, to: *mut MaybeUninit<f16>| _mm256_storeu_si256(
+            to.cast(),
+            _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(from))
+        )
+    );
 }

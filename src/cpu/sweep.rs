@@ -1,7 +1,7 @@
 //! One schedule for every pass over planes: measure a plane, finish its numbers, write a result.
 
 use super::element::{Element, Scratch};
-use super::simd::Isa;
+use super::simd::{Isa, Kernel, Simd};
 use crate::plan::{CpuPlan, GROUP, SEGMENT};
 use crate::shapes::Planes;
 use std::mem::MaybeUninit;
@@ -17,6 +17,8 @@ pub trait Merge: Copy + Default + Send {
 /// and the measurements of a plane are merged in order, whatever the schedule: the result has the
 /// same bits on any number of threads.
 pub trait PlaneOp<T: Element>: Sync {
+    /// The inputs of one plane.
+    type View: Copy + Default + Sync;
     /// A value near the mean, known before the rest is measured.
     type Shift: Copy + Default;
     type Measure: Merge;
@@ -25,18 +27,24 @@ pub trait PlaneOp<T: Element>: Sync {
     /// What is left of the plane for the caller.
     type Output: Copy + Default + Send;
 
-    fn shift(&self, plane: usize, at: Range<usize>, ws: &mut Workspace<T>) -> Self::Shift;
-    fn measure(
+    fn view(&self, plane: usize) -> Self::View;
+    fn shift<S: Simd>(
         &self,
-        plane: usize,
+        view: Self::View,
+        at: Range<usize>,
+        ws: &mut Workspace<T>,
+    ) -> Self::Shift;
+    fn measure<S: Simd>(
+        &self,
+        view: Self::View,
         at: Range<usize>,
         shift: Self::Shift,
         ws: &mut Workspace<T>,
     ) -> Self::Measure;
     fn finish(&self, plane: usize, m: Self::Measure) -> (Self::Coefficients, Self::Output);
-    fn write(
+    fn write<S: Simd>(
         &self,
-        plane: usize,
+        view: Self::View,
         at: Range<usize>,
         coefficients: &Self::Coefficients,
         out: &mut [MaybeUninit<T>],
@@ -79,10 +87,12 @@ pub fn sweep<T: Element, O: PlaneOp<T>>(
                 outputs,
             });
             for_each(jobs.collect(), |job: Job<T, O>, ws| {
-                Isa::best().run(
-                    #[inline(always)]
-                    || whole_planes(op, spatial, job, ws),
-                )
+                Isa::best().run(WholePlanes {
+                    op,
+                    spatial,
+                    job,
+                    ws,
+                })
             });
         }
         CpuPlan::Segments => {
@@ -130,56 +140,71 @@ fn for_each<T: Element, J: Send>(jobs: Vec<J>, work: impl Fn(J, &mut Workspace<T
 
 /// The planes of a job, in groups that fit the L1 cache: each step runs over the planes of a group
 /// before the next step does, so that the latencies of short sums overlap.
-#[inline(always)]
-fn whole_planes<T: Element, O: PlaneOp<T>>(
-    op: &O,
+struct WholePlanes<'a, 'b, T: Element, O: PlaneOp<T>> {
+    op: &'a O,
     spatial: usize,
-    job: Job<T, O>,
-    ws: &mut Workspace<T>,
-) {
-    let Job {
-        first,
-        mut out,
-        outputs,
-    } = job;
-    let group = (GROUP / spatial).clamp(1, MOST);
-    for start in (0..outputs.len()).step_by(group) {
-        let planes = start..outputs.len().min(start + group);
-        let mut shifts = [O::Shift::default(); MOST];
-        for (plane, shift) in planes.clone().zip(&mut shifts) {
-            *shift = op.shift(first + plane, segment(0, spatial), ws);
-        }
-        let mut measures = [O::Measure::default(); MOST];
-        for ((plane, m), shift) in planes.clone().zip(&mut measures).zip(shifts) {
-            *m = op.measure(first + plane, segment(0, spatial), shift, ws);
-            // Loops, not folds: a closure would be compiled apart from them, for the baseline.
-            let mut at = segment(spatial.min(SEGMENT), spatial);
-            while !at.is_empty() {
-                let shift = op.shift(first + plane, at.clone(), ws);
-                *m = m.merge(&op.measure(first + plane, at.clone(), shift, ws));
-                at = segment(at.end, spatial);
-            }
-        }
-        let mut coefficients = [O::Coefficients::default(); MOST];
-        for ((plane, k), m) in planes.clone().zip(&mut coefficients).zip(measures) {
-            (*k, outputs[plane]) = op.finish(first + plane, m);
-        }
-        let Some(out) = out.as_deref_mut() else {
-            continue;
-        };
-        for (plane, k) in planes.zip(&coefficients) {
-            let out = &mut out[plane * spatial..(plane + 1) * spatial];
-            let mut at = segment(0, spatial);
-            while !at.is_empty() {
-                op.write(first + plane, at.clone(), k, &mut out[at.clone()], ws);
-                at = segment(at.end, spatial);
-            }
-        }
-    }
+    job: Job<'b, T, O>,
+    ws: &'a mut Workspace<T>,
 }
 
 /// The most planes of a group.
 const MOST: usize = 16;
+
+impl<T: Element, O: PlaneOp<T>> Kernel for WholePlanes<'_, '_, T, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self {
+            op,
+            spatial,
+            job,
+            ws,
+        } = self;
+        let Job {
+            first,
+            mut out,
+            outputs,
+        } = job;
+        let group = (GROUP / spatial).clamp(1, MOST);
+        for start in (0..outputs.len()).step_by(group) {
+            let planes = start..outputs.len().min(start + group);
+            let mut views = [O::View::default(); MOST];
+            let mut shifts = [O::Shift::default(); MOST];
+            for (i, plane) in planes.clone().enumerate() {
+                views[i] = op.view(first + plane);
+                shifts[i] = op.shift::<S>(views[i], segment(0, spatial), ws);
+            }
+            let mut measures = [O::Measure::default(); MOST];
+            for i in 0..planes.len() {
+                let mut at = segment(0, spatial);
+                let mut m = op.measure::<S>(views[i], at.clone(), shifts[i], ws);
+                while at.end < spatial {
+                    at = segment(at.end, spatial);
+                    let shift = op.shift::<S>(views[i], at.clone(), ws);
+                    m = m.merge(&op.measure::<S>(views[i], at.clone(), shift, ws));
+                }
+                measures[i] = m;
+            }
+            let mut coefficients = [O::Coefficients::default(); MOST];
+            for (i, plane) in planes.clone().enumerate() {
+                (coefficients[i], outputs[plane]) = op.finish(first + plane, measures[i]);
+            }
+            let Some(out) = out.as_deref_mut() else {
+                continue;
+            };
+            for (i, plane) in planes.enumerate() {
+                let out = &mut out[plane * spatial..(plane + 1) * spatial];
+                let mut at = segment(0, spatial);
+                while !at.is_empty() {
+                    let out = &mut out[at.clone()];
+                    op.write::<S>(views[i], at.clone(), &coefficients[i], out, ws);
+                    at = segment(at.end, spatial);
+                }
+            }
+        }
+    }
+}
 
 fn plane_in_segments<T: Element, O: PlaneOp<T>>(
     op: &O,
@@ -187,16 +212,11 @@ fn plane_in_segments<T: Element, O: PlaneOp<T>>(
     spatial: usize,
     out: Option<&mut [MaybeUninit<T>]>,
 ) -> O::Output {
+    let view = op.view(plane);
     let mut measures = vec![O::Measure::default(); spatial.div_ceil(SEGMENT)];
     let jobs = segments(spatial).zip(&mut measures).collect();
     for_each(jobs, |(at, m): (Range<usize>, &mut O::Measure), ws| {
-        Isa::best().run(
-            #[inline(always)]
-            || {
-                let shift = op.shift(plane, at.clone(), ws);
-                *m = op.measure(plane, at, shift, ws);
-            },
-        )
+        *m = Isa::best().run(MeasureSegment { op, view, at, ws });
     });
     let mut whole = O::Measure::default();
     for m in &measures {
@@ -204,18 +224,67 @@ fn plane_in_segments<T: Element, O: PlaneOp<T>>(
     }
     let (coefficients, output) = op.finish(plane, whole);
     if let Some(out) = out {
+        let coefficients = &coefficients;
         let jobs = segments(spatial).zip(out.chunks_mut(SEGMENT)).collect();
         for_each(
             jobs,
             |(at, out): (Range<usize>, &mut [MaybeUninit<T>]), ws| {
-                Isa::best().run(
-                    #[inline(always)]
-                    || op.write(plane, at, &coefficients, out, ws),
-                )
+                Isa::best().run(WriteSegment {
+                    op,
+                    view,
+                    at,
+                    coefficients,
+                    out,
+                    ws,
+                })
             },
         );
     }
     output
+}
+
+struct MeasureSegment<'a, T: Element, O: PlaneOp<T>> {
+    op: &'a O,
+    view: O::View,
+    at: Range<usize>,
+    ws: &'a mut Workspace<T>,
+}
+
+impl<T: Element, O: PlaneOp<T>> Kernel for MeasureSegment<'_, T, O> {
+    type Output = O::Measure;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> O::Measure {
+        let Self { op, view, at, ws } = self;
+        let shift = op.shift::<S>(view, at.clone(), ws);
+        op.measure::<S>(view, at, shift, ws)
+    }
+}
+
+struct WriteSegment<'a, T: Element, O: PlaneOp<T>> {
+    op: &'a O,
+    view: O::View,
+    at: Range<usize>,
+    coefficients: &'a O::Coefficients,
+    out: &'a mut [MaybeUninit<T>],
+    ws: &'a mut Workspace<T>,
+}
+
+impl<T: Element, O: PlaneOp<T>> Kernel for WriteSegment<'_, T, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self {
+            op,
+            view,
+            at,
+            coefficients,
+            out,
+            ws,
+        } = self;
+        op.write::<S>(view, at, coefficients, out, ws)
+    }
 }
 
 /// Parts of `len` elements of what may be nothing.

@@ -1,43 +1,11 @@
-//! How a call is cut into work, as plain data: decided from the shape alone, without a device.
-//!
-//! The launch constants that the kernels share are in `tuning.rs`.
+//! Which tier computes a shape on a GPU, and with which launch. The constants that the kernels share
+//! are in `tuning.rs`.
 
 use crate::shapes::Planes;
 use crate::tuning::{
     MAX_THREADS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
 };
 use candle_core::{bail, Result};
-
-/// Elements of a plane that one CPU task takes: 128 KiB of f32, so that two inputs and an output
-/// stay in an L2 of 512 KiB, and enough work (10 us) to be worth handing to another thread.
-pub const SEGMENT: usize = 32 * 1024;
-
-/// Elements of small planes that the CPU takes through each step together: 16 KiB of f32, half of
-/// an L1 cache.
-pub const GROUP: usize = 4 * 1024;
-
-/// How the CPU shares planes among threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CpuPlan {
-    /// Whole planes per task, at least `at_once` of them.
-    Planes { at_once: usize },
-    /// One plane after the other, each by all threads.
-    Segments,
-}
-
-impl CpuPlan {
-    pub fn new(planes: &Planes, threads: usize) -> Self {
-        // With fewer than 4 planes a thread, the last ones leave threads idle for a quarter of
-        // the time; splitting a plane costs two joins, which 2 segments a thread are worth.
-        let few = planes.count() < 4 * threads;
-        if threads > 1 && few && planes.spatial >= 2 * threads * SEGMENT {
-            return Self::Segments;
-        }
-        Self::Planes {
-            at_once: (SEGMENT / planes.spatial.max(1)).max(1),
-        }
-    }
-}
 
 const MIN_THREADS: usize = 64;
 /// Blocks per multiprocessor that the split tier aims for: enough loads in flight to hide the
@@ -181,7 +149,7 @@ mod tests {
 
     fn forward(n: usize, c: usize, spatial: usize, element: usize) -> GpuPlan {
         let planes = Planes { n, c, spatial };
-        let aligned = spatial * element % VECTOR_BYTES == 0;
+        let aligned = (spatial * element).is_multiple_of(VECTOR_BYTES);
         GpuPlan::new(Pass::Forward, &planes, element, aligned, H200).unwrap()
     }
 
@@ -246,15 +214,6 @@ mod tests {
             spatial: 1,
         };
         assert!(GpuPlan::new(Pass::Forward, &planes, 4, false, H200).is_err());
-    }
-
-    #[test]
-    fn the_cpu_splits_few_large_planes_only() {
-        let plan = |n, c, spatial| CpuPlan::new(&Planes { n, c, spatial }, 2);
-        assert_eq!(plan(1, 3, 2160 * 3840), CpuPlan::Segments);
-        assert_eq!(plan(1, 64, 256 * 256), CpuPlan::Planes { at_once: 1 });
-        assert_eq!(plan(1, 3, 64 * 64), CpuPlan::Planes { at_once: 8 });
-        assert_eq!(plan(0, 3, 0), CpuPlan::Planes { at_once: SEGMENT });
     }
 
     proptest! {
