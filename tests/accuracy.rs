@@ -1,0 +1,162 @@
+//! Every kernel against f64, at the bounds that the crate promises.
+
+#[macro_use]
+mod common;
+// How shapes are given to kernels, to show that the table below reaches all of them.
+#[allow(dead_code)]
+#[path = "../src/plan.rs"]
+mod plan;
+#[allow(dead_code)]
+#[path = "../src/shapes.rs"]
+mod shapes;
+#[allow(dead_code)]
+#[path = "../src/tuning.rs"]
+mod tuning;
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use common::reference::{Affine, Case, Random};
+use plan::{CpuPlan, GpuPlan, Pass, Tier};
+use std::collections::BTreeSet;
+
+const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
+const EPS: f64 = 1e-5;
+
+/// N, C, and the elements of a plane: so many vectors of 16 bytes, and some more.
+const SHAPES: [(usize, usize, usize, usize); 19] = [
+    (2, 3, 0, 1),
+    (3, 2, 0, 2),
+    (1, 5, 20, 0),
+    (5, 3, 13, 1),
+    (2, 3, 60, 0),
+    (3, 2, 61, 1),
+    (1, 5, 120, 0),
+    (2, 3, 117, 1),
+    (1, 3, 250, 0),
+    (2, 2, 201, 1),
+    (2, 2, 600, 0),
+    (1, 3, 719, 1),
+    (2, 1, 1500, 0),
+    (1, 3, 1733, 1),
+    // Few planes on all multiprocessors; several segments on the CPU.
+    (1, 2, 4200, 0),
+    (2, 1, 5003, 1),
+    (1, 1, 40_000, 1),
+    // More planes than the split tier takes for few, and more than multiprocessors.
+    (1, 35, 2050, 1),
+    (2, 264, 131, 0),
+];
+
+/// A plane that an f64 has in half the elements, where f32 would take too long.
+const F64_SHAPES: [(usize, usize, usize, usize); 2] = [
+    (2, 264, 259, 1),
+    // Chunks that a block of the split tier takes in more than one go.
+    (4, 33, 4097, 0),
+];
+
+fn shapes(dtype: DType) -> impl Iterator<Item = (usize, usize, usize)> {
+    let of_f64 = F64_SHAPES.iter().filter(move |_| dtype == DType::F64);
+    let per_vector = tuning::VECTOR_BYTES / dtype.size_in_bytes();
+    let all = SHAPES.iter().chain(of_f64);
+    all.map(move |&(n, c, vectors, more)| (n, c, vectors * per_vector + more))
+}
+
+/// Means and deviations of x, with the error allowed in terms of the scales in `Reference`.
+///
+/// - f32: some ten roundings of numbers up to 5 deviations make 2e-6. A mean of 1e4 is rounded by
+///   5e-4 where it is kept in an f32, 5e-2 of a deviation of 1e-2: these bounds tell.
+/// - half types compute as f32 does and round once, which `Exact::check` adds.
+/// - f64: 1e-12. A mean of 1e4 may be off by half an ulp, 1e-12, which rstd (316 at most, by eps)
+///   makes 3e-10.
+fn data(dtype: DType) -> &'static [(f64, f64, f64)] {
+    match dtype {
+        DType::F32 => &[(0., 1., 2e-6), (1e4, 1., 1e-5), (1e4, 1e-2, 1e-4)],
+        DType::F64 => &[(0., 1., 1e-12), (1e4, 1e-2, 5e-10)],
+        _ => &[(0., 1., 2e-6), (8., 1., 2e-6)],
+    }
+}
+
+/// Runs `f` on two CPU threads, on which few large planes are split.
+fn on_two_threads<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+    pool.expect("two threads").install(f)
+}
+
+fn table(device: &Device) -> Result<()> {
+    let mut random = Random::new(1, device);
+    for dtype in DTYPES {
+        for (i, shape) in shapes(dtype).enumerate() {
+            for &(mean, std, bound) in data(dtype) {
+                let kind = [Affine::Sample, Affine::Channel, Affine::None][i % 3];
+                let x = random.tensor(shape, dtype, mean, std)?;
+                let wide = shapes::is_half(dtype) && i % 2 == 0;
+                let params = random.params(&x, if wide { DType::F32 } else { dtype }, kind)?;
+                let dy = random.tensor(shape, dtype, 0.25, 1.)?;
+                let what = format!(
+                    "{dtype:?} {shape:?} {kind:?} mean {mean:e} std {std:e} on {:?}",
+                    device.location()
+                );
+                let case = Case {
+                    what,
+                    x,
+                    params,
+                    dy,
+                    eps: EPS,
+                };
+                on_two_threads(|| case.check(bound))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+test_device!(table, table_cpu, table_cuda);
+
+/// On an H200; on another GPU the table reaches what it reaches.
+#[test]
+fn the_table_reaches_every_kernel() -> Result<()> {
+    let (mut seen, mut cpu) = (BTreeSet::new(), BTreeSet::new());
+    for dtype in DTYPES {
+        let size = dtype.size_in_bytes();
+        for (n, c, spatial) in shapes(dtype) {
+            let planes = shapes::Planes { n, c, spatial };
+            let aligned = spatial * size % tuning::VECTOR_BYTES == 0;
+            for pass in [Pass::Forward, Pass::Backward] {
+                let plan = GpuPlan::new(pass, &planes, size, aligned, 132)?;
+                let tier = match plan.tier {
+                    Tier::Warp { vectors } => format!("warp{vectors}"),
+                    Tier::Block { vectors } => format!("block{vectors}"),
+                    Tier::Split { .. } => "split".to_string(),
+                };
+                seen.insert(format!("{pass:?} {tier} {dtype:?}"));
+                if let Tier::Split { chunk, .. } = plan.tier {
+                    let at_once = tuning::SPLIT_THREADS * tuning::SPLIT_VECTORS;
+                    seen.insert(format!("{pass:?} loops: {}", chunk > at_once));
+                }
+            }
+            let segments = spatial.div_ceil(plan::SEGMENT).min(2);
+            cpu.insert((CpuPlan::new(&planes, 2) == CpuPlan::Segments, segments));
+        }
+    }
+    let forward = [
+        "warp1", "warp2", "warp4", "warp8", "block2", "block4", "block8", "split",
+    ];
+    let backward = [
+        "warp1", "warp2", "warp4", "block1", "block2", "block4", "split",
+    ];
+    for dtype in DTYPES {
+        let forward = forward.map(|tier| format!("Forward {tier} {dtype:?}"));
+        let backward = backward.map(|tier| format!("Backward {tier} {dtype:?}"));
+        for kernel in forward.iter().chain(&backward) {
+            assert!(seen.contains(kernel), "{kernel} is not reached");
+        }
+    }
+    for pass in ["Forward", "Backward"] {
+        for loops in [true, false] {
+            assert!(seen.contains(&format!("{pass} loops: {loops}")));
+        }
+    }
+    // Whole planes of one and of more segments, and planes shared by the threads.
+    assert_eq!(cpu, BTreeSet::from([(false, 1), (false, 2), (true, 2)]));
+    Ok(())
+}
