@@ -31,10 +31,10 @@ template <typename A> struct CoMoments {
     A cross;
 };
 
-// Chan, Golub and LeVeque's update, with b after a. Either may be empty.
+// Chan, Golub and LeVeque's update, with b after a. Either may be empty; an empty a must hand on b
+// as it is, since the way from a mean of 0 to that of b has no room for its `rest`.
 template <typename A> __device__ A share(const Moments<A> &a, const Moments<A> &b) {
-    const A n = a.n + b.n;
-    return n > 0 ? b.n / n : 0;
+    return b.n / (a.n + b.n);
 }
 
 template <typename A>
@@ -44,10 +44,12 @@ __device__ Moments<A> merge(const Moments<A> &a, const Moments<A> &b, A part) {
 }
 
 template <typename A> __device__ Moments<A> merge(const Moments<A> &a, const Moments<A> &b) {
+    if (a.n == 0) return b;
     return merge(a, b, share(a, b));
 }
 
 template <typename A> __device__ CoMoments<A> merge(const CoMoments<A> &a, const CoMoments<A> &b) {
+    if (a.x.n == 0) return b;
     const A part = share(a.x, b.x), delta = a.g.to(b.g);
     return {merge(a.x, b.x, part), a.g.moved(delta * part),
             a.cross + b.cross + a.x.mean.to(b.x.mean) * delta * a.x.n * part};

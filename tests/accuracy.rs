@@ -3,8 +3,8 @@
 #[macro_use]
 mod common;
 // How shapes are given to kernels, to show that the table below reaches all of them.
-#[allow(dead_code)]
-#[path = "../src/plan.rs"]
+#[allow(dead_code, unused_imports)]
+#[path = "../src/plan/mod.rs"]
 mod plan;
 #[allow(dead_code)]
 #[path = "../src/shapes.rs"]
@@ -120,7 +120,7 @@ fn the_table_reaches_every_kernel() -> Result<()> {
         let size = dtype.size_in_bytes();
         for (n, c, spatial) in shapes(dtype) {
             let planes = shapes::Planes { n, c, spatial };
-            let aligned = spatial * size % tuning::VECTOR_BYTES == 0;
+            let aligned = (spatial * size).is_multiple_of(tuning::VECTOR_BYTES);
             for pass in [Pass::Forward, Pass::Backward] {
                 let plan = GpuPlan::new(pass, &planes, size, aligned, 132)?;
                 let tier = match plan.tier {

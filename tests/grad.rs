@@ -49,7 +49,7 @@ fn central_differences(device: &Device) -> Result<()> {
                 let before = v.as_tensor().copy()?;
                 let mut differences = Vec::new();
                 for i in 0..before.elem_count() {
-                    let mut at = |step: f64| -> Result<f64> {
+                    let at = |step: f64| -> Result<f64> {
                         let mut values = to_f64(&before);
                         values[i] += step;
                         v.set(&Tensor::from_vec(values, before.shape(), device)?)?;

@@ -48,12 +48,15 @@ pub fn write<'a>(storage: &'a mut CudaStorage, stream: &'a CudaStream) -> Result
 
 /// A storage of `len` elements that a kernel is to write in full.
 pub fn alloc(device: &CudaDevice, dtype: DType, len: usize) -> Result<CudaStorage> {
-    let len = len.max(1); // the driver refuses to allocate nothing
     macro_rules! of {
         ($t:ty) => {{
-            // SAFETY: uninitialised numbers; the kernel launched on the same stream writes every
-            // element that the tensor's shape reaches before anything reads it.
-            let slice = unsafe { device.alloc::<$t>(len)? };
+            let slice = match len {
+                // The driver refuses to allocate nothing, and candle copies all there is.
+                0 => device.alloc_zeros::<$t>(1)?,
+                // SAFETY: uninitialised numbers; the kernel launched on the same stream writes
+                // every one of them before anything reads it.
+                _ => unsafe { device.alloc::<$t>(len)? },
+            };
             CudaStorage::wrap_cuda_slice(slice, device.clone())
         }};
     }
