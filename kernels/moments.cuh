@@ -2,17 +2,17 @@
 #pragma once
 #include "span.cuh"
 
-// A mean and what rounding it left out, so that `high + rest` has twice the digits: at a mean of
-// 1e4 an f32 is off by up to 5e-4, which is 5 % of a deviation of 1e-2.
-template <typename A> struct Mean {
+// A sum or mean and what rounding it left out, so that `high + rest` has twice the digits: at a mean
+// of 1e4 an f32 is off by up to 5e-4, which is 5 % of a deviation of 1e-2.
+template <typename A> struct Pair {
     A high, rest;
 
-    __device__ Mean moved(A by) const {
+    __device__ Pair plus(A by) const {
         const A step = rest + by, sum = high + step;
         return {sum, step - (sum - high)};
     }
 
-    __device__ A to(const Mean &other) const {
+    __device__ A to(const Pair &other) const {
         return (other.high - high) + (other.rest - rest);
     }
 };
@@ -20,14 +20,14 @@ template <typename A> struct Mean {
 // n values, their mean, and m2 = sum((x - mean)^2).
 template <typename A> struct Moments {
     A n;
-    Mean<A> mean;
+    Pair<A> mean;
     A m2;
 };
 
 // The moments of x, the mean of g, and cross = sum((x - mean) * (g - g mean)).
 template <typename A> struct CoMoments {
     Moments<A> x;
-    Mean<A> g;
+    Pair<A> g;
     A cross;
 };
 
@@ -40,7 +40,7 @@ template <typename A> __device__ A share(const Moments<A> &a, const Moments<A> &
 template <typename A>
 __device__ Moments<A> merge(const Moments<A> &a, const Moments<A> &b, A part) {
     const A delta = a.mean.to(b.mean);
-    return {a.n + b.n, a.mean.moved(delta * part), a.m2 + b.m2 + delta * delta * a.n * part};
+    return {a.n + b.n, a.mean.plus(delta * part), a.m2 + b.m2 + delta * delta * a.n * part};
 }
 
 template <typename A> __device__ Moments<A> merge(const Moments<A> &a, const Moments<A> &b) {
@@ -51,7 +51,7 @@ template <typename A> __device__ Moments<A> merge(const Moments<A> &a, const Mom
 template <typename A> __device__ CoMoments<A> merge(const CoMoments<A> &a, const CoMoments<A> &b) {
     if (a.x.n == 0) return b;
     const A part = share(a.x, b.x), delta = a.g.to(b.g);
-    return {merge(a.x, b.x, part), a.g.moved(delta * part),
+    return {merge(a.x, b.x, part), a.g.plus(delta * part),
             a.cross + b.cross + a.x.mean.to(b.x.mean) * delta * a.x.n * part};
 }
 
