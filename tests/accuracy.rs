@@ -14,8 +14,11 @@ mod shapes;
 mod tuning;
 
 use anyhow::Result;
-use candle_core::{DType, Device};
-use common::reference::{Affine, Case, Random};
+use candle_core::{DType, Device, ModuleT};
+use candle_instance_norm::nn::{instance_norm1d, InstanceNormConfig};
+use candle_nn::VarBuilder;
+use common::reference::{Affine, Case, Exact, Random};
+use common::to_f64;
 use plan::{CpuPlan, GpuPlan, Pass, Tier};
 use std::collections::BTreeSet;
 
@@ -111,6 +114,56 @@ fn table(device: &Device) -> Result<()> {
 }
 
 test_device!(table, table_cpu, table_cuda);
+
+/// The statistics of planes, as a layer averages them over samples: with a momentum of 1 the
+/// running ones are those of the last batch.
+fn statistics(device: &Device) -> Result<()> {
+    let mut random = Random::new(2, device);
+    for dtype in DTYPES {
+        for spatial in [7, 1001, 40_001] {
+            let x = random.tensor((2, 2, spatial), dtype, 8., 1.)?;
+            let wide = if dtype == DType::F64 {
+                dtype
+            } else {
+                DType::F32
+            };
+            let vb = VarBuilder::zeros(wide, device);
+            let config = InstanceNormConfig {
+                momentum: 1.,
+                track_running_stats: true,
+                ..Default::default()
+            };
+            let layer = instance_norm1d(2, config, vb)?;
+            layer.forward_t(&x, true)?;
+            let (mut mean, mut var) = (Exact::default(), Exact::default());
+            let planes = to_f64(&x);
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| moments(&planes[i * spatial..][..spatial]));
+            for (first, second) in [(a, c), (b, d)] {
+                mean.push((first.0 + second.0) / 2., 8.);
+                var.push((first.1 + second.1) / 2., 1.);
+            }
+            let bound = data(dtype)[0].2;
+            let what = format!("{dtype:?} {spatial} on {:?}", device.location());
+            mean.check(
+                &format!("{what}: mean"),
+                layer.running_mean().unwrap(),
+                bound,
+            );
+            var.check(&format!("{what}: var"), layer.running_var().unwrap(), bound);
+        }
+    }
+    Ok(())
+}
+
+test_device!(statistics, statistics_cpu, statistics_cuda);
+
+/// The mean and the unbiased variance.
+fn moments(plane: &[f64]) -> (f64, f64) {
+    let len = plane.len() as f64;
+    let mean = plane.iter().sum::<f64>() / len;
+    let squares = plane.iter().map(|v| (v - mean).powi(2));
+    (mean, squares.sum::<f64>() / (len - 1.))
+}
 
 /// On an H200; on another GPU the table reaches what it reaches.
 #[test]

@@ -67,7 +67,7 @@ pub struct Exact {
 }
 
 impl Exact {
-    fn push(&mut self, value: f64, scale: f64) {
+    pub fn push(&mut self, value: f64, scale: f64) {
         self.values.push(value);
         self.scale.push(scale);
     }
