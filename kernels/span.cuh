@@ -18,7 +18,7 @@ __device__ __forceinline__ void narrow(double v, double &out) { out = v; }
 __device__ __forceinline__ void narrow(float v, __half &out) { out = __float2half_rn(v); }
 __device__ __forceinline__ void narrow(float v, __nv_bfloat16 &out) { out = __float2bfloat16_rn(v); }
 
-// The structs below are filled in by src/cuda/launch.rs, field for field.
+// The structs below are filled in by src/cuda/memory.rs, field for field.
 
 // An input of any strides over N and C; the elements of a plane are adjacent.
 struct Input {

@@ -39,9 +39,7 @@ impl Moments {
         let mut total = Self::default();
         for chunk in x.chunks(CHUNK) {
             let x = T::widen::<S>(chunk, scratch);
-            let [s, ss] = sums(x, x, shift, shift, |[s, ss], d, _| {
-                [s + d, S::mul_add(d, d, ss)]
-            });
+            let [s, ss] = sums([x], [shift], |[s, ss], [d]| [s + d, S::mul_add(d, d, ss)]);
             // The reciprocal does not wait for the sums, as a division by n would.
             let n = x.len() as f64;
             let off = s * (1. / n);
@@ -94,7 +92,7 @@ impl CoMoments {
         let mut total = Self::default();
         for (x, g) in x.chunks(CHUNK).zip(g.chunks(CHUNK)) {
             let (x, g) = (T::widen::<S>(x, scratch_x), T::widen::<S>(g, scratch_g));
-            let [s, ss, t, st] = sums(x, g, shift, g_shift, |[s, ss, t, st], d, e| {
+            let [s, ss, t, st] = sums([x, g], [shift, g_shift], |[s, ss, t, st], [d, e]| {
                 [s + d, S::mul_add(d, d, ss), t + e, S::mul_add(d, e, st)]
             });
             let n = x.len() as f64;
@@ -151,33 +149,37 @@ fn at_least_zero(v: f64) -> f64 {
 pub fn near_mean<S: Simd, T: Element>(x: &[T], scratch: &mut Scratch<T::Acc>) -> T::Acc {
     let eighth = x.len().min(CHUNK).div_ceil(8).next_multiple_of(LANES);
     let x = T::widen::<S>(&x[..x.len().min(eighth)], scratch);
-    let zero = T::Acc::default();
-    let [s] = sums(x, x, zero, zero, |[s], d, _| [s + d]);
+    let [s] = sums([x], [T::Acc::default()], |[s], [d]| [s + d]);
     Acc::from_f64(s * (1. / x.len() as f64))
 }
 
-/// The sums that `step` carries from element to element of `x - shift` and `g - g_shift`, in
-/// [`LANES`] lanes that are then added pairwise.
+/// The `K` sums that `step` carries from element to element of `I` inputs of one length, each less
+/// its shift, in [`LANES`] lanes that are then added pairwise.
 #[inline(always)]
-fn sums<A: Acc, const K: usize>(
-    x: &[A],
-    g: &[A],
-    shift: A,
-    g_shift: A,
-    step: impl Fn([A; K], A, A) -> [A; K],
+fn sums<A: Acc, const I: usize, const K: usize>(
+    inputs: [&[A]; I],
+    shifts: [A; I],
+    step: impl Fn([A; K], [A; I]) -> [A; K],
 ) -> [f64; K] {
     let mut lanes = [[A::default(); LANES]; K];
-    let (x_tiles, x_rest) = x.as_chunks::<LANES>();
-    let (g_tiles, g_rest) = g.as_chunks::<LANES>();
-    for (x, g) in x_tiles.iter().zip(g_tiles) {
-        add(&mut lanes, x, g, shift, g_shift, &step);
+    let len = inputs[0].len();
+    let none = [A::default(); LANES];
+    let mut tile = [&none; I];
+    for t in 0..len / LANES {
+        for i in 0..I {
+            tile[i] = &inputs[i].as_chunks().0[t];
+        }
+        add(&mut lanes, tile, shifts, &step);
     }
-    if !x_rest.is_empty() {
+    let rest = len % LANES;
+    if rest > 0 {
         // Lanes without an element hold the shift itself and so add nothing.
-        let (mut x, mut g) = ([shift; LANES], [g_shift; LANES]);
-        x[..x_rest.len()].copy_from_slice(x_rest);
-        g[..g_rest.len()].copy_from_slice(g_rest);
-        add(&mut lanes, &x, &g, shift, g_shift, &step);
+        let mut last = [[A::default(); LANES]; I];
+        for i in 0..I {
+            last[i] = [shifts[i]; LANES];
+            last[i][..rest].copy_from_slice(&inputs[i][len - rest..]);
+        }
+        add(&mut lanes, last.each_ref(), shifts, &step);
     }
     // A loop, not `map`: a closure would be compiled apart from it, for the baseline.
     let mut totals = [0.; K];
@@ -207,20 +209,21 @@ fn pairwise<A: Acc>(lanes: &[A; LANES]) -> A {
 }
 
 #[inline(always)]
-fn add<A: Acc, const K: usize>(
+fn add<A: Acc, const I: usize, const K: usize>(
     lanes: &mut [[A; LANES]; K],
-    x: &[A; LANES],
-    g: &[A; LANES],
-    shift: A,
-    g_shift: A,
-    step: impl Fn([A; K], A, A) -> [A; K],
+    tile: [&[A; LANES]; I],
+    shifts: [A; I],
+    step: impl Fn([A; K], [A; I]) -> [A; K],
 ) {
     for lane in 0..LANES {
-        let mut sums = [A::default(); K];
+        let (mut sums, mut values) = ([A::default(); K], shifts);
         for k in 0..K {
             sums[k] = lanes[k][lane];
         }
-        let sums = step(sums, x[lane] - shift, g[lane] - g_shift);
+        for i in 0..I {
+            values[i] = tile[i][lane] - shifts[i];
+        }
+        let sums = step(sums, values);
         for k in 0..K {
             lanes[k][lane] = sums[k];
         }
