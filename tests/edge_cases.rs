@@ -102,7 +102,7 @@ fn checkerboard_of_512(device: &Device) -> Result<()> {
     let mut random = Random::new(13, device);
     for side in [4, 32, 128] {
         let board = |i: usize| {
-            if (i / side + i) % 2 == 0 {
+            if (i / side + i).is_multiple_of(2) {
                 512f32
             } else {
                 -512.
