@@ -75,11 +75,11 @@ impl PlaneLayout {
     }
 
     #[cfg(any(feature = "cuda", test))]
-    /// Whether every plane starts at a multiple of `elements`, counted from the storage's start.
-    pub fn aligned_to(&self, elements: usize) -> bool {
-        [self.offset, self.stride_n, self.stride_c]
+    /// Whether the planes lie multiples of `elements` apart.
+    pub fn strides_in(&self, elements: usize) -> bool {
+        [self.stride_n, self.stride_c]
             .iter()
-            .all(|v| v % elements == 0)
+            .all(|v| v.is_multiple_of(elements))
     }
 }
 
@@ -236,6 +236,6 @@ mod tests {
             stride_c: 1 << 31,
         };
         assert_eq!(layout.start(13, 5), 3 + (13 << 31));
-        assert!(!layout.aligned_to(4));
+        assert!(!layout.strides_in(4));
     }
 }

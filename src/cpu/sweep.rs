@@ -6,7 +6,9 @@ use crate::plan::{CpuPlan, GROUP, SEGMENT};
 use crate::shapes::Planes;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// Measurements of neighbouring parts of a plane; the default is that of no part at all.
 pub trait Merge: Copy + Default + Send {
@@ -113,6 +115,9 @@ struct Job<'a, T: Element, O: PlaneOp<T>> {
     outputs: &'a mut [O::Output],
 }
 
+/// How long a thread that has run out of jobs waits for the others awake.
+const PATIENCE: Duration = Duration::from_micros(50);
+
 /// Calls `work` for each of `jobs`, on the calling thread and on rayon's, as each gets to it.
 ///
 /// The calling thread works too: waking another takes about 10 us, as long as a job.
@@ -130,11 +135,22 @@ fn for_each<T: Element, J: Send>(jobs: Vec<J>, work: impl Fn(J, &mut Workspace<T
     if helpers == 0 {
         return run();
     }
+    let busy = AtomicUsize::new(helpers);
     rayon::in_place_scope(|scope| {
         for _ in 0..helpers {
-            scope.spawn(|_| run());
+            scope.spawn(|_| {
+                run();
+                busy.fetch_sub(1, Ordering::Release);
+            });
         }
         run();
+        // The others are at their last job: to sleep and be woken would take longer. A thread of
+        // rayon's goes on to other work instead.
+        let start = Instant::now();
+        let outside = rayon::current_thread_index().is_none();
+        while outside && busy.load(Ordering::Acquire) > 0 && start.elapsed() < PATIENCE {
+            std::hint::spin_loop();
+        }
     });
 }
 

@@ -142,10 +142,11 @@ impl<'a> InputPlanes<'a> {
             stride_n: planes.stride_n as i64,
             stride_c: planes.stride_c as i64,
         };
+        // A storage may wrap memory that somebody else allocated, so the address itself counts.
+        let aligned = arg.data % VECTOR_BYTES as u64 == 0 && planes.strides_in(VECTOR_BYTES / size);
         Ok(Self {
             arg,
-            // Allocations start on 256 bytes, so elements decide.
-            aligned: planes.aligned_to(VECTOR_BYTES / size),
+            aligned,
             _pointer: pointer,
         })
     }

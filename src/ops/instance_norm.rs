@@ -59,8 +59,6 @@ use std::sync::Mutex;
 /// let x = Tensor::new(&[[[1f32, 3.], [10., 10.]]], &Device::Cpu)?;
 /// let weight = Tensor::new(&[2f32, 2.], &Device::Cpu)?;
 /// let bias = Tensor::new(&[0f32, 5.], &Device::Cpu)?;
-/// let y = instance_norm(&x, Some(&weight), Some(&bias), 0.)?;
-/// # let _ = y;
 /// let y = instance_norm(&x, Some(&weight), Some(&bias), 1e-5)?.to_vec3::<f32>()?;
 /// assert!((y[0][0][1] - 2.).abs() < 1e-4);
 /// assert_eq!(y[0][1], [5., 5.]);

@@ -13,6 +13,8 @@ const MIN_THREADS: usize = 64;
 const SPLIT_BLOCKS_PER_SM: usize = 4;
 /// A chunk is a multiple of 128 bytes, a full line of the L2.
 const CHUNK_VECTORS: usize = 8;
+/// The most vectors of a chunk: the kernels count its elements in an int.
+const MAX_CHUNK_VECTORS: usize = 1 << 26;
 /// Below this a plane is not worth a second launch (about 2 us, the time of 8 MB at 4 TB/s).
 const SPLIT_MIN_BYTES: usize = 32 * 1024;
 /// The most blocks of a grid, and the most planes: the kernels count them in an int.
@@ -106,7 +108,7 @@ impl GpuPlan {
         let chunk = lines
             .div_ceil(wanted.clamp(1, most))
             .next_multiple_of(CHUNK_VECTORS)
-            .max(CHUNK_VECTORS);
+            .clamp(CHUNK_VECTORS, MAX_CHUNK_VECTORS);
         let chunks = lines.div_ceil(chunk).max(1);
         let tier = Tier::Split { chunks, chunk };
         Self::launch(tier, planes.count() * chunks, SPLIT_THREADS)
