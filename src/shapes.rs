@@ -236,6 +236,11 @@ mod tests {
             stride_c: 1 << 31,
         };
         assert_eq!(layout.start(13, 5), 3 + (13 << 31));
-        assert!(!layout.strides_in(4));
+        assert!(layout.strides_in(4));
+        assert!(!PlaneLayout {
+            stride_c: 6,
+            ..layout
+        }
+        .strides_in(4));
     }
 }
