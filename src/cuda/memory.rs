@@ -143,7 +143,8 @@ impl<'a> InputPlanes<'a> {
             stride_c: planes.stride_c as i64,
         };
         // A storage may wrap memory that somebody else allocated, so the address itself counts.
-        let aligned = arg.data % VECTOR_BYTES as u64 == 0 && planes.strides_in(VECTOR_BYTES / size);
+        let aligned =
+            arg.data.is_multiple_of(VECTOR_BYTES as u64) && planes.strides_in(VECTOR_BYTES / size);
         Ok(Self {
             arg,
             aligned,
