@@ -13,10 +13,12 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
 
+/// Ten times what tests/accuracy.rs holds the kernels to: an expanded tensor repeats its values,
+/// whose roundings then add up instead of averaging out. A wrong stride is off by 1.
 fn bound(dtype: DType) -> f64 {
     match dtype {
         DType::F64 => 1e-12,
-        _ => 2e-6,
+        _ => 2e-5,
     }
 }
 

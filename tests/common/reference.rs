@@ -85,7 +85,9 @@ impl Exact {
             .zip(self.values.iter().zip(&self.scale))
             .enumerate()
         {
-            let excess = (got - want).abs() / (bound * scale + rounding(want, dtype));
+            // Where every term is 0, so is the scale; 1e-30 is the square of a rounding in f64.
+            let allowed = bound * scale + rounding(want, dtype) + 1e-30;
+            let excess = (got - want).abs() / allowed;
             let excess = match (got.is_nan(), want.is_nan()) {
                 (true, true) => 0.,
                 (false, false) if got == want => 0.,
