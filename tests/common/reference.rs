@@ -85,8 +85,8 @@ impl Exact {
             .zip(self.values.iter().zip(&self.scale))
             .enumerate()
         {
-            // Where every term is 0, so is the scale; 1e-30 is the square of a rounding in f64.
-            let allowed = bound * scale + rounding(want, dtype) + 1e-30;
+            // Where every term is 0, so is the scale, and products of two roundings are left.
+            let allowed = bound * scale + rounding(want, dtype) + bound * bound;
             let excess = (got - want).abs() / allowed;
             let excess = match (got.is_nan(), want.is_nan()) {
                 (true, true) => 0.,
