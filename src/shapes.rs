@@ -74,8 +74,8 @@ impl PlaneLayout {
         self.offset + (plane / c) * self.stride_n + (plane % c) * self.stride_c
     }
 
-    #[cfg(any(feature = "cuda", test))]
     /// Whether the planes lie multiples of `elements` apart.
+    #[cfg(any(feature = "cuda", test))]
     pub fn strides_in(&self, elements: usize) -> bool {
         [self.stride_n, self.stride_c]
             .iter()
@@ -186,8 +186,8 @@ pub fn same_device(name: &str, other: &Tensor, x: &Tensor) -> Result<()> {
     )
 }
 
-#[cfg(feature = "cuda")]
 /// The dtype that sums are kept in: f32 for the half types, else the tensor's own.
+#[cfg(feature = "cuda")]
 pub fn acc_dtype(dtype: DType) -> DType {
     match dtype {
         DType::F64 => DType::F64,
