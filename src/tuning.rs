@@ -6,7 +6,7 @@ pub const WARP: usize = 32;
 /// Planes per block in the warp tier.
 pub const WARPS_PER_BLOCK: usize = 4;
 /// The most threads of a block in the block tier. 1024 would hold planes twice as large, but cap
-/// a thread at 64 registers, and 8 vectors with their sums take 72 to 112 (`ptxas -v`).
+/// a thread at 64 registers, and 8 vectors with their sums take 71 to 124 (`ptxas -v`).
 pub const MAX_THREADS: usize = 512;
 /// Threads of a block in the split tier.
 pub const SPLIT_THREADS: usize = 256;

@@ -50,6 +50,7 @@ pub enum Isa {
 impl Isa {
     /// Every set that this machine runs, the best last.
     pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)] // elsewhere there is just the one
         let mut isas = vec![Self::Baseline];
         #[cfg(target_arch = "x86_64")]
         {
@@ -63,7 +64,6 @@ impl Isa {
             isas.extend(avx2.then_some(Self::Avx2));
             isas.extend((avx2 && avx512).then_some(Self::Avx512));
         }
-        isas.shrink_to_fit();
         isas
     }
 

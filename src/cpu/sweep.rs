@@ -120,7 +120,7 @@ const PATIENCE: Duration = Duration::from_micros(50);
 
 /// Calls `work` for each of `jobs`, on the calling thread and on rayon's, as each gets to it.
 ///
-/// The calling thread works too: waking another takes about 10 us, as long as a job.
+/// The calling thread works too: waking another takes longer than a job.
 fn for_each<T: Element, J: Send>(jobs: Vec<J>, work: impl Fn(J, &mut Workspace<T>) + Sync) {
     let helpers = rayon::current_num_threads().min(jobs.len()) - 1;
     let jobs = Mutex::new(jobs.into_iter());

@@ -3,7 +3,7 @@
 use crate::shapes::Planes;
 
 /// Elements of a plane that one CPU task takes: 128 KiB of f32, so that two inputs and an output
-/// stay in an L2 of 512 KiB, and enough work (10 us) to be worth handing to another thread.
+/// stay in an L2 of 512 KiB, and enough work (some 5 us) to be worth handing to another thread.
 pub const SEGMENT: usize = 32 * 1024;
 
 /// Elements of small planes that the CPU takes through each step together: 16 KiB of f32, half of

@@ -15,7 +15,7 @@ const SPLIT_BLOCKS_PER_SM: usize = 4;
 const CHUNK_VECTORS: usize = 8;
 /// The most vectors of a chunk: the kernels count its elements in an int.
 const MAX_CHUNK_VECTORS: usize = 1 << 26;
-/// Below this a plane is not worth a second launch (about 2 us, the time of 8 MB at 4 TB/s).
+/// Below this a plane is not worth a second launch: an estimate, no GPU has timed it yet.
 const SPLIT_MIN_BYTES: usize = 32 * 1024;
 /// The most blocks of a grid, and the most planes: the kernels count them in an int.
 const MAX_GRID: usize = i32::MAX as usize;
