@@ -10,7 +10,17 @@ pub struct Planes {
     pub spatial: usize,
 }
 
+/// How the elements of a tensor lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `(N, C, *S)`: the elements of a plane are adjacent.
+    Planar,
+    /// `(N, *S, C)`, contiguous: the channels of a place are adjacent.
+    ChannelsLast,
+}
+
 impl Planes {
+    /// Those of a tensor of shape `(N, C, *S)`.
     pub fn new(dims: &[usize]) -> Result<Self> {
         match dims {
             [n, c, s @ ..] if !s.is_empty() => Ok(Self {
@@ -99,27 +109,21 @@ pub fn adjacent_planes(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// How far a weight or bias reaches: its shape is `[C]` or `[N, C]`.
-///
-/// Plane `p` takes element `p % period`, so one index serves both.
+/// How far a weight or bias reaches: its shape is `[C]`, `[N, C]` or that of x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {
     Channel,
     Sample,
+    Element,
 }
 
 impl Granularity {
+    /// Plane `p` takes number `p % period` of a parameter per channel or per sample.
     pub fn period(self, planes: &Planes) -> usize {
         match self {
             Self::Channel => planes.c,
             Self::Sample => planes.count(),
-        }
-    }
-
-    pub fn dims(self, planes: &Planes) -> Vec<usize> {
-        match self {
-            Self::Channel => vec![planes.c],
-            Self::Sample => vec![planes.n, planes.c],
+            Self::Element => planes.elements(),
         }
     }
 }
