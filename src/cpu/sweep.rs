@@ -391,8 +391,11 @@ impl<A: Acc, const F: usize> Run<A, F> {
         O: SetOp<T, I, K, F>,
     {
         // From the end: what was measured last is still in a cache.
-        for at in (0..self.len).step_by(CHUNK).rev() {
-            let (place, len) = (self.place.plus(at), CHUNK.min(self.len - at));
+        let mut end = self.len;
+        while end > 0 {
+            let at = (end - 1) / CHUNK * CHUNK;
+            let (place, len) = (self.place.plus(at), end - at);
+            end = at;
             // SAFETY: promised by the caller.
             unsafe { op.write::<S, _>(place, len, self.coefficients, ws) }
         }
