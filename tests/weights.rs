@@ -1,5 +1,7 @@
 //! `Weights` against what PyTorch wrote, and what it says of files that do not fit.
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::models::ResnetGenerator;
 use candle_instance_norm::weights::Weights;
 use candle_nn::Module;
+use common::pictures::published;
 
 const CPU: &Device = &Device::Cpu;
 
@@ -63,12 +66,9 @@ fn every_container_holds_the_same() -> Result<()> {
 
 #[test]
 fn published_files_hold_the_same() -> Result<()> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models");
-    let folder = Path::new(folder).join("cyclegan-horse2zebra");
-    if !folder.is_dir() {
-        println!("SKIPPED: {} is absent", folder.display());
+    let Some(folder) = published("cyclegan-horse2zebra") else {
         return Ok(());
-    }
+    };
     let expected = folder.join("latest_net_G.safetensors");
     let expected = candle_core::safetensors::load(expected, CPU)?;
     check_equal(&Weights::open(folder.join("latest_net_G.pth"))?, &expected)?;
