@@ -294,7 +294,7 @@ fn errors_are_one_line_and_leave_nothing_behind() -> Result<()> {
             "in.png",
             "out.png",
             &[],
-            ["of none of cyclegan", "conv.weight"],
+            ["is of none of cyclegan", "conv.weight"],
         ),
         (
             other,

@@ -74,7 +74,8 @@ pub fn load(
                 .map(String::from_iter)
                 .collect();
             bail!(
-                "the weights are of none of {}: they are {}, ...",
+                "{} is of none of {}: it holds {}, ...",
+                weights.origin(),
                 known.join(", "),
                 names.join(", ")
             )

@@ -144,6 +144,11 @@ impl Weights {
         }
     }
 
+    /// Where the tensors are from, as errors tell it.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// The names, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
