@@ -3,6 +3,7 @@
 
 pub mod pictures;
 pub mod reference;
+pub mod server;
 pub mod workshop;
 
 use anyhow::{Context, Result};
