@@ -1,6 +1,7 @@
 //! The networks that can be run.
 
 mod cyclegan;
+mod microast;
 
 use anyhow::{bail, Result};
 use candle_core::{DType, Device, Tensor};
@@ -10,7 +11,7 @@ use candle_instance_norm::weights::Weights;
 use crate::pixels::Pixels;
 
 /// Every architecture, in the order in which they are tried.
-pub const ARCHES: &[Arch] = &[cyclegan::ARCH];
+pub const ARCHES: &[Arch] = &[cyclegan::ARCH, microast::ARCH];
 
 /// An architecture.
 pub struct Arch {

@@ -7,10 +7,13 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 /// The values that a network has for bytes.
+#[allow(dead_code)] // Each test of a network uses one.
 #[derive(Clone, Copy)]
 pub enum Pixels {
     /// From -1 to 1, as CycleGAN has them.
     Signed,
+    /// From 0 to 1.
+    Unit,
 }
 
 impl Pixels {
@@ -18,6 +21,7 @@ impl Pixels {
         let byte = f32::from(byte);
         match self {
             Self::Signed => (byte / 255. - 0.5) / 0.5,
+            Self::Unit => byte / 255.,
         }
     }
 
@@ -26,6 +30,7 @@ impl Pixels {
         // `as u8` truncates and clamps to 0..=255.
         match self {
             Self::Signed => ((value + 1.) / 2. * 255.) as u8,
+            Self::Unit => (value * 255.) as u8,
         }
     }
 

@@ -90,15 +90,17 @@ impl Norms {
         self.apply(x, weight, bias, eps, false)
     }
 
-    /// Adaptive instance norm (Huang & Belongie, 2017): x gets the deviation and mean of a style,
-    /// each `(N, C)`. The variance of x is the unbiased one, as in their code and its descendants.
+    /// Adaptive instance norm (Huang & Belongie, 2017): x gets the mean and deviation of a style,
+    /// each `(N, C)`, or `(1, C)` for all. The variance of x is the unbiased one, as in their code and its descendants.
     pub(super) fn adain(
         &mut self,
         x: &Tensor,
         (mean, std): (&Tensor, &Tensor),
         eps: f64,
     ) -> Result<Tensor> {
-        self.apply(x, Some(std), Some(mean), eps, true)
+        let planes = (x.dim(0)?, x.dim(1)?);
+        let (mean, std) = (mean.broadcast_as(planes)?, std.broadcast_as(planes)?);
+        self.apply(x, Some(&std), Some(&mean), eps, true)
     }
 
     fn apply(
@@ -166,4 +168,21 @@ fn instance_norm_with_stats(
         y = y.broadcast_add(&per_plane(bias)?)?;
     }
     y.to_dtype(x.dtype())
+}
+
+/// The mean and the deviation `sqrt(var + eps)`, with the unbiased variance, of every plane, as
+/// styles have them: `(N, C)`, in f32 (f64 for f64).
+pub(super) fn mean_and_std(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+    let x = if is_half(x.dtype()) {
+        x.to_dtype(DType::F32)?
+    } else {
+        x.clone()
+    };
+    let x = x.flatten_from(2)?;
+    let n = x.dim(2)? as f64;
+    let mean = x.mean_keepdim(2)?;
+    let centred = x.broadcast_sub(&mean)?;
+    // One element has no unbiased variance; its 0 is taken as it is.
+    let var = (centred.sqr()?.sum(2)? / (n - 1.).max(1.))?;
+    Ok((mean.squeeze(2)?, (var + eps)?.sqrt()?))
 }
