@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::models::{MicroAst, MicroAstStyle, Norms};
 use candle_instance_norm::weights::Weights;
-use common::network::{max_off, tiled, Golden};
+use common::network::{check_gradients, max_off, tiled, Golden};
 use common::pictures::{check_bytes, published};
 use image::RgbImage;
 use pixels::Pixels;
@@ -76,30 +76,14 @@ fn gradients_reach_both_pictures() -> Result<()> {
         picture("content")?.narrow(3, 0, 20)?,
         picture("style")?.narrow(2, 0, 16)?,
     ];
-    let loss = |content: &Tensor, style: &Tensor| {
-        let style = network.style(style)?;
-        network.forward(content, &style, 1.)?.sqr()?.sum_all()
-    };
     let vars = [
         Var::from_tensor(&pictures[0])?,
         Var::from_tensor(&pictures[1])?,
     ];
-    let grads = loss(&vars[0], &vars[1])?.backward()?;
-    for (index, var) in vars.iter().enumerate() {
-        let grad = grads.get(var).context("no gradient")?;
-        let direction = Tensor::randn(0f64, 1., var.dims(), device)?;
-        let step = 1e-6;
-        let moved = |sign: f64| -> Result<f64> {
-            let mut pictures = pictures.clone();
-            pictures[index] = (&pictures[index] + (&direction * (sign * step))?)?;
-            Ok(loss(&pictures[0], &pictures[1])?.to_scalar()?)
-        };
-        let difference = (moved(1.)? - moved(-1.)?) / (2. * step);
-        let expected: f64 = (grad * &direction)?.sum_all()?.to_scalar()?;
-        let off = (difference - expected).abs() / expected.abs();
-        assert!(off < 1e-4, "picture {index}: {difference} for {expected}");
-    }
-    Ok(())
+    check_gradients(&vars, &|vars| {
+        let style = network.style(&vars[1])?;
+        network.forward(&vars[0], &style, 1.)
+    })
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The networks that can be run.
 
+mod adain;
 mod cyclegan;
 mod microast;
 
@@ -11,7 +12,7 @@ use candle_instance_norm::weights::Weights;
 use crate::pixels::Pixels;
 
 /// Every architecture, in the order in which they are tried.
-pub const ARCHES: &[Arch] = &[cyclegan::ARCH, microast::ARCH];
+pub const ARCHES: &[Arch] = &[cyclegan::ARCH, microast::ARCH, adain::ARCH];
 
 /// An architecture.
 pub struct Arch {

@@ -5,7 +5,7 @@ use candle_nn::{Module, VarBuilder};
 
 use super::layers::{PaddedConv, ANY};
 use super::norms::mean_and_std;
-use super::upsample::bilinear2x;
+use super::resample::bilinear2x;
 use super::Norms;
 
 /// Added to the variances, of the content and of the style, by the original.

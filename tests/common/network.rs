@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ops::Index;
 use std::path::Path;
 
-use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use anyhow::{ensure, Context, Result};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::models::Norms;
 use candle_instance_norm::weights::Weights;
 
@@ -70,4 +70,28 @@ pub fn tiled(
         &tile.narrow(3, around, PART)?,
         &whole.narrow(3, start, PART)?,
     )
+}
+
+/// The gradients of the sum of squares, in random directions, are those of finite differences.
+pub fn check_gradients(
+    vars: &[Var],
+    run: &dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>,
+) -> Result<()> {
+    const STEP: f64 = 1e-6;
+    let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let grads = run(&tensors)?.sqr()?.sum_all()?.backward()?;
+    for (index, var) in vars.iter().enumerate() {
+        let grad = grads.get(var).context("no gradient")?;
+        let direction = Tensor::randn(0f64, 1., var.dims(), var.device())?;
+        let moved = |sign: f64| -> Result<f64> {
+            let mut tensors: Vec<_> = tensors.iter().map(Tensor::detach).collect();
+            tensors[index] = (&tensors[index] + (&direction * (sign * STEP))?)?;
+            Ok(run(&tensors)?.sqr()?.sum_all()?.to_scalar()?)
+        };
+        let difference = (moved(1.)? - moved(-1.)?) / (2. * STEP);
+        let expected: f64 = (grad * &direction)?.sum_all()?.to_scalar()?;
+        let off = (difference - expected).abs() / expected.abs();
+        ensure!(off < 1e-4, "input {index}: {difference} for {expected}");
+    }
+    Ok(())
 }
