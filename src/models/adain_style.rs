@@ -4,7 +4,7 @@ use candle_core::{bail, Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
 use super::layers::{PaddedConv, ANY};
-use super::norms::mean_and_std;
+use super::norms::{like_style, mean_and_std};
 use super::resample::{max_pool2x, nearest2x};
 use super::Norms;
 
@@ -124,7 +124,7 @@ impl AdaInStyle {
         norms: &mut Norms,
     ) -> Result<Tensor> {
         let x = self.encode(x)?;
-        let styled = norms.adain(&x, (&style.mean, &style.std), EPS)?;
+        let styled = norms.apply(&x, like_style(&x, (&style.mean, &style.std), EPS)?)?;
         let mut x = ((styled * alpha)? + (x * (1. - alpha))?)?;
         for (index, group) in self.decoder.iter().enumerate() {
             if index > 0 {

@@ -4,7 +4,7 @@ use candle_core::{bail, Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
 use super::layers::{PaddedConv, ANY};
-use super::norms::mean_and_std;
+use super::norms::{like_style, mean_and_std};
 use super::resample::bilinear2x;
 use super::Norms;
 
@@ -147,7 +147,7 @@ impl MicroAst {
         // From the deeper features to the others.
         for (residual, depth) in self.residuals.iter().zip(&style.depths).rev() {
             let [mean, std] = &depth.stats;
-            let styled = norms.adain(&x, (mean, std), EPS)?;
+            let styled = norms.apply(&x, like_style(&x, (mean, std), EPS)?)?;
             x = ((styled * alpha)? + (x * (1. - alpha))?)?;
             x = residual.modulated(&x, &depth.factors)?;
         }

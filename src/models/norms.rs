@@ -1,10 +1,9 @@
 //! Instance norms whose statistics may come from another picture.
 
-use candle_core::{bail, DType, Result, Tensor};
+use candle_core::{bail, Result, Tensor};
 
-use crate::instance_norm;
-use crate::ops::plane_stats;
-use crate::shapes::is_half;
+use crate::args::{EpsMode, Rule, Second};
+use crate::ops::{plane_stats, Normalization};
 
 /// Where the instance norms of a network take their statistics from.
 ///
@@ -79,110 +78,46 @@ impl Norms {
         }
     }
 
-    /// [`instance_norm`], with the statistics of this pass.
-    pub(super) fn instance_norm(
-        &mut self,
-        x: &Tensor,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        eps: f64,
-    ) -> Result<Tensor> {
-        self.apply(x, weight, bias, eps, false)
-    }
-
-    /// Adaptive instance norm (Huang & Belongie, 2017): x gets the mean and deviation of a style,
-    /// each `(N, C)`, or `(1, C)` for all. The variance of x is the unbiased one, as in their code and its descendants.
-    pub(super) fn adain(
-        &mut self,
-        x: &Tensor,
-        (mean, std): (&Tensor, &Tensor),
-        eps: f64,
-    ) -> Result<Tensor> {
-        let planes = (x.dim(0)?, x.dim(1)?);
-        let (mean, std) = (mean.broadcast_as(planes)?, std.broadcast_as(planes)?);
-        self.apply(x, Some(&std), Some(&mean), eps, true)
-    }
-
-    fn apply(
-        &mut self,
-        x: &Tensor,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        eps: f64,
-        unbiased: bool,
-    ) -> Result<Tensor> {
-        if let Mode::Frozen(done) = &mut self.mode {
-            let Some((mean, rstd)) = self.stats.get(*done) else {
-                bail!("norms: the network that was measured had only {done} of them")
-            };
-            *done += 1;
-            return instance_norm_with_stats(x, mean, rstd, weight, bias);
-        }
-        // (x - mean) / sqrt(n / (n - 1) var + eps): instance norm with a smaller eps, and scaled.
-        let n = x.dims()[2..].iter().product::<usize>() as f64;
-        let share = if unbiased { (n - 1.) / n } else { 1. };
-        if self.mode == Mode::Measuring {
-            let (mean, var) = plane_stats(x)?;
-            let rstd = ((var / share)? + eps)?.sqrt()?.recip()?;
-            self.stats.push((mean, rstd));
-        }
-        match (weight, unbiased) {
-            (Some(weight), true) => {
-                let weight = (weight * share.sqrt())?;
-                instance_norm(x, Some(&weight), bias, eps * share)
+    /// `norm` over x, with the statistics of this pass.
+    pub(super) fn apply(&mut self, x: &Tensor, norm: Normalization) -> Result<Tensor> {
+        match &mut self.mode {
+            Mode::Own => norm.forward(x),
+            Mode::Measuring => {
+                let (mean, rstd) = norm.measure(x)?;
+                self.stats.push((mean.clone(), rstd.clone()));
+                norm.stats(&mean, &rstd).forward(x)
             }
-            _ => instance_norm(x, weight, bias, eps),
+            Mode::Frozen(done) => {
+                let Some((mean, rstd)) = self.stats.get(*done) else {
+                    bail!("norms: the network that was measured had only {done} of them")
+                };
+                *done += 1;
+                norm.stats(mean, rstd).forward(x)
+            }
         }
     }
 }
 
-/// `(x - mean) * rstd * weight + bias`, with a mean and reciprocal deviation of `(N, C)`.
-fn instance_norm_with_stats(
+/// The norm of AdaIN's descendants, with the unbiased variance, over features that are to get the
+/// mean and the deviation of a style: `(N, C)` each, or `(1, C)` for all.
+pub(super) fn like_style(
     x: &Tensor,
-    mean: &Tensor,
-    rstd: &Tensor,
-    weight: Option<&Tensor>,
-    bias: Option<&Tensor>,
-) -> Result<Tensor> {
-    let wide = if is_half(x.dtype()) {
-        DType::F32
-    } else {
-        x.dtype()
-    };
-    let per_plane = |t: &Tensor| {
-        let (n, c) = match *t.dims() {
-            [c] => (1, c),
-            _ => t.dims2()?,
-        };
-        let mut dims = vec![1; x.rank()];
-        (dims[0], dims[1]) = (n, c);
-        t.to_dtype(wide)?.reshape(dims)
-    };
-    let mut scale = per_plane(rstd)?;
-    if let Some(weight) = weight {
-        scale = scale.broadcast_mul(&per_plane(weight)?)?;
-    }
-    let centred = x.to_dtype(wide)?.broadcast_sub(&per_plane(mean)?)?;
-    let mut y = centred.broadcast_mul(&scale)?;
-    if let Some(bias) = bias {
-        y = y.broadcast_add(&per_plane(bias)?)?;
-    }
-    y.to_dtype(x.dtype())
+    (mean, std): (&Tensor, &Tensor),
+    eps: f64,
+) -> Result<Normalization> {
+    let planes = (x.dim(0)?, x.dim(1)?);
+    let (mean, std) = (mean.broadcast_as(planes)?, std.broadcast_as(planes)?);
+    let norm = Normalization::instance(eps).correction(1);
+    Ok(norm.weight(&std).bias(&mean))
 }
 
 /// The mean and the deviation `sqrt(var + eps)`, with the unbiased variance, of every plane, as
 /// styles have them: `(N, C)`, in f32 (f64 for f64).
 pub(super) fn mean_and_std(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
-    let x = if is_half(x.dtype()) {
-        x.to_dtype(DType::F32)?
-    } else {
-        x.clone()
+    let rule = Rule {
+        eps,
+        mode: EpsMode::AddToVar,
+        correction: 1,
     };
-    let x = x.flatten_from(2)?;
-    let n = x.dim(2)? as f64;
-    let mean = x.mean_keepdim(2)?;
-    let centred = x.broadcast_sub(&mean)?;
-    // One element has no unbiased variance; its 0 is taken as it is.
-    let var = (centred.sqr()?.sum(2)? / (n - 1.).max(1.))?;
-    Ok((mean.squeeze(2)?, (var + eps)?.sqrt()?))
+    plane_stats(x, rule, Second::Std)
 }

@@ -5,6 +5,7 @@ use candle_nn::{Conv2d, ConvTranspose2d, Module, VarBuilder};
 
 use super::layers::{conv2d, conv_transpose2d, Depthwise, ANY};
 use super::{reflection_pad2d, Norms};
+use crate::{Activation, Normalization};
 
 /// `torch.nn.InstanceNorm2d`'s default; the checkpoints were all trained with it.
 const EPS: f64 = 1e-5;
@@ -121,15 +122,15 @@ impl ResnetGenerator {
     /// [`forward`](Module::forward) with the statistics that `norms` says.
     pub fn forward_with(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         self.check_input(x)?;
-        let mut x = norm(&self.head.forward(&reflection_pad2d(x, 3)?)?, norms)?.relu()?;
+        let mut x = norm_relu(&self.head.forward(&reflection_pad2d(x, 3)?)?, norms)?;
         for down in &self.down {
-            x = norm(&down.forward(&x)?, norms)?.relu()?;
+            x = norm_relu(&down.forward(&x)?, norms)?;
         }
         for block in &self.blocks {
             x = block.forward(&x, norms)?;
         }
         for up in &self.up {
-            x = norm(&up.forward(&x)?, norms)?.relu()?;
+            x = norm_relu(&up.forward(&x)?, norms)?;
         }
         self.tail.forward(&reflection_pad2d(&x, 3)?)?.tanh()
     }
@@ -156,7 +157,12 @@ impl Module for ResnetGenerator {
 
 /// Instance norm as these networks use it.
 fn norm(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-    norms.instance_norm(x, None, None, EPS)
+    norms.apply(x, Normalization::instance(EPS))
+}
+
+/// [`norm`] and ReLU in one pass.
+fn norm_relu(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    norms.apply(x, Normalization::instance(EPS).activation(Activation::Relu))
 }
 
 /// Whether a block's state dict has a convolution at `index`.
@@ -183,9 +189,9 @@ impl ResnetBlock {
 
     fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         let y = self.conv1.forward(&reflection_pad2d(x, 1)?, norms)?;
-        let y = norm(&y, norms)?.relu()?;
+        let y = norm_relu(&y, norms)?;
         let y = self.conv2.forward(&reflection_pad2d(&y, 1)?, norms)?;
-        x + norm(&y, norms)?
+        norms.apply(&y, Normalization::instance(EPS).residual(x))
     }
 }
 
