@@ -6,29 +6,92 @@ use candle_core::{bail, Layout, Result, Shape};
 /// A storage and how a tensor lies in it.
 pub type View<'a, S> = (&'a S, &'a Layout);
 
-/// The inputs of a pass.
+/// Something for each input of a pass: a tensor, a [`View`], or what is known of it.
 ///
-/// `x`, `residual` and the parameters per element are of the norm's [`Format`]: planes of adjacent
-/// elements at any strides over N and C, or contiguous channels-last. The parameters per channel
-/// and per sample, and given statistics, are contiguous.
-pub struct Inputs<'a, S> {
-    pub x: View<'a, S>,
-    pub weight: Option<View<'a, S>>,
-    pub bias: Option<View<'a, S>>,
-    /// Added before the activation.
-    pub residual: Option<View<'a, S>>,
-    /// The statistics to normalize with, mean and rstd, where they are not those of x.
-    pub given: Option<[View<'a, S>; 2]>,
+/// `x`, the residual and the parameters per element are of the norm's [`Format`]: planes of
+/// adjacent elements at any strides over N and C, or contiguous channels-last. The parameters per
+/// channel and per sample, and given statistics, are contiguous.
+#[derive(Debug, Clone)]
+pub struct Inputs<T> {
+    pub x: T,
+    pub beside: Beside<T>,
 }
 
-impl<'a, S> Inputs<'a, S> {
-    pub fn new(x: View<'a, S>) -> Self {
+/// Something for each input beside x; those that are absent have no effect.
+#[derive(Debug, Clone)]
+pub struct Beside<T> {
+    pub weight: Option<T>,
+    pub bias: Option<T>,
+    /// Added before the activation.
+    pub residual: Option<T>,
+    /// The statistics to normalize with, mean and rstd, where they are not those of x.
+    pub given: Option<[T; 2]>,
+}
+
+impl<T> Inputs<T> {
+    /// One after the other, without the absent.
+    pub fn list(&self) -> Vec<&T> {
+        let beside = self.beside.list();
+        [&self.x].into_iter().chain(beside).collect()
+    }
+
+    /// The same names for what [`list`](Self::list) lists.
+    pub fn rename<U: Copy>(&self, list: &[U]) -> Inputs<U> {
+        Inputs {
+            x: list[0],
+            beside: self.beside.rename(&list[1..]),
+        }
+    }
+}
+
+impl<T: Clone> Inputs<&T> {
+    pub fn cloned(&self) -> Inputs<T> {
+        let Beside {
+            weight,
+            bias,
+            residual,
+            given,
+        } = &self.beside;
+        Inputs {
+            x: self.x.clone(),
+            beside: Beside {
+                weight: weight.cloned(),
+                bias: bias.cloned(),
+                residual: residual.cloned(),
+                given: given.map(|given| given.map(T::clone)),
+            },
+        }
+    }
+}
+
+impl<T> Beside<T> {
+    pub fn none() -> Self {
         Self {
-            x,
             weight: None,
             bias: None,
             residual: None,
             given: None,
+        }
+    }
+
+    pub fn list(&self) -> Vec<&T> {
+        let optional = [&self.weight, &self.bias, &self.residual];
+        let given = self.given.iter().flatten();
+        optional.into_iter().flatten().chain(given).collect()
+    }
+
+    pub fn rename<U: Copy>(&self, list: &[U]) -> Beside<U> {
+        let mut rest = list.iter().copied();
+        let mut next = |present: bool| if present { rest.next() } else { None };
+        let given = self.given.is_some();
+        Beside {
+            weight: next(self.weight.is_some()),
+            bias: next(self.bias.is_some()),
+            residual: next(self.residual.is_some()),
+            given: match [next(given), next(given)] {
+                [Some(mean), Some(rstd)] => Some([mean, rstd]),
+                _ => None,
+            },
         }
     }
 }
@@ -146,9 +209,9 @@ impl<S> Gradients<S> {
 }
 
 impl Norm {
-    /// The elements that share their statistics.
-    pub fn set_elements(&self) -> usize {
-        self.channels_per_group * self.planes.spatial
+    /// Whether a parameter of this layout has the shape of x, rather than `[C]` or `[N, C]`.
+    pub fn is_per_element(&self, param: &Layout) -> bool {
+        param.dims().len() > 2
     }
 }
 

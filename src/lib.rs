@@ -36,7 +36,11 @@ mod shapes;
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 mod tuning;
 
-pub use ops::{instance_norm, instance_norm_backward, InstanceNormGrads};
+pub use args::{Activation, EpsMode};
+pub use ops::{
+    adain, adain_mix, group_norm, instance_norm, instance_norm_backward, instance_norm_with_stats,
+    instance_stats, AdaInConfig, InstanceNormGrads, NormGrads, Normalization,
+};
 
 /// The README's code is tested with the documentation's.
 #[cfg(doctest)]

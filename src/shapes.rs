@@ -29,7 +29,7 @@ impl Planes {
                 spatial: s.iter().product(),
             }),
             _ => bail!(
-                "instance-norm: expected x of rank 3 or more, (N, C, *), got shape {dims:?}; \
+                "norm: expected x of rank 3 or more, (N, C, *), got shape {dims:?}; \
                  add a batch dimension with unsqueeze(0) if it is missing"
             ),
         }
@@ -97,15 +97,41 @@ impl PlaneLayout {
 pub fn adjacent(layout: &Layout) -> Result<PlaneLayout> {
     match PlaneLayout::new(layout) {
         Some(planes) => Ok(planes),
-        None => bail!("instance-norm: expected planes of adjacent elements, got {layout:?}"),
+        None => bail!("norm: expected planes of adjacent elements, got {layout:?}"),
     }
 }
 
-/// `x` itself where its planes can be read in place, else a contiguous copy (on the graph).
-pub fn adjacent_planes(x: &Tensor) -> Result<Tensor> {
-    match PlaneLayout::new(x.layout()) {
-        Some(_) => Ok(x.clone()),
-        None => x.contiguous(),
+/// The format in which `x`, of shape `(N, C, *S)`, is best read.
+pub fn format_of(x: &Tensor) -> Result<Format> {
+    let planar = PlaneLayout::new(x.layout()).is_some();
+    let channels_last = !planar && channels_last(x)?.is_contiguous();
+    Ok(if channels_last {
+        Format::ChannelsLast
+    } else {
+        Format::Planar
+    })
+}
+
+/// `(N, C, *S)` seen as `(N, *S, C)`.
+pub fn channels_last(x: &Tensor) -> Result<Tensor> {
+    let mut order: Vec<usize> = (0..x.rank()).collect();
+    order[1..].rotate_left(1);
+    x.permute(order)
+}
+
+/// `(N, *S, C)` seen as `(N, C, *S)`.
+pub fn channels_first(x: &Tensor) -> Result<Tensor> {
+    let mut order: Vec<usize> = (0..x.rank()).collect();
+    order[1..].rotate_right(1);
+    x.permute(order)
+}
+
+/// `x`, already in the order of `format`, itself where a backend can read it there, else a
+/// contiguous copy (on the graph).
+pub fn to_format(x: &Tensor, format: Format) -> Result<Tensor> {
+    match format {
+        Format::Planar if PlaneLayout::new(x.layout()).is_some() => Ok(x.clone()),
+        _ => x.contiguous(),
     }
 }
 
@@ -136,28 +162,44 @@ pub struct Param {
 }
 
 impl Param {
-    /// Checks `param` (called `name` in messages) against the `x` it is to scale or shift.
+    /// Checks `param` (called `name` in messages) against the `x` it goes with.
     pub fn new(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
         let (n, c) = (planes.n, planes.c);
         let granularity = match *param.dims() {
             [channels] if channels == c => Granularity::Channel,
             [batch, channels] if batch == n && channels == c => Granularity::Sample,
+            _ if param.dims() == x.dims() => Granularity::Element,
             _ => bail!(
-                "instance-norm: expected {name} of shape [{c}] or [{n}, {c}] for x of shape {:?}, got {:?}",
+                "norm: expected {name} of shape [{c}], [{n}, {c}] or {:?} for x of that shape, got {:?}",
                 x.dims(),
                 param.dims()
             ),
         };
         let dtype = param.dtype();
-        if dtype != x.dtype() && !(dtype == DType::F32 && is_half(x.dtype())) {
+        // Beside x itself in size, an f32 parameter would be read at half the speed.
+        let wide = is_half(x.dtype()) && granularity != Granularity::Element;
+        if dtype != x.dtype() && !(dtype == DType::F32 && wide) {
             bail!(
-                "instance-norm: expected {name} of dtype {:?}{}, got {dtype:?}",
+                "norm: expected {name} of dtype {:?}{}, got {dtype:?}",
                 x.dtype(),
-                if is_half(x.dtype()) { " or F32" } else { "" },
+                if wide { " or F32" } else { "" },
             );
         }
         same_device(name, param, x)?;
         Ok(Self { granularity, dtype })
+    }
+
+    /// As [`new`](Self::new), for one that cannot be per element.
+    pub fn per_plane(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
+        let this = Self::new(name, param, x, planes)?;
+        if this.granularity == Granularity::Element {
+            let (n, c) = (planes.n, planes.c);
+            bail!(
+                "norm: expected {name} of shape [{c}] or [{n}, {c}], got {:?}",
+                param.dims()
+            );
+        }
+        Ok(this)
     }
 }
 
@@ -168,7 +210,7 @@ pub fn is_half(dtype: DType) -> bool {
 pub fn float_dtype(x: &Tensor) -> Result<()> {
     match x.dtype() {
         DType::F32 | DType::F16 | DType::BF16 | DType::F64 => Ok(()),
-        other => bail!("instance-norm: expected x of dtype F32, F16, BF16 or F64, got {other:?}"),
+        other => bail!("norm: expected x of dtype F32, F16, BF16 or F64, got {other:?}"),
     }
 }
 
@@ -176,7 +218,7 @@ pub fn valid_eps(eps: f64) -> Result<()> {
     if eps.is_finite() && eps >= 0. {
         return Ok(());
     }
-    bail!("instance-norm: expected a finite eps of 0 or more, got {eps}")
+    bail!("norm: expected a finite eps of 0 or more, got {eps}")
 }
 
 pub fn same_device(name: &str, other: &Tensor, x: &Tensor) -> Result<()> {
@@ -184,14 +226,13 @@ pub fn same_device(name: &str, other: &Tensor, x: &Tensor) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "instance-norm: expected {name} on the device of x, {:?}, got {:?}",
+        "norm: expected {name} on the device of x, {:?}, got {:?}",
         x.device().location(),
         other.device().location()
     )
 }
 
 /// The dtype that sums are kept in: f32 for the half types, else the tensor's own.
-#[cfg(feature = "cuda")]
 pub fn acc_dtype(dtype: DType) -> DType {
     match dtype {
         DType::F64 => DType::F64,

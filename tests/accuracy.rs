@@ -188,7 +188,7 @@ fn the_table_reaches_every_kernel() -> Result<()> {
                 }
             }
             let segments = spatial.div_ceil(plan::SEGMENT).min(2);
-            cpu.insert((CpuPlan::new(&planes, 2) == CpuPlan::Segments, segments));
+            cpu.insert((CpuPlan::new(&planes, 1, 2) == CpuPlan::Segments, segments));
         }
     }
     let forward = [

@@ -1,145 +1,325 @@
-//! The gradients of `y = xhat * weight + bias`, with `xhat = (x - mean) * rstd`:
+//! The gradients of everything that the forward pass reads.
+//!
+//! With `dv = dy * activation'(v)`, and `g = dv` times the weight where that is per element, `w`
+//! being the weight of the plane otherwise, and sums over the `n` elements of a set:
 //!
 //! ```text
-//! dx      = weight * rstd * (dy - mean(dy) - xhat * mean(dy * xhat))
-//! dweight = sum(dy * xhat)
-//! dbias   = sum(dy)
+//! dx      = alpha * rstd * (w * g - sum(w * g) / n - (x - mean) * bend * sum(w * g * (x - mean)) / n)
+//!         + (1 - alpha) * g
+//! dweight = alpha * rstd * sum over the plane of g * (x - mean)
+//! dbias   = alpha * sum over the plane of g
 //! ```
 //!
-//! `mean(dy * xhat)` is `rstd / S * sum((x - mean) * (dy - mean(dy)))`: both factors centred, so
-//! that a large mean of either cancels before it is multiplied.
+//! where `bend` is `rstd^2` for the usual rstd, see `rule.rs`. Sums of products are taken about
+//! the means of both factors, so that a large mean of either cancels before it is multiplied.
 
-use super::element::{Acc, Element, CHUNK};
-use super::fwd::split;
-use super::moments::{near_mean, CoMoments};
+use super::activation::pull_back;
+use super::dispatch;
+use super::element::{Acc, Element, Scratch};
+use super::fwd::{set_stats, split, Operands};
+use super::moments::CoMoments;
+use super::operand::{Operand, Place, Target};
+use super::rule::Spread;
 use super::simd::Simd;
-use super::sweep::{sweep, PlaneOp, Workspace};
-use super::{Input, Params};
-use crate::shapes::Planes;
+use super::room::Room;
+use super::sweep::{sweep, Lanes, Reads, SetOp, Workspace};
+use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
+use crate::shapes::{Granularity, Param};
+use candle_core::{CpuStorage, Result};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 struct Backward<'a, T> {
-    x: Input<'a, T>,
-    dy: Input<'a, T>,
-    params: &'a Params,
-    eps: f64,
+    operands: Operands<'a, T>,
+    dy: Operand<'a, T>,
+    dx: Option<Target<T>>,
+    dv: Option<Target<T>>,
+    dweight: Option<Target<T>>,
 }
 
-/// `dx = ((dy - dy_mean) - (x - mean) * slope) * scale + shift`, where `shift` is what the rounded
-/// means leave out.
+/// What one plane adds to the gradients of its parameters and given statistics.
 #[derive(Clone, Copy, Default)]
-struct Coefficients<A> {
-    mean: A,
-    dy_mean: A,
-    slope: A,
-    scale: A,
-    shift: A,
+struct Share {
+    weight: f64,
+    bias: f64,
+    mean: f64,
+    rstd: f64,
 }
 
-/// What one plane adds to the gradients of its weight and bias.
-#[derive(Clone, Copy, Default)]
-pub struct ParamGrad {
-    pub weight: f64,
-    pub bias: f64,
-}
+/// The first three coefficients are the forward pass's, then
+/// `dx = (g - g_mean) * a - (x - mean) * b + rest`.
+const F: usize = 7;
 
-impl<'a, T: Element> PlaneOp<T> for Backward<'a, T> {
-    /// x and dy.
-    type View = [&'a [T]; 2];
-    type Shift = (T::Acc, T::Acc);
-    type Measure = CoMoments;
-    type Coefficients = Coefficients<T::Acc>;
-    type Output = ParamGrad;
-
-    #[inline(always)]
-    fn view(&self, plane: usize) -> Self::View {
-        [self.x.plane(plane), self.dy.plane(plane)]
+impl<T: Element> Backward<'_, T> {
+    fn activation(&self) -> Activation {
+        self.operands.norm.activation
     }
 
+    /// `x`, and `dv`: the gradient of `v`.
     #[inline(always)]
-    fn shift<S: Simd>(
+    fn x_and_dv<'w, S: Simd, V: Lanes<T::Acc>>(
+        &'w self,
+        place: Place,
+        len: usize,
+        k: [V; 3],
+        reads: &'w mut Reads<T>,
+    ) -> (&'w [T::Acc], &'w [T::Acc]) {
+        let Reads { x, dy, beside, v } = reads;
+        let x = self.operands.x.read::<S>(place, len, x);
+        let dy = self.dy.read::<S>(place, len, dy);
+        if self.activation() == Activation::None {
+            return (x, dy);
+        }
+        let room = as_room(&mut v[..len]);
+        let v = self.operands.normalize::<S, V>(x, place, k, room, beside);
+        pull_back::<S, _>(self.activation(), dy, v);
+        (x, v)
+    }
+
+    /// `g`: `dv`, times the weight in `room` where that is per element.
+    #[inline(always)]
+    fn g<'w, S: Simd>(
         &self,
-        [x, dy]: Self::View,
-        at: Range<usize>,
-        ws: &mut Workspace<T>,
-    ) -> Self::Shift {
-        let [scratch_x, scratch_dy] = &mut ws.inputs;
-        let mean = near_mean::<S, T>(&x[at.clone()], scratch_x);
-        (mean, near_mean::<S, T>(&dy[at], scratch_dy))
-    }
-
-    #[inline(always)]
-    fn measure<S: Simd>(
-        &self,
-        [x, dy]: Self::View,
-        at: Range<usize>,
-        shift: Self::Shift,
-        ws: &mut Workspace<T>,
-    ) -> CoMoments {
-        CoMoments::of::<S, T>(&x[at.clone()], &dy[at], shift, &mut ws.inputs)
-    }
-
-    #[inline(always)]
-    fn finish(&self, plane: usize, m: CoMoments) -> (Self::Coefficients, ParamGrad) {
-        let rstd = 1. / (m.x.var() + self.eps).sqrt();
-        let (mean, rest) = split::<T::Acc>(m.x.mean);
-        let (dy_mean, dy_rest) = split::<T::Acc>(m.g_mean);
-        let slope = rstd * rstd * (m.cross / m.x.n);
-        let scale = self.params.weight(plane) * rstd;
-        let coefficients = Coefficients {
-            mean,
-            dy_mean,
-            slope: Acc::from_f64(slope),
-            scale: Acc::from_f64(scale),
-            shift: Acc::from_f64((rest * slope - dy_rest) * scale),
+        dv: &'w [T::Acc],
+        place: Place,
+        room: &'w mut [T::Acc],
+        scratch: &mut Scratch<T::Acc>,
+    ) -> &'w [T::Acc] {
+        let Some(operand) = self.operands.weight.per_element() else {
+            return dv;
         };
-        let grad = ParamGrad {
-            weight: rstd * m.cross,
-            bias: m.x.n * m.g_mean,
-        };
-        (coefficients, grad)
+        let offset = Acc::from_f64(self.operands.norm.weight_offset);
+        let w = operand.read::<S>(place, dv.len(), scratch);
+        let room = &mut room[..dv.len()];
+        for ((g, &dv), &w) in room.iter_mut().zip(dv).zip(w) {
+            *g = dv * (w + offset);
+        }
+        room
     }
 
+    /// The coefficients of dx, and the planes' shares.
     #[inline(always)]
-    fn write<S: Simd>(
+    fn gradients(
         &self,
-        [x, dy]: Self::View,
-        at: Range<usize>,
-        k: &Self::Coefficients,
-        out: &mut [MaybeUninit<T>],
-        ws: &mut Workspace<T>,
+        first: usize,
+        measures: &[CoMoments],
+        coefficients: &mut [[T::Acc; F]],
+        shares: &mut [Share],
     ) {
-        let [scratch_x, scratch_dy] = &mut ws.inputs;
-        let chunks = x[at.clone()].chunks(CHUNK).zip(dy[at].chunks(CHUNK));
-        for ((x, dy), dx) in chunks.zip(out.chunks_mut(CHUNK)) {
-            let (x, dy) = (T::widen::<S>(x, scratch_x), T::widen::<S>(dy, scratch_dy));
-            let wide = T::room(dx, &mut ws.output);
-            for ((dx, &x), &dy) in wide.iter_mut().zip(x).zip(dy) {
-                let value = S::mul_add(k.mean - x, k.slope, dy - k.dy_mean);
-                dx.write(S::mul_add(value, k.scale, k.shift));
+        let (o, norm) = (&self.operands, self.operands.norm);
+        let per_set = norm.channels_per_group;
+        let weight = |plane| norm.full_weight(o.weight.of(plane));
+        for start in (0..measures.len()).step_by(per_set) {
+            let planes = start..start + per_set;
+            let set = set_stats(&measures[planes.clone()]);
+            let Spread { rstd, bend } = norm.rule.spread(set.var, set.n);
+            // sum(g * (x - mean)) over a plane, with the mean of the set.
+            let product = |m: &CoMoments, mean: f64| m.cross + m.x.n * m.g_mean * (m.x.mean - mean);
+            let (mut sum, mut cross) = (0., 0.);
+            if o.given.is_none() {
+                for i in planes.clone() {
+                    let (w, m) = (weight(first + i), &measures[i]);
+                    sum += w * m.x.n * m.g_mean / set.n;
+                    cross += w * product(m, set.mean) / set.n;
+                }
             }
-            T::narrow::<S>(dx, &ws.output);
+            for i in planes {
+                let (plane, m) = (first + i, &measures[i]);
+                let (set, rstd) = o.given_or(plane, set, rstd);
+                let (w, product) = (weight(plane), product(m, set.mean));
+                let (mean, rest) = split::<T::Acc>(set.mean);
+                let g_mean = T::Acc::from_f64(m.g_mean);
+                let high = g_mean.to_f64();
+                let scale = norm.alpha * rstd;
+                let (a, b) = (scale * w + (1. - norm.alpha), scale * bend * cross);
+                let b = if o.given.is_some() { 0. } else { b };
+                let shift = (1. - norm.alpha) * high + scale * (w * high - sum) + b * rest;
+                coefficients[i][0] = mean;
+                if o.weight.per_element().is_some() {
+                    // For the gradient of the weight, where no activation asked for them before.
+                    coefficients[i][1] = Acc::from_f64(rstd);
+                    coefficients[i][2] = Acc::from_f64(-rest * rstd);
+                }
+                coefficients[i][3] = g_mean;
+                coefficients[i][4] = Acc::from_f64(a);
+                coefficients[i][5] = Acc::from_f64(b);
+                coefficients[i][6] = Acc::from_f64(shift);
+                shares[i] = Share {
+                    weight: scale * product,
+                    bias: norm.alpha * m.x.n * m.g_mean,
+                    mean: -rstd * w * m.x.n * m.g_mean,
+                    rstd: w * product,
+                };
+            }
         }
     }
 }
 
-/// dx (where asked for) and every plane's share of the gradients of weight and bias.
-pub fn backward<T: Element>(
-    x: Input<T>,
-    dy: Input<T>,
-    planes: &Planes,
-    params: &Params,
-    eps: f64,
-    want_dx: bool,
-) -> (Option<Vec<T>>, Vec<ParamGrad>) {
-    let op = Backward { x, dy, params, eps };
-    if !want_dx {
-        return (None, sweep(&op, planes, None));
+impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
+    type Measure = CoMoments;
+    type Share = Share;
+
+    /// What an activation hands back depends on its input, and so on the statistics.
+    fn rounds(&self) -> usize {
+        match self.activation() {
+            Activation::None => 1,
+            _ => 2,
+        }
     }
-    let mut grads = Vec::new();
-    let dx = super::collect(planes.elements(), |out| {
-        grads = sweep(&op, planes, Some(out))
-    });
-    (Some(dx), grads)
+
+    fn measures(&self, round: usize) -> bool {
+        round + 1 == self.rounds() || self.operands.given.is_none()
+    }
+
+    fn workspace(&self) -> Workspace<T> {
+        let activation = self.activation() != Activation::None;
+        Workspace::new(activation, self.operands.weight.per_element().is_some())
+    }
+
+    #[inline(always)]
+    fn load<'w, S: Simd, V: Lanes<T::Acc>>(
+        &'w self,
+        round: usize,
+        place: Place,
+        len: usize,
+        [mean, scale, shift, ..]: [V; F],
+        ws: &'w mut Workspace<T>,
+    ) -> [&'w [T::Acc]; 2] {
+        if round + 1 < self.rounds() {
+            // The moments of x are wanted alone.
+            let x = self.operands.x.read::<S>(place, len, &mut ws.reads.x);
+            return [x, x];
+        }
+        let k = [mean, scale, shift];
+        let (x, dv) = self.x_and_dv::<S, V>(place, len, k, &mut ws.reads);
+        [x, self.g::<S>(dv, place, &mut ws.g, &mut ws.beside)]
+    }
+
+    #[inline(always)]
+    fn finish(
+        &self,
+        round: usize,
+        first: usize,
+        measures: &[CoMoments],
+        coefficients: &mut [[T::Acc; F]],
+        shares: &mut [Share],
+    ) {
+        if round + 1 < self.rounds() {
+            return self.operands.affine(first, measures, coefficients);
+        }
+        self.gradients(first, measures, coefficients, shares);
+    }
+
+    fn writes(&self) -> bool {
+        self.dx.is_some() || self.dv.is_some() || self.dweight.is_some()
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, V: Lanes<T::Acc>>(
+        &self,
+        place: Place,
+        len: usize,
+        [mean, scale, shift, g_mean, a, b, rest]: [V; F],
+        ws: &mut Workspace<T>,
+    ) {
+        let spatial = self.operands.norm.planes.spatial;
+        let k = [mean, scale, shift];
+        let (x, dv) = self.x_and_dv::<S, V>(place, len, k, &mut ws.reads);
+        let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
+        if let Some(target) = self.dv {
+            // SAFETY: promised by the caller, here and below.
+            let out = unsafe { target.slice(place, spatial, len) };
+            let room = T::room(out, &mut ws.output);
+            for i in 0..len {
+                room[i].write(dv[i]);
+            }
+            T::narrow::<S>(out, &ws.output);
+        }
+        if let Some(target) = self.dweight {
+            let out = unsafe { target.slice(place, spatial, len) };
+            let room = &mut T::room(out, &mut ws.output)[..len];
+            for i in 0..len {
+                let z = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
+                room[i].write(dv[i] * z);
+            }
+            T::narrow::<S>(out, &ws.output);
+        }
+        if let Some(target) = self.dx {
+            let g = self.g::<S>(dv, place, &mut ws.g, &mut ws.beside);
+            let (g_mean, rest) = (g_mean.cut(len), rest.cut(len));
+            let (a, b) = (a.cut(len), b.cut(len));
+            let out = unsafe { target.slice(place, spatial, len) };
+            let room = &mut T::room(out, &mut ws.output)[..len];
+            for i in 0..len {
+                let from_x = S::mul_add(mean.at(i) - x[i], b.at(i), rest.at(i));
+                room[i].write(S::mul_add(g[i] - g_mean.at(i), a.at(i), from_x));
+            }
+            T::narrow::<S>(out, &ws.output);
+        }
+    }
+}
+
+/// Numbers that are about to be overwritten.
+#[inline(always)]
+fn as_room<A: Acc>(numbers: &mut [A]) -> &mut [MaybeUninit<A>] {
+    // SAFETY: of the same layout, and whoever gets it writes numbers.
+    unsafe { &mut *(numbers as *mut [A] as *mut [MaybeUninit<A>]) }
+}
+
+pub fn backward<T: Element>(
+    inputs: &Inputs<View<CpuStorage>>,
+    dy: View<CpuStorage>,
+    norm: &Norm,
+    wanted: &Wanted,
+) -> Result<Gradients<CpuStorage>> {
+    let operands = Operands::<T>::new(inputs, norm)?;
+    let dy = Operand::new(dy, norm)?;
+    let per_element = |param: Option<Param>| {
+        param.is_some_and(|p| p.granularity == Granularity::Element)
+    };
+    let [mut dx, mut dv, mut dweight] = [wanted.x, wanted.v, per_element(wanted.weight)]
+        .map(|wanted| wanted.then(|| Room::new(norm.planes.elements())));
+    let op = Backward {
+        operands,
+        dy,
+        dx: dx.as_mut().map(Room::target),
+        dv: dv.as_mut().map(Room::target),
+        dweight: dweight.as_mut().map(Room::target),
+    };
+    let shares = sweep(&op, norm);
+    // SAFETY: the sweep has written every element of each of them.
+    let [dx, dv, dweight] =
+        [dx, dv, dweight].map(|room| room.map(|room| T::store(unsafe { room.filled() })));
+    let reduce = |param: Option<Param>, pick: fn(&Share) -> f64| {
+        let param = param.filter(|p| p.granularity != Granularity::Element);
+        param.map(|p| reduce(&shares, norm, p, pick)).transpose()
+    };
+    Ok(Gradients {
+        x: dx,
+        weight: match dweight {
+            Some(dweight) => Some(dweight),
+            None => reduce(wanted.weight, |s| s.weight)?,
+        },
+        bias: reduce(wanted.bias, |s| s.bias)?,
+        v: dv,
+        mean: reduce(wanted.mean, |s| s.mean)?,
+        rstd: reduce(wanted.rstd, |s| s.rstd)?,
+    })
+}
+
+/// Sums the planes' shares of a parameter's gradient, over N for one that all samples use.
+fn reduce(
+    shares: &[Share],
+    norm: &Norm,
+    param: Param,
+    pick: fn(&Share) -> f64,
+) -> Result<CpuStorage> {
+    fn narrow<T: Element>(sums: Vec<f64>) -> Result<CpuStorage> {
+        Ok(T::store(sums.into_iter().map(T::from_f64).collect()))
+    }
+    let period = param.granularity.period(&norm.planes);
+    let mut sums = vec![0f64; period];
+    for (plane, share) in shares.iter().enumerate() {
+        sums[plane % period] += pick(share);
+    }
+    dispatch!(param.dtype, narrow(sums))
 }

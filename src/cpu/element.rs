@@ -1,11 +1,12 @@
 //! The four element types, as the kernels see them: f32 or f64 slices to compute on.
 
+use super::activation::exp_f32;
 use super::half::{narrow_bf16, widen_bf16};
 use super::simd::Simd;
 use ::half::{bf16, f16};
 use candle_core::{CpuStorage, WithDType};
 use std::mem::MaybeUninit;
-use std::ops::{Add, AddAssign, Mul, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
 /// Elements computed on at once: 8 KiB in f32, so that x, dy and a result stay in a 32 KiB L1.
 pub const CHUNK: usize = 2048;
@@ -19,16 +20,20 @@ pub trait Acc:
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
+    + Div<Output = Self>
     + AddAssign
+    + PartialOrd
+    + 'static
 {
     fn from_f64(v: f64) -> Self;
     fn to_f64(self) -> f64;
     /// `self * b + c`, rounded once; a call into libm where there is no instruction for it.
     fn mul_add(self, b: Self, c: Self) -> Self;
+    fn exp<S: Simd>(self) -> Self;
 }
 
 macro_rules! acc {
-    ($t:ty) => {
+    ($t:ty, $exp:expr) => {
         impl Acc for $t {
             #[inline(always)]
             fn from_f64(v: f64) -> Self {
@@ -42,11 +47,15 @@ macro_rules! acc {
             fn mul_add(self, b: Self, c: Self) -> Self {
                 <$t>::mul_add(self, b, c)
             }
+            #[inline(always)]
+            fn exp<S: Simd>(self) -> Self {
+                $exp(self)
+            }
         }
     };
 }
-acc!(f32);
-acc!(f64);
+acc!(f32, exp_f32::<S>);
+acc!(f64, f64::exp);
 
 /// Room to widen one chunk in; empty for the types that need none.
 pub type Scratch<A> = Vec<A>;
@@ -60,6 +69,12 @@ pub trait Element: WithDType + Send + Sync {
     /// The values of `chunk` (at most [`CHUNK`] of them), in `scratch` where they need converting.
     fn widen<'a, S: Simd>(
         chunk: &'a [Self],
+        scratch: &'a mut Scratch<Self::Acc>,
+    ) -> &'a [Self::Acc];
+
+    /// As [`widen`](Self::widen), but always a copy, in `scratch` of [`CHUNK`] elements.
+    fn widen_copy<'a, S: Simd>(
+        chunk: &[Self],
         scratch: &'a mut Scratch<Self::Acc>,
     ) -> &'a [Self::Acc];
 
@@ -85,6 +100,15 @@ macro_rules! wide {
             #[inline(always)]
             fn widen<'a, S: Simd>(chunk: &'a [$t], _: &'a mut Scratch<$t>) -> &'a [$t] {
                 chunk
+            }
+            #[inline(always)]
+            fn widen_copy<'a, S: Simd>(
+                chunk: &[$t],
+                scratch: &'a mut Scratch<$t>,
+            ) -> &'a [$t] {
+                let copy = &mut scratch[..chunk.len()];
+                copy.copy_from_slice(chunk);
+                copy
             }
             #[inline(always)]
             fn room<'a>(
@@ -113,6 +137,15 @@ macro_rules! half {
             }
             #[inline(always)]
             fn widen<'a, S: Simd>(chunk: &'a [$t], scratch: &'a mut Scratch<f32>) -> &'a [f32] {
+                let wide = &mut scratch[..chunk.len()];
+                $widen(chunk, wide);
+                wide
+            }
+            #[inline(always)]
+            fn widen_copy<'a, S: Simd>(
+                chunk: &[$t],
+                scratch: &'a mut Scratch<f32>,
+            ) -> &'a [f32] {
                 let wide = &mut scratch[..chunk.len()];
                 $widen(chunk, wide);
                 wide

@@ -1,95 +1,158 @@
-//! `y = (x - mean) * rstd * weight + bias`
+//! The forward pass: `y = activation((x - mean) * scale + shift ...)`, see [`Norm`].
 
-use super::element::{Acc, Element, CHUNK};
-use super::moments::{near_mean, Moments};
+use super::activation::activate;
+use super::element::{Acc, Element, Scratch};
+use super::moments::{Measure, Moments, OfX};
+use super::operand::{Operand, Param, Place, Target};
+use super::room::Room;
 use super::simd::Simd;
-use super::sweep::{sweep, PlaneOp, Workspace};
-use super::{Input, Params};
-use crate::shapes::Planes;
+use super::sweep::{sweep, Lanes, SetOp, Workspace};
+use super::rule::SetStats;
+use crate::args::{Beside, Inputs, Norm, Second, View};
+use candle_core::{CpuStorage, Layout, Result};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
-struct Forward<'a, T> {
-    x: Input<'a, T>,
-    params: &'a Params,
-    eps: f64,
+/// What a pass reads beside dy.
+pub struct Operands<'a, T> {
+    pub norm: &'a Norm,
+    pub x: Operand<'a, T>,
+    pub weight: Param<'a, T>,
+    pub bias: Param<'a, T>,
+    pub residual: Option<Operand<'a, T>>,
+    pub given: Option<[Param<'a, T>; 2]>,
 }
 
-/// `y = (x - mean) * scale + shift`. What an f32 `mean` leaves out of the mean, times `scale`, is
-/// part of `shift`: at a mean of 1e4 and a deviation of 1e-2 that is up to 5 % of a deviation.
-#[derive(Clone, Copy, Default)]
-struct Coefficients<A> {
-    mean: A,
-    scale: A,
-    shift: A,
-}
-
-/// The mean and the biased variance of a plane.
-#[derive(Clone, Copy, Default)]
-struct Stats<A> {
-    mean: A,
-    var: A,
-}
-
-impl<'a, T: Element> PlaneOp<T> for Forward<'a, T> {
-    type View = &'a [T];
-    type Shift = T::Acc;
-    type Measure = Moments;
-    type Coefficients = Coefficients<T::Acc>;
-    type Output = Stats<T::Acc>;
-
-    #[inline(always)]
-    fn view(&self, plane: usize) -> &'a [T] {
-        self.x.plane(plane)
+impl<'a, T: Element> Operands<'a, T> {
+    pub fn new(inputs: &Inputs<View<'a, CpuStorage>>, norm: &'a Norm) -> Result<Self> {
+        Self::with_x(Operand::new(inputs.x, norm)?, &inputs.beside, norm)
     }
 
-    #[inline(always)]
-    fn shift<S: Simd>(&self, x: &[T], at: Range<usize>, ws: &mut Workspace<T>) -> T::Acc {
-        near_mean::<S, T>(&x[at], &mut ws.inputs[0])
-    }
-
-    #[inline(always)]
-    fn measure<S: Simd>(
-        &self,
-        x: &[T],
-        at: Range<usize>,
-        shift: T::Acc,
-        ws: &mut Workspace<T>,
-    ) -> Moments {
-        Moments::of::<S, T>(&x[at], shift, &mut ws.inputs[0])
-    }
-
-    #[inline(always)]
-    fn finish(&self, plane: usize, m: Moments) -> (Self::Coefficients, Self::Output) {
-        let var = m.var();
-        let scale = self.params.weight(plane) / (var + self.eps).sqrt();
-        let (mean, rest) = split(m.mean);
-        let coefficients = Coefficients {
-            mean,
-            scale: Acc::from_f64(scale),
-            shift: Acc::from_f64(self.params.bias(plane) - rest * scale),
-        };
-        let var = Acc::from_f64(var);
-        (coefficients, Stats { mean, var })
-    }
-
-    #[inline(always)]
-    fn write<S: Simd>(
-        &self,
-        x: &[T],
-        at: Range<usize>,
-        k: &Self::Coefficients,
-        out: &mut [MaybeUninit<T>],
-        ws: &mut Workspace<T>,
-    ) {
-        for (x, y) in x[at].chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
-            let x = T::widen::<S>(x, &mut ws.inputs[0]);
-            let wide = T::room(y, &mut ws.output);
-            for (y, &x) in wide.iter_mut().zip(x) {
-                y.write(S::mul_add(x - k.mean, k.scale, k.shift));
+    pub fn with_x(
+        x: Operand<'a, T>,
+        beside: &Beside<View<'a, CpuStorage>>,
+        norm: &'a Norm,
+    ) -> Result<Self> {
+        let residual = beside.residual.map(|view| Operand::new(view, norm));
+        let given = match beside.given {
+            Some([mean, rstd]) => {
+                Some([Param::new(Some(mean), norm)?, Param::new(Some(rstd), norm)?])
             }
-            T::narrow::<S>(y, &ws.output);
+            None => None,
+        };
+        Ok(Self {
+            norm,
+            x,
+            weight: Param::new(beside.weight, norm)?,
+            bias: Param::new(beside.bias, norm)?,
+            residual: residual.transpose()?,
+            given,
+        })
+    }
+
+    /// The coefficients of `z` or `v` for whole sets of planes from `first` on: `(x - mean) * scale
+    /// + shift`. What an f32 `mean` leaves out of the mean, times `scale`, is part of `shift`: at a
+    /// mean of 1e4 and a deviation of 1e-2 that is up to 5 % of a deviation.
+    #[inline(always)]
+    pub fn affine<const F: usize>(
+        &self,
+        first: usize,
+        measures: &[impl OfX],
+        coefficients: &mut [[T::Acc; F]],
+    ) {
+        let per_set = self.norm.channels_per_group;
+        for start in (0..measures.len()).step_by(per_set) {
+            let (set, rstd) = match &self.given {
+                Some(_) => (GIVEN, 0.),
+                None => {
+                    let set = set_stats(&measures[start..start + per_set]);
+                    (set, self.norm.rule.spread(set.var, set.n).rstd)
+                }
+            };
+            for i in start..start + per_set {
+                let plane = first + i;
+                let (set, rstd) = self.given_or(plane, set, rstd);
+                let weight = self.norm.full_weight(self.weight.of(plane));
+                let bias = self.bias.of(plane).unwrap_or(0.);
+                let (mean, rest) = split(set.mean);
+                let (scale, shift) = self.norm.scale_and_shift(&set, rstd, weight, bias, rest);
+                coefficients[i][0] = mean;
+                coefficients[i][1] = Acc::from_f64(scale);
+                coefficients[i][2] = Acc::from_f64(shift);
+            }
         }
+    }
+
+    /// The mean and rstd that the plane is normalized with.
+    #[inline(always)]
+    pub fn given_or(&self, plane: usize, set: SetStats, rstd: f64) -> (SetStats, f64) {
+        match &self.given {
+            Some([mean, rstd]) => {
+                let mean = mean.of(plane).unwrap_or(0.);
+                (SetStats { mean, ..set }, rstd.of(plane).unwrap_or(1.))
+            }
+            None => (set, rstd),
+        }
+    }
+
+    /// `v`: what [`affine`](Self::affine) says, parameters per element, and the residual.
+    #[inline(always)]
+    pub fn normalize<'r, S: Simd, V: Lanes<T::Acc>>(
+        &self,
+        x: &[T::Acc],
+        place: Place,
+        [mean, scale, shift]: [V; 3],
+        room: &'r mut [MaybeUninit<T::Acc>],
+        scratch: &mut Scratch<T::Acc>,
+    ) -> &'r mut [T::Acc] {
+        let len = x.len();
+        let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
+        let room = &mut room[..len];
+        for i in 0..len {
+            room[i].write(S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i)));
+        }
+        // SAFETY: the loop has written every element.
+        let v = unsafe { room.assume_init_mut() };
+        if let Some(operand) = self.weight.per_element() {
+            let offset = Acc::from_f64(self.norm.weight_offset);
+            for (v, &w) in v.iter_mut().zip(operand.read::<S>(place, len, scratch)) {
+                *v = *v * (w + offset);
+            }
+        }
+        if let Some(operand) = self.bias.per_element() {
+            add(v, operand.read::<S>(place, len, scratch));
+        }
+        if let Some(operand) = &self.residual {
+            add(v, operand.read::<S>(place, len, scratch));
+        }
+        v
+    }
+}
+
+/// Stands for the statistics of a set that nobody measured.
+const GIVEN: SetStats = SetStats {
+    n: 1.,
+    mean: 0.,
+    var: 0.,
+};
+
+#[inline(always)]
+fn add<A: Acc>(v: &mut [A], by: &[A]) {
+    for (v, &by) in v.iter_mut().zip(by) {
+        *v += by;
+    }
+}
+
+/// The statistics of planes taken together.
+#[inline(always)]
+pub fn set_stats(measures: &[impl OfX]) -> SetStats {
+    let mut whole = measures[0].of_x();
+    for m in &measures[1..] {
+        whole = whole.merge(&m.of_x());
+    }
+    SetStats {
+        n: whole.n,
+        mean: whole.mean,
+        var: whole.var(),
     }
 }
 
@@ -100,16 +163,112 @@ pub fn split<A: Acc>(v: f64) -> (A, f64) {
     (high, v - high.to_f64())
 }
 
-pub fn forward<T: Element>(x: Input<T>, planes: &Planes, params: &Params, eps: f64) -> Vec<T> {
-    super::collect(planes.elements(), |out| {
-        sweep(&Forward { x, params, eps }, planes, Some(out));
-    })
+struct Forward<'a, T> {
+    operands: Operands<'a, T>,
+    y: Option<Target<T>>,
 }
 
-/// The mean and the biased variance of every plane: all means, then all variances.
-pub fn stats<T: Element>(x: Input<T>, planes: &Planes) -> Vec<T::Acc> {
-    let (params, eps) = (&Params::default(), 0.);
-    let stats = sweep(&Forward { x, params, eps }, planes, None);
-    let vars = stats.iter().map(|s| s.var);
-    stats.iter().map(|s| s.mean).chain(vars).collect()
+impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
+    type Measure = Moments;
+    /// The mean and the biased variance.
+    type Share = (f64, f64);
+
+    fn measures(&self, _: usize) -> bool {
+        self.operands.given.is_none()
+    }
+
+    fn workspace(&self) -> Workspace<T> {
+        Workspace::new(false, false)
+    }
+
+    #[inline(always)]
+    fn load<'w, S: Simd, V: Lanes<T::Acc>>(
+        &'w self,
+        _: usize,
+        place: Place,
+        len: usize,
+        _: [V; 3],
+        ws: &'w mut Workspace<T>,
+    ) -> [&'w [T::Acc]; 1] {
+        [self.operands.x.read::<S>(place, len, &mut ws.reads.x)]
+    }
+
+    #[inline(always)]
+    fn finish(
+        &self,
+        _: usize,
+        first: usize,
+        measures: &[Moments],
+        coefficients: &mut [[T::Acc; 3]],
+        shares: &mut [(f64, f64)],
+    ) {
+        self.operands.affine(first, measures, coefficients);
+        for (share, m) in shares.iter_mut().zip(measures) {
+            *share = (m.mean, m.var());
+        }
+    }
+
+    fn writes(&self) -> bool {
+        self.y.is_some()
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, V: Lanes<T::Acc>>(
+        &self,
+        place: Place,
+        len: usize,
+        coefficients: [V; 3],
+        ws: &mut Workspace<T>,
+    ) {
+        let Some(y) = self.y else { return };
+        let norm = self.operands.norm;
+        let x = self.operands.x.take::<S>(place, len, &mut ws.reads.x);
+        // SAFETY: promised by the caller; in place, x is a copy by now.
+        let y = unsafe { y.slice(place, norm.planes.spatial, len) };
+        let room = T::room(y, &mut ws.output);
+        let scratch = &mut ws.beside;
+        let v = self.operands.normalize::<S, V>(x, place, coefficients, room, scratch);
+        activate::<S, _>(norm.activation, v);
+        T::narrow::<S>(y, &ws.output);
+    }
+}
+
+pub fn forward<T: Element>(inputs: &Inputs<View<CpuStorage>>, norm: &Norm) -> Result<CpuStorage> {
+    let operands = Operands::<T>::new(inputs, norm)?;
+    let mut y = Room::new(norm.planes.elements());
+    let op = Forward {
+        operands,
+        y: Some(y.target()),
+    };
+    sweep(&op, norm);
+    // SAFETY: the sweep has written every element.
+    Ok(T::store(unsafe { y.filled() }))
+}
+
+/// As [`forward`], into the contiguous x.
+pub fn forward_in_place<T: Element>(
+    x: &mut [T],
+    layout: &Layout,
+    beside: &Beside<View<CpuStorage>>,
+    norm: &Norm,
+) -> Result<()> {
+    let (x, y) = Operand::in_place(x, layout, norm)?;
+    let operands = Operands::with_x(x, beside, norm)?;
+    sweep(&Forward { operands, y: Some(y) }, norm);
+    Ok(())
+}
+
+/// The mean of every plane, then the second statistic of every plane.
+pub fn stats<T: Element>(
+    x: View<CpuStorage>,
+    norm: &Norm,
+    second: Second,
+) -> Result<CpuStorage> {
+    let operands = Operands::with_x(Operand::<T>::new(x, norm)?, &Beside::none(), norm)?;
+    let n = norm.planes.spatial as f64;
+    let stats = sweep(&Forward { operands, y: None }, norm);
+    let means = stats.iter().map(|s| s.0);
+    let seconds = stats.iter().map(|s| norm.rule.second(second, s.1, n));
+    let all = means.chain(seconds).map(Acc::from_f64).collect();
+    Ok(<T::Acc as Element>::store(all))
 }

@@ -7,13 +7,24 @@
 //! is at most twice what the merge adds to `m2` for that very distance (the chunks before hold no
 //! fewer elements), so no relative accuracy is lost: one sweep is as good as two.
 
-use super::element::{Acc, Element, Scratch, CHUNK};
+use super::element::Acc;
 use super::simd::Simd;
-use super::sweep::Merge;
 
 /// Partial sums side by side: two AVX-512, four AVX2 or eight NEON registers of f32, enough to
 /// hide the latency of an addition and few enough that four sums fit the register file.
-const LANES: usize = 32;
+pub const LANES: usize = 32;
+
+/// What is measured of a plane: `K` sums over `I` streams of values, each less a shift near its
+/// mean. The default is the measurement of nothing.
+pub trait Measure<const I: usize, const K: usize>: Copy + Default + Send + Sync {
+    /// The sums with one more value of each stream, less its shift.
+    fn step<S: Simd, A: Acc>(sums: [A; K], d: [A; I]) -> [A; K];
+    /// What `n` values with these sums amount to.
+    fn from_sums(n: f64, shifts: [f64; I], sums: [f64; K]) -> Self;
+    /// This and what comes after it.
+    fn merge(&self, next: &Self) -> Self;
+    fn means(&self) -> [f64; I];
+}
 
 /// `n` values with their mean and `m2 = sum((x - mean)^2)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -25,50 +36,48 @@ pub struct Moments {
 
 impl Moments {
     /// The biased variance.
+    #[inline(always)]
     pub fn var(&self) -> f64 {
         self.m2 / self.n
     }
-
-    /// The moments of `x`, given a value [near the mean](near_mean) of its start.
-    #[inline(always)]
-    pub fn of<S: Simd, T: Element>(
-        x: &[T],
-        mut shift: T::Acc,
-        scratch: &mut Scratch<T::Acc>,
-    ) -> Self {
-        let mut total = Self::default();
-        for chunk in x.chunks(CHUNK) {
-            let x = T::widen::<S>(chunk, scratch);
-            let [s, ss] = sums([x], [shift], |[s, ss], [d]| [s + d, S::mul_add(d, d, ss)]);
-            // The reciprocal does not wait for the sums, as a division by n would.
-            let n = x.len() as f64;
-            let off = s * (1. / n);
-            total = total.merge(&Self {
-                n,
-                mean: shift.to_f64() + off,
-                m2: at_least_zero(ss - s * off),
-            });
-            shift = Acc::from_f64(total.mean);
-        }
-        total
-    }
 }
 
-impl Merge for Moments {
+impl Measure<1, 2> for Moments {
+    #[inline(always)]
+    fn step<S: Simd, A: Acc>([s, ss]: [A; 2], [d]: [A; 1]) -> [A; 2] {
+        [s + d, S::mul_add(d, d, ss)]
+    }
+
+    #[inline(always)]
+    fn from_sums(n: f64, [shift]: [f64; 1], [s, ss]: [f64; 2]) -> Self {
+        // The reciprocal does not wait for the sums, as a division by n would.
+        let off = s * (1. / n);
+        Self {
+            n,
+            mean: shift + off,
+            m2: at_least_zero(ss - s * off),
+        }
+    }
+
     /// Chan, Golub and LeVeque's update.
     #[inline(always)]
-    fn merge(&self, other: &Self) -> Self {
+    fn merge(&self, next: &Self) -> Self {
         if self.n == 0. {
-            return *other;
+            return *next;
         }
-        let n = self.n + other.n;
-        let delta = other.mean - self.mean;
-        let share = other.n / n;
+        let n = self.n + next.n;
+        let delta = next.mean - self.mean;
+        let share = next.n / n;
         Self {
             n,
             mean: self.mean + delta * share,
-            m2: self.m2 + other.m2 + delta * delta * self.n * share,
+            m2: self.m2 + next.m2 + delta * delta * self.n * share,
         }
+    }
+
+    #[inline(always)]
+    fn means(&self) -> [f64; 1] {
+        [self.mean]
     }
 }
 
@@ -81,53 +90,61 @@ pub struct CoMoments {
     pub cross: f64,
 }
 
-impl CoMoments {
+impl Measure<2, 4> for CoMoments {
     #[inline(always)]
-    pub fn of<S: Simd, T: Element>(
-        x: &[T],
-        g: &[T],
-        (mut shift, mut g_shift): (T::Acc, T::Acc),
-        [scratch_x, scratch_g]: &mut [Scratch<T::Acc>; 2],
-    ) -> Self {
-        let mut total = Self::default();
-        for (x, g) in x.chunks(CHUNK).zip(g.chunks(CHUNK)) {
-            let (x, g) = (T::widen::<S>(x, scratch_x), T::widen::<S>(g, scratch_g));
-            let [s, ss, t, st] = sums([x, g], [shift, g_shift], |[s, ss, t, st], [d, e]| {
-                [s + d, S::mul_add(d, d, ss), t + e, S::mul_add(d, e, st)]
-            });
-            let n = x.len() as f64;
-            let (off, g_off) = (s * (1. / n), t * (1. / n));
-            total = total.merge(&Self {
-                x: Moments {
-                    n,
-                    mean: shift.to_f64() + off,
-                    m2: at_least_zero(ss - s * off),
-                },
-                g_mean: g_shift.to_f64() + g_off,
-                cross: st - s * g_off,
-            });
-            (shift, g_shift) = (Acc::from_f64(total.x.mean), Acc::from_f64(total.g_mean));
-        }
-        total
+    fn step<S: Simd, A: Acc>([s, ss, t, st]: [A; 4], [d, e]: [A; 2]) -> [A; 4] {
+        [s + d, S::mul_add(d, d, ss), t + e, S::mul_add(d, e, st)]
     }
-}
 
-impl Merge for CoMoments {
     #[inline(always)]
-    fn merge(&self, other: &Self) -> Self {
-        if self.x.n == 0. {
-            return *other;
+    fn from_sums(n: f64, [shift, g_shift]: [f64; 2], [s, ss, t, st]: [f64; 4]) -> Self {
+        let g_off = t * (1. / n);
+        Self {
+            x: Moments::from_sums(n, [shift], [s, ss]),
+            g_mean: g_shift + g_off,
+            cross: st - s * g_off,
         }
-        let x = self.x.merge(&other.x);
-        let g_delta = other.g_mean - self.g_mean;
-        let share = other.x.n / x.n;
+    }
+
+    #[inline(always)]
+    fn merge(&self, next: &Self) -> Self {
+        if self.x.n == 0. {
+            return *next;
+        }
+        let x = self.x.merge(&next.x);
+        let g_delta = next.g_mean - self.g_mean;
+        let share = next.x.n / x.n;
         Self {
             x,
             g_mean: self.g_mean + g_delta * share,
             cross: self.cross
-                + other.cross
-                + (other.x.mean - self.x.mean) * g_delta * self.x.n * share,
+                + next.cross
+                + (next.x.mean - self.x.mean) * g_delta * self.x.n * share,
         }
+    }
+
+    #[inline(always)]
+    fn means(&self) -> [f64; 2] {
+        [self.x.mean, self.g_mean]
+    }
+}
+
+/// A measurement that tells the moments of x, among others.
+pub trait OfX {
+    fn of_x(&self) -> Moments;
+}
+
+impl OfX for Moments {
+    #[inline(always)]
+    fn of_x(&self) -> Moments {
+        *self
+    }
+}
+
+impl OfX for CoMoments {
+    #[inline(always)]
+    fn of_x(&self) -> Moments {
+        self.x
     }
 }
 
@@ -140,17 +157,53 @@ fn at_least_zero(v: f64) -> f64 {
     }
 }
 
-/// The mean of the first eighth of the first chunk of `x`: the shift that its moments start from.
+/// How much of a chunk of `len` values tells a shift: the mean of its first eighth.
 ///
 /// The square of its distance from the chunk's mean is at most 7 times the chunk's variance
 /// (7/8 and 1/8 apart by any distance vary by 7/64 of its square at least), so cancelling it costs
 /// the variance 3 bits at the very worst, and an eighth of the work of the exact mean.
 #[inline(always)]
-pub fn near_mean<S: Simd, T: Element>(x: &[T], scratch: &mut Scratch<T::Acc>) -> T::Acc {
-    let eighth = x.len().min(CHUNK).div_ceil(8).next_multiple_of(LANES);
-    let x = T::widen::<S>(&x[..x.len().min(eighth)], scratch);
-    let [s] = sums([x], [T::Acc::default()], |[s], [d]| [s + d]);
-    Acc::from_f64(s * (1. / x.len() as f64))
+pub fn for_shift(len: usize) -> usize {
+    len.min(len.div_ceil(8).next_multiple_of(LANES))
+}
+
+/// The means of the streams.
+#[inline(always)]
+pub fn means<A: Acc, const I: usize>(streams: [&[A]; I]) -> [A; I] {
+    let mut means = [A::default(); I];
+    for i in 0..I {
+        let [s] = sums([streams[i]], [A::default()], |[s], [d]| [s + d]);
+        means[i] = Acc::from_f64(s * (1. / streams[i].len() as f64));
+    }
+    means
+}
+
+/// What a chunk of streams amounts to, given values near their means.
+#[inline(always)]
+pub fn measure<S: Simd, A: Acc, M: Measure<I, K>, const I: usize, const K: usize>(
+    streams: [&[A]; I],
+    shifts: [A; I],
+) -> M {
+    let sums = sums(streams, shifts, M::step::<S, A>);
+    M::from_sums(streams[0].len() as f64, wide(shifts), sums)
+}
+
+#[inline(always)]
+pub fn wide<A: Acc, const I: usize>(values: [A; I]) -> [f64; I] {
+    let mut wide = [0.; I];
+    for i in 0..I {
+        wide[i] = values[i].to_f64();
+    }
+    wide
+}
+
+#[inline(always)]
+pub fn narrow<A: Acc, const I: usize>(values: [f64; I]) -> [A; I] {
+    let mut narrow = [A::default(); I];
+    for i in 0..I {
+        narrow[i] = A::from_f64(values[i]);
+    }
+    narrow
 }
 
 /// The `K` sums that `step` carries from element to element of `I` inputs of one length, each less
@@ -187,6 +240,36 @@ fn sums<A: Acc, const I: usize, const K: usize>(
         *total = pairwise(lanes).to_f64();
     }
     totals
+}
+
+/// Adds one value of each stream to the sums of every lane, each lane with shifts of its own.
+#[inline(always)]
+pub fn add_row<S: Simd, A: Acc, M: Measure<I, K>, const I: usize, const K: usize>(
+    sums: &mut [Vec<A>; K],
+    shifts: &[Vec<A>; I],
+    row: [&[A]; I],
+) {
+    let len = row[0].len();
+    // Slices of one length, so that the loop is free of checks and becomes vector code.
+    let mut values = [&row[0][..0]; I];
+    let mut shift = values;
+    for i in 0..I {
+        (values[i], shift[i]) = (&row[i][..len], &shifts[i][..len]);
+    }
+    let lanes = sums.each_mut().map(|lanes| &mut lanes[..len]);
+    for lane in 0..len {
+        let (mut sum, mut d) = ([A::default(); K], [A::default(); I]);
+        for k in 0..K {
+            sum[k] = lanes[k][lane];
+        }
+        for i in 0..I {
+            d[i] = values[i][lane] - shift[i][lane];
+        }
+        let sum = M::step::<S, A>(sum, d);
+        for k in 0..K {
+            lanes[k][lane] = sum[k];
+        }
+    }
 }
 
 /// The sum of all lanes, halves added to halves.
@@ -233,6 +316,7 @@ fn add<A: Acc, const I: usize, const K: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::element::CHUNK;
     use crate::cpu::simd::{Isa, Kernel};
 
     struct Of<'a>(&'a [f32], &'a [f32]);
@@ -242,10 +326,14 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self) -> CoMoments {
-            let mut scratch = [Vec::new(), Vec::new()];
-            let shift = near_mean::<S, f32>(self.0, &mut scratch[0]);
-            let g_shift = near_mean::<S, f32>(self.1, &mut scratch[1]);
-            CoMoments::of::<S, f32>(self.0, self.1, (shift, g_shift), &mut scratch)
+            let start = for_shift(self.0.len().min(CHUNK));
+            let mut shifts = means([&self.0[..start], &self.1[..start]]);
+            let mut total = CoMoments::default();
+            for (x, g) in self.0.chunks(CHUNK).zip(self.1.chunks(CHUNK)) {
+                total = total.merge(&measure::<S, f32, CoMoments, 2, 4>([x, g], shifts));
+                shifts = narrow(total.means());
+            }
+            total
         }
     }
 

@@ -1,327 +1,438 @@
-//! One schedule for every pass over planes: measure a plane, finish its numbers, write a result.
+//! One schedule for every pass over planes: measure, finish the numbers of a set, write results.
 
-use super::element::{Element, Scratch};
+use super::element::{Acc, Element, Scratch, CHUNK};
+use super::moments::{for_shift, means, measure, narrow, Measure};
+use super::operand::Place;
+use super::pool::for_each;
+use super::rows;
 use super::simd::{Isa, Kernel, Simd};
+use crate::args::Norm;
 use crate::plan::{CpuPlan, GROUP, SEGMENT};
-use crate::shapes::Planes;
-use std::mem::MaybeUninit;
+use crate::shapes::Format;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
-/// Measurements of neighbouring parts of a plane; the default is that of no part at all.
-pub trait Merge: Copy + Default + Send {
-    fn merge(&self, next: &Self) -> Self;
+/// Numbers that go with the elements of a run: one for all, or one for each.
+pub trait Lanes<A>: Copy {
+    /// Those of the first `len` elements.
+    fn cut(self, len: usize) -> Self;
+    fn at(self, i: usize) -> A;
 }
 
-/// What an op does to a plane. `measure` and `write` get at most [`SEGMENT`] elements at a time,
-/// and the measurements of a plane are merged in order, whatever the schedule: the result has the
-/// same bits on any number of threads.
-pub trait PlaneOp<T: Element>: Sync {
-    /// The inputs of one plane.
-    type View: Copy + Default + Sync;
-    /// A value near the mean, known before the rest is measured.
-    type Shift: Copy + Default;
-    type Measure: Merge;
-    /// What `write` needs to know of the plane.
-    type Coefficients: Copy + Default + Sync;
-    /// What is left of the plane for the caller.
-    type Output: Copy + Default + Send;
+/// One number for all elements.
+#[derive(Clone, Copy)]
+pub struct Splat<A>(A);
 
-    fn view(&self, plane: usize) -> Self::View;
-    fn shift<S: Simd>(
+impl<A: Copy> Lanes<A> for Splat<A> {
+    #[inline(always)]
+    fn cut(self, _: usize) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn at(self, _: usize) -> A {
+        self.0
+    }
+}
+
+impl<A: Copy> Lanes<A> for &[A] {
+    #[inline(always)]
+    fn cut(self, len: usize) -> Self {
+        &self[..len]
+    }
+    #[inline(always)]
+    fn at(self, i: usize) -> A {
+        self[i]
+    }
+}
+
+/// What an op does to the planes of a set, which share their statistics: `I` streams of values are
+/// measured by `K` sums, and `F` coefficients of each plane tell how to write its results.
+///
+/// The measurements of a plane are merged in order, whatever the schedule: the result has the same
+/// bits on any number of threads. `load` and `write` get at most [`CHUNK`] elements.
+pub trait SetOp<T: Element, const I: usize, const K: usize, const F: usize>: Sync {
+    type Measure: Measure<I, K>;
+    /// What is left of a plane for the caller.
+    type Share: Copy + Default + Send;
+
+    /// How often `finish` is called for a set: twice where what the second round measures depends
+    /// on the coefficients of the first.
+    fn rounds(&self) -> usize {
+        1
+    }
+    /// Whether the planes are measured before a round, or its measurements are those of nothing.
+    fn measures(&self, round: usize) -> bool;
+    fn workspace(&self) -> Workspace<T>;
+
+    fn load<'w, S: Simd, V: Lanes<T::Acc>>(
+        &'w self,
+        round: usize,
+        place: Place,
+        len: usize,
+        coefficients: [V; F],
+        ws: &'w mut Workspace<T>,
+    ) -> [&'w [T::Acc]; I];
+
+    /// The coefficients and shares of whole sets of planes from `first` on.
+    fn finish(
         &self,
-        view: Self::View,
-        at: Range<usize>,
-        ws: &mut Workspace<T>,
-    ) -> Self::Shift;
-    fn measure<S: Simd>(
+        round: usize,
+        first: usize,
+        measures: &[Self::Measure],
+        coefficients: &mut [[T::Acc; F]],
+        shares: &mut [Self::Share],
+    );
+
+    /// Whether there is anything to write.
+    fn writes(&self) -> bool;
+    /// # Safety
+    ///
+    /// No other thread has the place, and each is written once.
+    unsafe fn write<S: Simd, V: Lanes<T::Acc>>(
         &self,
-        view: Self::View,
-        at: Range<usize>,
-        shift: Self::Shift,
-        ws: &mut Workspace<T>,
-    ) -> Self::Measure;
-    fn finish(&self, plane: usize, m: Self::Measure) -> (Self::Coefficients, Self::Output);
-    fn write<S: Simd>(
-        &self,
-        view: Self::View,
-        at: Range<usize>,
-        coefficients: &Self::Coefficients,
-        out: &mut [MaybeUninit<T>],
+        place: Place,
+        len: usize,
+        coefficients: [V; F],
         ws: &mut Workspace<T>,
     );
 }
 
-/// Room for a chunk of x, of dy and of the result.
+/// Room for a chunk of everything that a pass reads, computes and writes.
 pub struct Workspace<T: Element> {
-    pub inputs: [Scratch<T::Acc>; 2],
+    pub reads: Reads<T>,
+    /// Parameters per element and the residual, one after the other.
+    pub beside: Scratch<T::Acc>,
+    /// [`CHUNK`] gradients of the normalized values; or empty.
+    pub g: Vec<T::Acc>,
     pub output: Scratch<T::Acc>,
 }
 
+/// Room for what is read, and for the values before the activation.
+pub struct Reads<T: Element> {
+    pub x: Scratch<T::Acc>,
+    pub dy: Scratch<T::Acc>,
+    /// Parameters per element and the residual, one after the other.
+    pub beside: Scratch<T::Acc>,
+    /// [`CHUNK`] values before the activation, then their gradients; or empty.
+    pub v: Vec<T::Acc>,
+}
+
 impl<T: Element> Workspace<T> {
-    fn new() -> Self {
+    pub fn new(values: bool, gradients: bool) -> Self {
+        let room = |wanted| vec![T::Acc::default(); if wanted { CHUNK } else { 0 }];
         Self {
-            inputs: [T::scratch(), T::scratch()],
+            reads: Reads {
+                x: T::scratch(),
+                dy: T::scratch(),
+                beside: T::scratch(),
+                v: room(values),
+            },
+            beside: T::scratch(),
+            g: room(gradients),
             output: T::scratch(),
         }
     }
 }
 
-/// Runs `op` over all planes and returns what each leaves; `write` is skipped without an `out`.
-pub fn sweep<T: Element, O: PlaneOp<T>>(
-    op: &O,
-    planes: &Planes,
-    mut out: Option<&mut [MaybeUninit<T>]>,
-) -> Vec<O::Output> {
-    let (count, spatial) = (planes.count(), planes.spatial);
-    let mut outputs = vec![O::Output::default(); count];
+/// Runs `op` over all planes and returns what each leaves.
+pub fn sweep<T, O, const I: usize, const K: usize, const F: usize>(op: &O, norm: &Norm) -> Vec<O::Share>
+where
+    T: Element,
+    O: SetOp<T, I, K, F>,
+{
+    let planes = &norm.planes;
+    let mut shares = vec![O::Share::default(); planes.count()];
     if planes.elements() == 0 {
-        return outputs;
+        return shares;
     }
-    match CpuPlan::new(planes, rayon::current_num_threads()) {
-        CpuPlan::Planes { at_once } => {
-            let jobs = split(out, at_once * spatial).zip(outputs.chunks_mut(at_once));
-            let jobs = jobs.enumerate().map(|(i, (out, outputs))| Job {
-                first: i * at_once,
-                out,
-                outputs,
-            });
-            for_each(jobs.collect(), |job: Job<T, O>, ws| {
-                Isa::best().run(WholePlanes {
-                    op,
-                    spatial,
-                    job,
-                    ws,
-                })
+    if norm.format == Format::ChannelsLast {
+        rows::sweep(op, norm, &mut shares);
+        return shares;
+    }
+    let (spatial, per_set) = (planes.spatial, norm.channels_per_group);
+    match CpuPlan::new(planes, per_set, rayon::current_num_threads()) {
+        CpuPlan::Sets { at_once } => {
+            let jobs = shares.chunks_mut(at_once * per_set).enumerate();
+            let jobs = jobs.map(|(i, shares)| (i * at_once * per_set, shares));
+            let state = || Batch::new(op, spatial, per_set);
+            for_each(jobs.collect(), state, |(first, shares), batch| {
+                Isa::best().run(WholeSets { op, batch, first, shares })
             });
         }
         CpuPlan::Segments => {
-            for (plane, output) in outputs.iter_mut().enumerate() {
-                let at = plane * spatial..(plane + 1) * spatial;
-                let out = out.as_deref_mut().map(|out| &mut out[at]);
-                *output = plane_in_segments(op, plane, spatial, out);
+            for (set, shares) in shares.chunks_mut(per_set).enumerate() {
+                in_segments(op, set * per_set, spatial, shares);
             }
         }
     }
-    outputs
+    shares
 }
 
-/// Some planes from `first` on, with their parts of the results.
-struct Job<'a, T: Element, O: PlaneOp<T>> {
-    first: usize,
-    out: Option<&'a mut [MaybeUninit<T>]>,
-    outputs: &'a mut [O::Output],
-}
-
-/// How long a thread that has run out of jobs waits for the others awake.
-const PATIENCE: Duration = Duration::from_micros(50);
-
-/// Calls `work` for each of `jobs`, on the calling thread and on rayon's, as each gets to it.
-///
-/// The calling thread works too: waking another takes longer than a job.
-fn for_each<T: Element, J: Send>(jobs: Vec<J>, work: impl Fn(J, &mut Workspace<T>) + Sync) {
-    let helpers = rayon::current_num_threads().min(jobs.len()) - 1;
-    let jobs = Mutex::new(jobs.into_iter());
-    // A poisoned lock means that another thread panicked: stop, the panic is on its way.
-    let next = || jobs.lock().ok()?.next();
-    let run = || {
-        let mut ws = Workspace::new();
-        while let Some(job) = next() {
-            work(job, &mut ws);
-        }
-    };
-    if helpers == 0 {
-        return run();
-    }
-    let busy = AtomicUsize::new(helpers);
-    rayon::in_place_scope(|scope| {
-        for _ in 0..helpers {
-            scope.spawn(|_| {
-                run();
-                busy.fetch_sub(1, Ordering::Release);
-            });
-        }
-        run();
-        // The others are at their last job: to sleep and be woken would take longer. A thread of
-        // rayon's goes on to other work instead.
-        let start = Instant::now();
-        let outside = rayon::current_thread_index().is_none();
-        while outside && busy.load(Ordering::Acquire) > 0 && start.elapsed() < PATIENCE {
-            std::hint::spin_loop();
-        }
-    });
-}
-
-/// The planes of a job, in groups that fit the L1 cache: each step runs over the planes of a group
-/// before the next step does, so that the latencies of short sums overlap.
-struct WholePlanes<'a, 'b, T: Element, O: PlaneOp<T>> {
-    op: &'a O,
-    spatial: usize,
-    job: Job<'b, T, O>,
-    ws: &'a mut Workspace<T>,
-}
-
-/// The most planes of a group.
+/// The most planes of a batch of sets.
 const MOST: usize = 16;
 
-impl<T: Element, O: PlaneOp<T>> Kernel for WholePlanes<'_, '_, T, O> {
+/// The numbers of the planes that a thread has in hand.
+struct Batch<T: Element, M, const I: usize, const F: usize> {
+    spatial: usize,
+    shifts: Vec<[T::Acc; I]>,
+    measures: Vec<M>,
+    coefficients: Vec<[T::Acc; F]>,
+    ws: Workspace<T>,
+}
+
+impl<T: Element, M: Copy + Default, const I: usize, const F: usize> Batch<T, M, I, F> {
+    /// Room for as many sets as fit the L1 cache: each step runs over the planes of a batch before
+    /// the next step does, so that the latencies of short sums overlap.
+    fn new<O, const K: usize>(op: &O, spatial: usize, per_set: usize) -> Self
+    where
+        O: SetOp<T, I, K, F, Measure = M>,
+        M: Measure<I, K>,
+    {
+        let sets = (GROUP / (spatial * per_set)).clamp(1, (MOST / per_set).max(1));
+        let planes = sets * per_set;
+        Self {
+            spatial,
+            shifts: vec![[T::Acc::default(); I]; planes],
+            measures: vec![M::default(); planes],
+            coefficients: vec![[T::Acc::default(); F]; planes],
+            ws: op.workspace(),
+        }
+    }
+}
+
+/// The sets of the planes from `first` on, as many as there are `shares`.
+struct WholeSets<'a, T: Element, O, M, R, const I: usize, const K: usize, const F: usize> {
+    op: &'a O,
+    batch: &'a mut Batch<T, M, I, F>,
+    first: usize,
+    shares: &'a mut [R],
+}
+
+impl<T, O, const I: usize, const K: usize, const F: usize> Kernel
+    for WholeSets<'_, T, O, O::Measure, O::Share, I, K, F>
+where
+    T: Element,
+    O: SetOp<T, I, K, F>,
+{
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self {
-            op,
+        let (op, mut first) = (self.op, self.first);
+        let Batch {
             spatial,
-            job,
+            shifts,
+            measures,
+            coefficients,
             ws,
-        } = self;
-        let Job {
-            first,
-            mut out,
-            outputs,
-        } = job;
-        let group = (GROUP / spatial).clamp(1, MOST);
-        for start in (0..outputs.len()).step_by(group) {
-            let planes = start..outputs.len().min(start + group);
-            let mut views = [O::View::default(); MOST];
-            let mut shifts = [O::Shift::default(); MOST];
-            for (i, plane) in planes.clone().enumerate() {
-                views[i] = op.view(first + plane);
-                shifts[i] = op.shift::<S>(views[i], segment(0, spatial), ws);
-            }
-            let mut measures = [O::Measure::default(); MOST];
-            for i in 0..planes.len() {
-                let mut at = segment(0, spatial);
-                let mut m = op.measure::<S>(views[i], at.clone(), shifts[i], ws);
-                while at.end < spatial {
-                    at = segment(at.end, spatial);
-                    let shift = op.shift::<S>(views[i], at.clone(), ws);
-                    m = m.merge(&op.measure::<S>(views[i], at.clone(), shift, ws));
+        } = self.batch;
+        let spatial = *spatial;
+        for shares in self.shares.chunks_mut(measures.len()) {
+            let planes = shares.len();
+            let measures = &mut measures[..planes];
+            let coefficients = &mut coefficients[..planes];
+            for round in 0..op.rounds() {
+                if op.measures(round) {
+                    for i in 0..planes {
+                        let run = Run::of_plane(first + i, segment(0, spatial), coefficients[i]);
+                        shifts[i] = run.shift::<S, T, O, I, K>(op, round, ws);
+                    }
+                    for i in 0..planes {
+                        let mut at = segment(0, spatial);
+                        let run = Run::of_plane(first + i, at.clone(), coefficients[i]);
+                        let mut m = run.measure::<S, T, O, I, K>(op, round, shifts[i], ws);
+                        while at.end < spatial {
+                            at = segment(at.end, spatial);
+                            let run = Run::of_plane(first + i, at.clone(), coefficients[i]);
+                            let shift = run.shift::<S, T, O, I, K>(op, round, ws);
+                            m = m.merge(&run.measure::<S, T, O, I, K>(op, round, shift, ws));
+                        }
+                        measures[i] = m;
+                    }
                 }
-                measures[i] = m;
+                op.finish(round, first, measures, coefficients, shares);
             }
-            let mut coefficients = [O::Coefficients::default(); MOST];
-            for (i, plane) in planes.clone().enumerate() {
-                (coefficients[i], outputs[plane]) = op.finish(first + plane, measures[i]);
-            }
-            let Some(out) = out.as_deref_mut() else {
-                continue;
-            };
-            for (i, plane) in planes.enumerate() {
-                let out = &mut out[plane * spatial..(plane + 1) * spatial];
-                let mut at = segment(0, spatial);
-                while !at.is_empty() {
-                    let out = &mut out[at.clone()];
-                    op.write::<S>(views[i], at.clone(), &coefficients[i], out, ws);
-                    at = segment(at.end, spatial);
+            if op.writes() {
+                for (i, &k) in coefficients.iter().enumerate() {
+                    let run = Run::of_plane(first + i, 0..spatial, k);
+                    // SAFETY: the job has these planes to itself.
+                    unsafe { run.write::<S, T, O, I, K>(op, ws) }
                 }
             }
+            first += planes;
         }
     }
 }
 
-fn plane_in_segments<T: Element, O: PlaneOp<T>>(
+/// The planes from `first` on, one set, by all threads.
+fn in_segments<T, O, const I: usize, const K: usize, const F: usize>(
     op: &O,
-    plane: usize,
+    first: usize,
     spatial: usize,
-    out: Option<&mut [MaybeUninit<T>]>,
-) -> O::Output {
-    let view = op.view(plane);
-    let mut measures = vec![O::Measure::default(); spatial.div_ceil(SEGMENT)];
-    let jobs = segments(spatial).zip(&mut measures).collect();
-    for_each(jobs, |(at, m): (Range<usize>, &mut O::Measure), ws| {
-        *m = Isa::best().run(MeasureSegment { op, view, at, ws });
-    });
-    let mut whole = O::Measure::default();
-    for m in &measures {
-        whole = whole.merge(m);
+    shares: &mut [O::Share],
+) where
+    T: Element,
+    O: SetOp<T, I, K, F>,
+{
+    let planes = shares.len();
+    let segments = spatial.div_ceil(SEGMENT);
+    let mut coefficients = vec![[T::Acc::default(); F]; planes];
+    let mut parts = vec![O::Measure::default(); planes * segments];
+    let run = |job: usize, coefficients: &[[T::Acc; F]]| {
+        let (plane, at) = (job / segments, segment(job % segments * SEGMENT, spatial));
+        Run::of_plane(first + plane, at, coefficients[plane])
+    };
+    for round in 0..op.rounds() {
+        if op.measures(round) {
+            let jobs = parts.iter_mut().enumerate().collect();
+            let work = |(job, part): (usize, &mut O::Measure), ws: &mut Workspace<T>| {
+                let run = run(job, &coefficients);
+                *part = Isa::best().run(MeasureRun { op, round, run, ws });
+            };
+            for_each(jobs, || op.workspace(), work);
+        }
+        let mut whole = vec![O::Measure::default(); planes];
+        for (whole, parts) in whole.iter_mut().zip(parts.chunks(segments)) {
+            for part in parts {
+                *whole = whole.merge(part);
+            }
+        }
+        op.finish(round, first, &whole, &mut coefficients, shares);
     }
-    let (coefficients, output) = op.finish(plane, whole);
-    if let Some(out) = out {
-        let coefficients = &coefficients;
-        let jobs = segments(spatial).zip(out.chunks_mut(SEGMENT)).collect();
-        for_each(
-            jobs,
-            |(at, out): (Range<usize>, &mut [MaybeUninit<T>]), ws| {
-                Isa::best().run(WriteSegment {
-                    op,
-                    view,
-                    at,
-                    coefficients,
-                    out,
-                    ws,
-                })
-            },
-        );
+    if op.writes() {
+        let jobs = (0..planes * segments).collect();
+        let work = |job: usize, ws: &mut Workspace<T>| {
+            let run = run(job, &coefficients);
+            Isa::best().run(WriteRun { op, run, ws });
+        };
+        for_each(jobs, || op.workspace(), work);
     }
-    output
 }
 
-struct MeasureSegment<'a, T: Element, O: PlaneOp<T>> {
+/// Adjacent elements with the same coefficients.
+struct Run<A, const F: usize> {
+    place: Place,
+    len: usize,
+    coefficients: [Splat<A>; F],
+}
+
+impl<A: Acc, const F: usize> Run<A, F> {
+    #[inline(always)]
+    fn of_plane(plane: usize, at: Range<usize>, coefficients: [A; F]) -> Self {
+        let len = at.len();
+        let place = Place::Plane {
+            plane,
+            at: at.start,
+        };
+        Self {
+            place,
+            len,
+            coefficients: coefficients.map(Splat),
+        }
+    }
+
+    /// Values near the means of the streams at the start of the run.
+    #[inline(always)]
+    fn shift<S, T, O, const I: usize, const K: usize>(
+        &self,
+        op: &O,
+        round: usize,
+        ws: &mut Workspace<T>,
+    ) -> [T::Acc; I]
+    where
+        S: Simd,
+        T: Element<Acc = A>,
+        O: SetOp<T, I, K, F>,
+    {
+        let len = for_shift(self.len.min(CHUNK));
+        means(op.load::<S, _>(round, self.place, len, self.coefficients, ws))
+    }
+
+    #[inline(always)]
+    fn measure<S, T, O, const I: usize, const K: usize>(
+        &self,
+        op: &O,
+        round: usize,
+        mut shifts: [T::Acc; I],
+        ws: &mut Workspace<T>,
+    ) -> O::Measure
+    where
+        S: Simd,
+        T: Element<Acc = A>,
+        O: SetOp<T, I, K, F>,
+    {
+        let mut total = O::Measure::default();
+        for at in (0..self.len).step_by(CHUNK) {
+            let (place, len) = (self.place.plus(at), CHUNK.min(self.len - at));
+            let streams = op.load::<S, _>(round, place, len, self.coefficients, ws);
+            total = total.merge(&measure::<S, A, O::Measure, I, K>(streams, shifts));
+            shifts = narrow(total.means());
+        }
+        total
+    }
+
+    /// # Safety
+    ///
+    /// As [`SetOp::write`].
+    #[inline(always)]
+    unsafe fn write<S, T, O, const I: usize, const K: usize>(&self, op: &O, ws: &mut Workspace<T>)
+    where
+        S: Simd,
+        T: Element<Acc = A>,
+        O: SetOp<T, I, K, F>,
+    {
+        for at in (0..self.len).step_by(CHUNK) {
+            let (place, len) = (self.place.plus(at), CHUNK.min(self.len - at));
+            // SAFETY: promised by the caller.
+            unsafe { op.write::<S, _>(place, len, self.coefficients, ws) }
+        }
+    }
+}
+
+struct MeasureRun<'a, T: Element, O, const I: usize, const K: usize, const F: usize> {
     op: &'a O,
-    view: O::View,
-    at: Range<usize>,
+    round: usize,
+    run: Run<T::Acc, F>,
     ws: &'a mut Workspace<T>,
 }
 
-impl<T: Element, O: PlaneOp<T>> Kernel for MeasureSegment<'_, T, O> {
+impl<T, O, const I: usize, const K: usize, const F: usize> Kernel
+    for MeasureRun<'_, T, O, I, K, F>
+where
+    T: Element,
+    O: SetOp<T, I, K, F>,
+{
     type Output = O::Measure;
 
     #[inline(always)]
     fn run<S: Simd>(self) -> O::Measure {
-        let Self { op, view, at, ws } = self;
-        let shift = op.shift::<S>(view, at.clone(), ws);
-        op.measure::<S>(view, at, shift, ws)
+        let (op, round, ws) = (self.op, self.round, self.ws);
+        let shifts = self.run.shift::<S, T, O, I, K>(op, round, ws);
+        self.run.measure::<S, T, O, I, K>(op, round, shifts, ws)
     }
 }
 
-struct WriteSegment<'a, T: Element, O: PlaneOp<T>> {
+struct WriteRun<'a, T: Element, O, const I: usize, const K: usize, const F: usize> {
     op: &'a O,
-    view: O::View,
-    at: Range<usize>,
-    coefficients: &'a O::Coefficients,
-    out: &'a mut [MaybeUninit<T>],
+    run: Run<T::Acc, F>,
     ws: &'a mut Workspace<T>,
 }
 
-impl<T: Element, O: PlaneOp<T>> Kernel for WriteSegment<'_, T, O> {
+impl<T, O, const I: usize, const K: usize, const F: usize> Kernel for WriteRun<'_, T, O, I, K, F>
+where
+    T: Element,
+    O: SetOp<T, I, K, F>,
+{
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self {
-            op,
-            view,
-            at,
-            coefficients,
-            out,
-            ws,
-        } = self;
-        op.write::<S>(view, at, coefficients, out, ws)
+        // SAFETY: each segment is the job of one thread.
+        unsafe { self.run.write::<S, T, O, I, K>(self.op, self.ws) }
     }
-}
-
-/// Parts of `len` elements of what may be nothing.
-fn split<T>(out: Option<&mut [T]>, len: usize) -> impl Iterator<Item = Option<&mut [T]>> {
-    let (parts, absent) = match out {
-        Some(out) => (Some(out.chunks_mut(len).map(Some)), None),
-        None => (None, Some(std::iter::repeat_with(|| None))),
-    };
-    parts
-        .into_iter()
-        .flatten()
-        .chain(absent.into_iter().flatten())
 }
 
 /// The segment from `start` on, empty at the end of the plane.
 #[inline(always)]
 fn segment(start: usize, spatial: usize) -> Range<usize> {
     start..spatial.min(start + SEGMENT)
-}
-
-fn segments(spatial: usize) -> impl Iterator<Item = Range<usize>> {
-    let starts = (0..spatial).step_by(SEGMENT);
-    starts.map(move |start| segment(start, spatial))
 }

@@ -1,8 +1,9 @@
 //! `InstanceNorm1d`, `2d` and `3d`.
 
-use crate::ops::{instance_norm, plane_stats};
-use crate::shapes::{is_half, valid_eps};
-use candle_core::{bail, DType, Result, Tensor, Var};
+use crate::args::{EpsMode, Rule, Second};
+use crate::ops::{instance_norm, instance_norm_with_stats, plane_stats};
+use crate::shapes::{acc_dtype, valid_eps};
+use candle_core::{bail, Result, Tensor, Var};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
 /// What an [`InstanceNorm`] layer is made of; the defaults are those of
@@ -256,9 +257,13 @@ impl<const D: usize> InstanceNorm<D> {
         if x.dim(0)? == 0 || spatial == 0 {
             return Ok(());
         }
-        let (means, vars) = plane_stats(x)?;
         // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
-        let unbiased = spatial as f64 / (spatial as f64 - 1.).max(1.);
+        let rule = Rule {
+            eps: 0.,
+            mode: EpsMode::AddToVar,
+            correction: if spatial > 1 { 1 } else { 0 },
+        };
+        let (means, vars) = plane_stats(&x.detach(), rule, Second::Var)?;
         let momentum = self.config.momentum;
         let towards = |old: &Var, new: Tensor| {
             let old_wide = old.as_tensor().detach().to_dtype(new.dtype())?;
@@ -266,33 +271,16 @@ impl<const D: usize> InstanceNorm<D> {
             old.set(&moved.to_dtype(old.dtype())?)
         };
         towards(mean, means.mean(0)?)?;
-        towards(var, (vars.mean(0)? * unbiased)?)
+        towards(var, vars.mean(0)?)
     }
 
-    /// `(x - mean) / sqrt(var + eps) * weight + bias` with a mean and variance per channel: eval
-    /// batch norm, in candle's own ops.
+    /// With a mean and variance per channel: eval batch norm.
     fn with_running_stats(&self, x: &Tensor, mean: &Var, var: &Var) -> Result<Tensor> {
-        let wide = if is_half(x.dtype()) {
-            DType::F32
-        } else {
-            x.dtype()
-        };
-        let mut dims = vec![1; x.rank()];
-        dims[1] = self.num_features;
-        let per_channel = |t: &Tensor| t.to_dtype(wide)?.reshape(dims.as_slice());
-        let mean = per_channel(&mean.as_tensor().detach())?;
-        let std = (per_channel(&var.as_tensor().detach())? + self.config.eps)?.sqrt()?;
-        let y = x
-            .to_dtype(wide)?
-            .broadcast_sub(&mean)?
-            .broadcast_div(&std)?;
-        let y = match &self.weight_and_bias {
-            Some((weight, bias)) => y
-                .broadcast_mul(&per_channel(weight)?)?
-                .broadcast_add(&per_channel(bias)?)?,
-            None => y,
-        };
-        y.to_dtype(x.dtype())
+        let wide = acc_dtype(x.dtype());
+        let mean = mean.as_tensor().detach().to_dtype(wide)?;
+        let var = var.as_tensor().detach().to_dtype(wide)?;
+        let rstd = (var + self.config.eps)?.sqrt()?.recip()?;
+        instance_norm_with_stats(x, &mean, &rstd, self.weight(), self.bias())
     }
 }
 

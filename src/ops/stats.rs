@@ -1,38 +1,152 @@
-//! The mean and the biased variance of every plane.
+//! Statistics of planes as tensors.
 
-use super::{apply, FusedOp};
-use crate::args::{stats_shape, View};
+use super::composed;
+use super::computed::{gradient, Composed};
+use super::custom::{apply, FusedOp};
+use crate::args::{
+    stats_shape, Activation, Beside, EpsMode, Inputs, Norm, Rule, Second, Target, View,
+};
 use crate::cpu;
-use crate::shapes::{adjacent_planes, float_dtype, Planes};
+use super::normalization::in_format;
+use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, Result, Shape, Tensor};
+use candle_core::{bail, CpuStorage, Result, Shape, Storage, Tensor};
+use std::sync::Arc;
 
-/// The mean and the biased variance of every `(n, c)` plane, each of shape `(N, C)`, in f32 (f64
-/// for f64). There is no gradient: x is detached, as it is for running averages.
-pub fn plane_stats(x: &Tensor) -> Result<(Tensor, Tensor)> {
+/// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
+/// what [`instance_norm`](crate::instance_norm) normalizes with, as values. Differentiable, twice
+/// with `CANDLE_GRAD_DO_NOT_DETACH=1`.
+///
+/// # Shapes
+///
+/// - x: `(N, C, *)` in f32, f16, bf16 or f64.
+/// - mean, rstd: `(N, C)`, in f32, or f64 for f64.
+///
+/// # Errors
+///
+/// A rank below 3, an integer dtype, and an eps that is negative or not finite.
+///
+/// # Example
+///
+/// A picture in tiles, each normalized with the statistics of the whole:
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_instance_norm::{instance_norm, instance_norm_with_stats, instance_stats};
+///
+/// let x = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
+/// let (mean, rstd) = instance_stats(&x, 1e-5)?;
+/// let tile = instance_norm_with_stats(&x.narrow(3, 0, 4)?, &mean, &rstd, None, None)?;
+/// let whole = instance_norm(&x, None, None, 1e-5)?.narrow(3, 0, 4)?;
+/// let difference = (tile - whole)?.abs()?.max_all()?.to_scalar::<f32>()?;
+/// assert!(difference < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn instance_stats(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+    let rule = Rule {
+        eps,
+        mode: EpsMode::AddToVar,
+        correction: 0,
+    };
+    plane_stats(x, rule, Second::Rstd)
+}
+
+/// The mean and another statistic of every plane, `(N, C)` each.
+pub fn plane_stats(x: &Tensor, rule: Rule, second: Second) -> Result<(Tensor, Tensor)> {
     float_dtype(x)?;
-    let x = adjacent_planes(&x.detach())?;
-    let stats = apply(PlaneStats, &[&x])?;
+    valid_eps(rule.eps)?;
+    let norm = Stats::norm(Planes::new(x.dims())?, format_of(x)?, rule);
+    let stats = Stats::of(&in_format(x, norm.format)?, &norm, second)?;
     Ok((stats.get(0)?, stats.get(1)?))
 }
 
-struct PlaneStats;
+/// The statistics of x, as one tensor `(2, N, C)`.
+pub struct Stats {
+    norm: Norm,
+    second: Second,
+}
 
-impl FusedOp for PlaneStats {
-    const NAME: &'static str = "instance-norm-stats";
+impl Stats {
+    /// A norm of instances, without parameters.
+    pub fn norm(planes: Planes, format: Format, rule: Rule) -> Norm {
+        Norm {
+            planes,
+            format,
+            channels_per_group: 1,
+            rule,
+            weight_offset: 0.,
+            alpha: 1.,
+            activation: Activation::None,
+            target: Target::Output,
+        }
+    }
+
+    /// Those of `x`, which is in the format of `norm`.
+    pub fn of(x: &Tensor, norm: &Norm, second: Second) -> Result<Tensor> {
+        let norm = *norm;
+        apply(Self { norm, second }, &[x])
+    }
+}
+
+impl FusedOp for Stats {
+    const NAME: &'static str = "norm-stats";
 
     fn cpu(&self, inputs: &[View<CpuStorage>]) -> Result<(CpuStorage, Shape)> {
-        let x = inputs[0];
-        Ok((cpu::stats(x)?, stats_shape(&Planes::new(x.1.dims())?)))
+        let stats = cpu::stats(inputs[0], &self.norm, self.second)?;
+        Ok((stats, stats_shape(&self.norm.planes)))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        let stats = crate::cuda::stats(inputs[0], &self.norm, self.second)?;
+        Ok((stats, stats_shape(&self.norm.planes)))
+    }
+
+    fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let x = inputs[0];
-        Ok((
-            crate::cuda::stats(x)?,
-            stats_shape(&Planes::new(x.1.dims())?),
-        ))
+        let grad = &grad.contiguous()?;
+        let storage = stats_gradient(x, grad, &self.norm, self.second)?;
+        let (norm, second) = (self.norm, self.second);
+        let composed: Composed =
+            Arc::new(move |inputs: &[Tensor]| composed::stats(&norm, second, &inputs[0]));
+        let dx = gradient(storage, x.shape().clone(), &[x], grad, &composed, 0)?;
+        Ok(vec![Some(dx)])
+    }
+}
+
+/// The gradient of x, in its format, for those of its statistics, `(2, N, C)` and contiguous: a
+/// pass like the forward one, with another scale and shift.
+pub fn stats_gradient(x: &Tensor, grad: &Tensor, norm: &Norm, second: Second) -> Result<Storage> {
+    let norm = Norm {
+        target: Target::StatsGradient(second),
+        ..*norm
+    };
+    let (of_mean, of_second) = (grad.get(0)?, grad.get(1)?);
+    let (x, x_layout) = x.storage_and_layout();
+    let (bias, bias_layout) = of_mean.storage_and_layout();
+    let (weight, weight_layout) = of_second.storage_and_layout();
+    macro_rules! inputs {
+        ($x:ident, $weight:ident, $bias:ident) => {
+            Inputs {
+                x: ($x, x_layout),
+                beside: Beside {
+                    weight: Some(($weight, weight_layout)),
+                    bias: Some(($bias, bias_layout)),
+                    ..Beside::none()
+                },
+            }
+        };
+    }
+    match (&*x, &*weight, &*bias) {
+        (Storage::Cpu(x), Storage::Cpu(w), Storage::Cpu(b)) => {
+            Ok(Storage::Cpu(cpu::forward(&inputs!(x, w, b), &norm)?))
+        }
+        #[cfg(feature = "cuda")]
+        (Storage::Cuda(x), Storage::Cuda(w), Storage::Cuda(b)) => {
+            let dx = crate::cuda::forward(&inputs!(x, w, b), &norm)?;
+            Ok(Storage::Cuda(dx))
+        }
+        _ => bail!("{}: no backend for these tensors", Stats::NAME),
     }
 }
