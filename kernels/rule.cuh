@@ -18,7 +18,7 @@ template <typename A> struct Norm {
             bend = std == 0 ? 0 : unbiased * rstd / std;
         } else {
             const bool add = rule.mode == EpsMode::AddToVar;
-            rstd = 1 / sqrt(add ? var + eps : max(var, eps));
+            rstd = 1 / sqrt(add ? var + eps : var < eps ? eps : var);  // NaN stays NaN
             bend = add || var > eps ? unbiased * rstd * rstd : 0;
         }
     }

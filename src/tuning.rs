@@ -16,7 +16,7 @@ pub const SPLIT_VECTORS: usize = 4;
 /// of the L2.
 pub const MAX_COLUMNS: usize = 8;
 /// Threads of a block that sums gradients over N.
-pub const PARAM_THREADS: usize = 128;
+pub const PARAM_THREADS: usize = 256;
 /// Bytes of one vector access.
 pub const VECTOR_BYTES: usize = 16;
 

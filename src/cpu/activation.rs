@@ -77,7 +77,13 @@ pub fn exp_f32<S: Simd>(x: f32) -> f32 {
     let r = S::mul_add(n, -LN2_HIGH, clamped);
     let r = S::mul_add(n, -LN2_LOW, r);
     let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    for c in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
         p = S::mul_add(p, r, c);
     }
     let p = S::mul_add(p * r, r, r) + 1.;

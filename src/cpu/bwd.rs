@@ -19,9 +19,9 @@ use super::element::{Acc, Element, Scratch};
 use super::fwd::{set_stats, split, Operands};
 use super::moments::CoMoments;
 use super::operand::{Operand, Place, Target};
+use super::room::Room;
 use super::rule::Spread;
 use super::simd::Simd;
-use super::room::Room;
 use super::sweep::{sweep, Lanes, Reads, SetOp, Workspace};
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
 use crate::shapes::{Granularity, Param};
@@ -273,9 +273,8 @@ pub fn backward<T: Element>(
 ) -> Result<Gradients<CpuStorage>> {
     let operands = Operands::<T>::new(inputs, norm)?;
     let dy = Operand::new(dy, norm)?;
-    let per_element = |param: Option<Param>| {
-        param.is_some_and(|p| p.granularity == Granularity::Element)
-    };
+    let per_element =
+        |param: Option<Param>| param.is_some_and(|p| p.granularity == Granularity::Element);
     let [mut dx, mut dv, mut dweight] = [wanted.x, wanted.v, per_element(wanted.weight)]
         .map(|wanted| wanted.then(|| Room::new(norm.planes.elements())));
     let op = Backward {

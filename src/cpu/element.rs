@@ -102,10 +102,7 @@ macro_rules! wide {
                 chunk
             }
             #[inline(always)]
-            fn widen_copy<'a, S: Simd>(
-                chunk: &[$t],
-                scratch: &'a mut Scratch<$t>,
-            ) -> &'a [$t] {
+            fn widen_copy<'a, S: Simd>(chunk: &[$t], scratch: &'a mut Scratch<$t>) -> &'a [$t] {
                 let copy = &mut scratch[..chunk.len()];
                 copy.copy_from_slice(chunk);
                 copy
@@ -142,10 +139,7 @@ macro_rules! half {
                 wide
             }
             #[inline(always)]
-            fn widen_copy<'a, S: Simd>(
-                chunk: &[$t],
-                scratch: &'a mut Scratch<f32>,
-            ) -> &'a [f32] {
+            fn widen_copy<'a, S: Simd>(chunk: &[$t], scratch: &'a mut Scratch<f32>) -> &'a [f32] {
                 let wide = &mut scratch[..chunk.len()];
                 $widen(chunk, wide);
                 wide

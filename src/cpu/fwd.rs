@@ -5,9 +5,9 @@ use super::element::{Acc, Element, Scratch};
 use super::moments::{Measure, Moments, OfX};
 use super::operand::{Operand, Param, Place, Target};
 use super::room::Room;
+use super::rule::SetStats;
 use super::simd::Simd;
 use super::sweep::{sweep, Lanes, SetOp, Workspace};
-use super::rule::SetStats;
 use crate::args::{Beside, Inputs, Norm, Second, View};
 use candle_core::{CpuStorage, Layout, Result};
 use std::mem::MaybeUninit;
@@ -227,7 +227,9 @@ impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
         let y = unsafe { y.slice(place, norm.planes.spatial, len) };
         let room = T::room(y, &mut ws.output);
         let scratch = &mut ws.beside;
-        let v = self.operands.normalize::<S, V>(x, place, coefficients, room, scratch);
+        let v = self
+            .operands
+            .normalize::<S, V>(x, place, coefficients, room, scratch);
         activate::<S, _>(norm.activation, v);
         T::narrow::<S>(y, &ws.output);
     }
@@ -254,16 +256,18 @@ pub fn forward_in_place<T: Element>(
 ) -> Result<()> {
     let (x, y) = Operand::in_place(x, layout, norm)?;
     let operands = Operands::with_x(x, beside, norm)?;
-    sweep(&Forward { operands, y: Some(y) }, norm);
+    sweep(
+        &Forward {
+            operands,
+            y: Some(y),
+        },
+        norm,
+    );
     Ok(())
 }
 
 /// The mean of every plane, then the second statistic of every plane.
-pub fn stats<T: Element>(
-    x: View<CpuStorage>,
-    norm: &Norm,
-    second: Second,
-) -> Result<CpuStorage> {
+pub fn stats<T: Element>(x: View<CpuStorage>, norm: &Norm, second: Second) -> Result<CpuStorage> {
     let operands = Operands::with_x(Operand::<T>::new(x, norm)?, &Beside::none(), norm)?;
     let n = norm.planes.spatial as f64;
     let stats = sweep(&Forward { operands, y: None }, norm);

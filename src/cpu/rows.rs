@@ -105,7 +105,12 @@ fn batch<T, O, const I: usize, const K: usize, const F: usize>(
     let mut lanes = vec![[(); F].map(|_| vec![T::Acc::default(); rows.long]); samples];
     let mut coefficients = vec![[T::Acc::default(); F]; shares.len()];
     let mut parts = vec![O::Measure::default(); samples * segments * c];
-    let run = |job: usize| (job / segments, rows.run(first + job / segments, job % segments));
+    let run = |job: usize| {
+        (
+            job / segments,
+            rows.run(first + job / segments, job % segments),
+        )
+    };
     for round in 0..op.rounds() {
         if op.measures(round) {
             let jobs = parts.chunks_mut(c).enumerate().collect();
@@ -189,9 +194,8 @@ where
             for block in (0..row_count).step_by(ROWS) {
                 let rows = block..row_count.min(block + ROWS);
                 // The last long row may be cut short, at the end of a place.
-                let lanes_of = |row: usize| {
-                    width.min((run.len - row * run.long).saturating_sub(piece))
-                };
+                let lanes_of =
+                    |row: usize| width.min((run.len - row * run.long).saturating_sub(piece));
                 if block == 0 {
                     // Whole rows, or the only one there is.
                     let whole = row_count.min(SHIFT_ROWS + 1).max(2) - 1;

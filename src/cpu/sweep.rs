@@ -134,7 +134,10 @@ impl<T: Element> Workspace<T> {
 }
 
 /// Runs `op` over all planes and returns what each leaves.
-pub fn sweep<T, O, const I: usize, const K: usize, const F: usize>(op: &O, norm: &Norm) -> Vec<O::Share>
+pub fn sweep<T, O, const I: usize, const K: usize, const F: usize>(
+    op: &O,
+    norm: &Norm,
+) -> Vec<O::Share>
 where
     T: Element,
     O: SetOp<T, I, K, F>,
@@ -155,7 +158,12 @@ where
             let jobs = jobs.map(|(i, shares)| (i * at_once * per_set, shares));
             let state = || Batch::new(op, spatial, per_set);
             for_each(jobs.collect(), state, |(first, shares), batch| {
-                Isa::best().run(WholeSets { op, batch, first, shares })
+                Isa::best().run(WholeSets {
+                    op,
+                    batch,
+                    first,
+                    shares,
+                })
             });
         }
         CpuPlan::Segments => {
@@ -395,8 +403,7 @@ struct MeasureRun<'a, T: Element, O, const I: usize, const K: usize, const F: us
     ws: &'a mut Workspace<T>,
 }
 
-impl<T, O, const I: usize, const K: usize, const F: usize> Kernel
-    for MeasureRun<'_, T, O, I, K, F>
+impl<T, O, const I: usize, const K: usize, const F: usize> Kernel for MeasureRun<'_, T, O, I, K, F>
 where
     T: Element,
     O: SetOp<T, I, K, F>,

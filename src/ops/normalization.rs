@@ -219,7 +219,10 @@ impl Normalization {
             bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
         }
         if !call.inputs.x.is_contiguous() {
-            bail!("norm: expected a contiguous x to work in place, got {:?}", x.layout());
+            bail!(
+                "norm: expected a contiguous x to work in place, got {:?}",
+                x.layout()
+            );
         }
         call.forward_in_place()
     }
@@ -272,7 +275,10 @@ impl Normalization {
         valid_eps(self.rule.eps)?;
         self.activation.check()?;
         if self.rule.correction > 1 {
-            bail!("norm: expected a correction of 0 or 1, got {}", self.rule.correction);
+            bail!(
+                "norm: expected a correction of 0 or 1, got {}",
+                self.rule.correction
+            );
         }
         let channels_per_group = match self.groups {
             None => 1,
@@ -330,7 +336,8 @@ impl Normalization {
             bail!("norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
                 weight.as_ref().map(|w| w.dims()), bias.as_ref().map(|b| b.dims()));
         }
-        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || given.is_some()) {
+        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || given.is_some())
+        {
             bail!("norm: expected no blending beside parameters per element or given statistics, got alpha {}", self.alpha);
         }
         let lay = |t: &Tensor| match t.rank() == x.rank() {
