@@ -170,7 +170,7 @@ impl Param {
             [batch, channels] if batch == n && channels == c => Granularity::Sample,
             _ if param.dims() == x.dims() => Granularity::Element,
             _ => bail!(
-                "norm: expected {name} of shape [{c}], [{n}, {c}] or {:?} for x of that shape, got {:?}",
+                "norm: expected {name} of shape [{c}], [{n}, {c}] or that of x, {:?}, got {:?}",
                 x.dims(),
                 param.dims()
             ),

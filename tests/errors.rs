@@ -37,7 +37,7 @@ fn says<T>(what: &str, result: candle_core::Result<T>, message: &str) {
 #[track_caller]
 fn refused(x: &Tensor, param: &Tensor, eps: f64, message: impl Fn(&str) -> String) {
     for (name, weight, bias) in [("weight", Some(param), None), ("bias", None, Some(param))] {
-        let message = format!("instance-norm: expected {}", message(name));
+        let message = format!("norm: expected {}", message(name));
         says(name, instance_norm(x, weight, bias, eps), &message);
         let grads = instance_norm_backward(x, weight, bias, x, eps);
         says(name, grads, &message);
@@ -62,7 +62,7 @@ fn wrong_calls(device: &Device) -> Result<()> {
     let matrices = [&[3, 3][..], &[1, 3], &[3, 2], &[2, 3, 1], &[1, 3, 1, 1]];
     for shape in vectors.into_iter().chain(matrices) {
         refused(&x, &zeros(shape, F32), EPS, |name| {
-            format!("{name} of shape [3] or [2, 3] for x of shape [2, 3, 4, 5], got {shape:?}")
+            format!("{name} of shape [3], [2, 3] or that of x, [2, 3, 4, 5], got {shape:?}")
         });
     }
     for (of_x, of_param, expected) in [
@@ -88,7 +88,7 @@ fn wrong_calls(device: &Device) -> Result<()> {
             format!("a finite eps of 0 or more, got {eps}")
         });
     }
-    let expected = "instance-norm: expected a gradient of shape [2, 3, 4, 5] and dtype F32, got";
+    let expected = "norm: expected a gradient of shape [2, 3, 4, 5] and dtype F32, got";
     for (shape, dtype) in [
         (&[2, 3, 4, 4], F32),
         (&[2, 3, 5, 4], F32),
@@ -161,7 +161,7 @@ fn layers(device: &Device) -> Result<()> {
             "finite eps of 0 or more, got inf",
         ),
     ] {
-        let message = format!("instance-norm: expected a {message}");
+        let message = format!("norm: expected a {message}");
         says("config", instance_norm2d(3, config, vb()), &message);
     }
 

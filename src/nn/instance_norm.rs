@@ -173,7 +173,7 @@ impl<const D: usize> InstanceNorm<D> {
         valid_eps(config.eps)?;
         if !(0. ..=1.).contains(&config.momentum) {
             bail!(
-                "instance-norm: expected a momentum from 0 to 1, got {}",
+                "norm: expected a momentum from 0 to 1, got {}",
                 config.momentum
             );
         }
@@ -241,7 +241,7 @@ impl<const D: usize> InstanceNorm<D> {
         let spatial: usize = x.dims()[2..].iter().product();
         if spatial == 1 && !self.config.allow_single_element {
             bail!(
-                "instance-norm: expected more than 1 spatial element, got input of shape {:?}; \
+                "norm: expected more than 1 spatial element, got input of shape {:?}; \
                  set allow_single_element to let it pass as the bias",
                 x.dims()
             );
@@ -289,7 +289,7 @@ impl<const D: usize> ModuleT for InstanceNorm<D> {
         let unbatched = x.rank() == D + 1;
         if !unbatched && x.rank() != D + 2 {
             bail!(
-                "instance-norm: expected an input of rank {} or, for one sample, {}, got shape {:?}",
+                "norm: expected an input of rank {} or, for one sample, {}, got shape {:?}",
                 D + 2,
                 D + 1,
                 x.dims()
@@ -300,7 +300,7 @@ impl<const D: usize> ModuleT for InstanceNorm<D> {
         let bound = self.config.affine || self.config.track_running_stats;
         if bound && channels != self.num_features {
             bail!(
-                "instance-norm: expected {} channels, got {channels} in shape {:?}",
+                "norm: expected {} channels, got {channels} in shape {:?}",
                 self.num_features,
                 x.dims()
             );
