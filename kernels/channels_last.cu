@@ -89,9 +89,10 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
         for (int k = 0; k < ROWS; ++k) {
             if (k < count) x[k] = load(from, site(k));
         }
+        const A n = m[0].n;  // that of all, which the compiler does not see
 #pragma unroll
         for (int j = 0; j < CHANNELS; ++j) {
-            m[j].n = m[0].n;  // as it is, which the compiler does not see
+            m[j].n = n;
             m[j] = merge(m[j], moments<A>([&](auto f) {
 #pragma unroll
                              for (int k = 0; k < ROWS; ++k) {
@@ -121,9 +122,10 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
             const Vector<T> dy = load(from_dy, site(k));
             g[k] = upstream(x[k], dy, affine, call.rule, beside, site(k));
         }
+        const A n = m[0].x.n;  // that of all, which the compiler does not see
 #pragma unroll
         for (int j = 0; j < CHANNELS; ++j) {
-            m[j].x.n = m[0].x.n;  // as it is, which the compiler does not see
+            m[j].x.n = n;
             m[j] = merge(m[j], comoments<A>([&](auto f) {
 #pragma unroll
                              for (int k = 0; k < ROWS; ++k) {
