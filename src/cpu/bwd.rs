@@ -15,18 +15,18 @@
 
 use super::activation::pull_back;
 use super::dispatch;
-use super::element::{Acc, Element, Scratch};
+use super::element::{as_room, Acc, Element, Scratch};
 use super::fwd::{set_stats, split, Operands};
 use super::moments::CoMoments;
 use super::operand::{Operand, Place, Target};
 use super::room::Room;
 use super::rule::Spread;
+use super::set_op::{Lanes, Reads, SetOp, Workspace};
 use super::simd::Simd;
-use super::sweep::{sweep, Lanes, Reads, SetOp, Workspace};
+use super::sweep::sweep;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
 use crate::shapes::{Granularity, Param};
 use candle_core::{CpuStorage, Result};
-use std::mem::MaybeUninit;
 
 struct Backward<'a, T> {
     operands: Operands<'a, T>,
@@ -265,13 +265,6 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
             T::narrow::<S>(out, &ws.output);
         }
     }
-}
-
-/// Numbers that are about to be overwritten.
-#[inline(always)]
-fn as_room<A: Acc>(numbers: &mut [A]) -> &mut [MaybeUninit<A>] {
-    // SAFETY: of the same layout, and whoever gets it writes numbers.
-    unsafe { &mut *(numbers as *mut [A] as *mut [MaybeUninit<A>]) }
 }
 
 pub fn backward<T: Element>(
