@@ -90,10 +90,9 @@ fn in_parallel(
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs.unwrap_or(1)).map(|_| scope.spawn(work)).collect();
-        let results = threads.into_iter().map(|t| t.join());
-        results
-            .map(|r| r.unwrap_or_else(|_| Err("a thread that ran nvcc panicked".into())))
-            .collect()
+        let mut results = threads.into_iter().map(|t| t.join());
+        let panicked = |_| Err("a thread that ran nvcc panicked".into());
+        results.try_for_each(|result| result.unwrap_or_else(panicked))
     })
 }
 

@@ -9,18 +9,23 @@
 //! - relu_residual: instance norm, residual and ReLU in one pass, against the three apart: our
 //!   `instance_norm`, then candle's `+` and `relu`.
 //! - adain: `adain`, against the same in candle's ops.
+//! - conditional, spade: parameters per sample and per element in the pass, against `instance_norm`
+//!   and candle's `*` and `+`.
+//! - stats, with_stats: the statistics alone, and norms with given ones, against candle's ops.
 //! - in_place: instance norm over x itself, against a copy within memory that is there already
 //!   (of candle's, into one half of a tensor from the other).
 //! - channels_last: instance norm of a channels-last x, against that of a planar copy of it.
 //!
-//! GB/s counts the bytes that a perfect kernel moves: each input read once, y written once; with
-//! the backward pass all of that again, and the gradients of the result and of each input.
+//! GB/s counts the bytes that a perfect kernel moves: each input read once, y written once.
 
 mod timing;
 
 use anyhow::Context;
 use candle_core::{DType, Device, Result, Tensor};
-use candle_instance_norm::{adain, instance_norm, Activation, AdaInConfig, Normalization};
+use candle_instance_norm::{
+    adain, instance_norm, instance_norm_with_stats, instance_stats, Activation, AdaInConfig,
+    Normalization,
+};
 use candle_nn::{GroupNorm, Module};
 use clap::Parser;
 use serde_json::json;
@@ -61,7 +66,7 @@ struct Row {
 
 type Build = fn(&Tensor) -> Result<Row>;
 
-const ROWS: [(&str, &[usize], Build); 13] = [
+const ROWS: [(&str, &[usize], Build); 17] = [
     ("group_norm", &[2, 320, 64, 64], |x| group_norm(x, false)),
     ("group_norm", &[1, 128, 512, 512], |x| group_norm(x, false)),
     ("group_norm_silu", &[2, 320, 64, 64], |x| {
@@ -75,6 +80,10 @@ const ROWS: [(&str, &[usize], Build); 13] = [
     ("relu_residual", &[8, 256, 64, 64], relu_residual),
     ("adain", &[1, 512, 32, 32], style),
     ("adain", &[4, 256, 64, 64], style),
+    ("conditional", &[8, 256, 64, 64], conditional),
+    ("spade", &[2, 128, 128, 128], spade),
+    ("stats", &[8, 256, 64, 64], statistics),
+    ("with_stats", &[8, 256, 64, 64], with_stats),
     ("in_place", &[1, 64, 256, 256], in_place),
     ("in_place", &[8, 256, 64, 64], in_place),
     ("channels_last", &[1, 64, 256, 256], channels_last),
@@ -143,6 +152,62 @@ fn moments(x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let centred = x.broadcast_sub(&mean)?;
     let var = (centred.sqr()?.sum_keepdim((2, 3))? / (len - 1.))?;
     Ok((mean, (var + EPS)?.sqrt()?, centred))
+}
+
+/// A weight and a bias for each sample and channel, as conditional and adaptive norms have them.
+fn conditional(x: &Tensor) -> Result<Row> {
+    let (n, c) = (x.dim(0)?, x.dim(1)?);
+    let params = Tensor::ones((n, c), x.dtype(), x.device())?;
+    let fused = Normalization::instance(EPS).weight(&params).bias(&params);
+    let (x, input, params) = (x.clone(), x.clone(), params.reshape((n, c, 1, 1))?);
+    Ok(Row {
+        ours: Contender::new(move || fused.forward(&x)),
+        other: Contender::new(move || {
+            let y = instance_norm(&input, None, None, EPS)?;
+            y.broadcast_mul(&params)?.broadcast_add(&params)
+        }),
+        tensors: 2,
+    })
+}
+
+/// A weight and a bias for each element, stored as what they exceed 1 and 0 by.
+fn spade(x: &Tensor) -> Result<Row> {
+    let (gamma, beta) = (x.copy()?, x.copy()?);
+    let fused = Normalization::instance(EPS).weight(&gamma).bias(&beta);
+    let fused = fused.one_plus_weight();
+    let (x, input) = (x.clone(), x.clone());
+    Ok(Row {
+        ours: Contender::new(move || fused.forward(&x)),
+        other: Contender::new(move || {
+            let y = instance_norm(&input, None, None, EPS)?;
+            (y * (&gamma + 1.)?)? + &beta
+        }),
+        tensors: 4,
+    })
+}
+
+fn statistics(x: &Tensor) -> Result<Row> {
+    let (x, input) = (x.clone(), x.clone());
+    Ok(Row {
+        ours: Contender::new(move || instance_stats(&x, EPS)),
+        other: Contender::new(move || {
+            let (mean, std, _) = moments(&input)?;
+            Ok((mean, std.recip()?))
+        }),
+        tensors: 1,
+    })
+}
+
+fn with_stats(x: &Tensor) -> Result<Row> {
+    let (mean, rstd) = instance_stats(x, EPS)?;
+    let of_planes = |t: &Tensor| t.unsqueeze(2)?.unsqueeze(3);
+    let (means, rstds) = (of_planes(&mean)?, of_planes(&rstd)?);
+    let (x, input) = (x.clone(), x.clone());
+    Ok(Row {
+        ours: Contender::new(move || instance_norm_with_stats(&x, &mean, &rstd, None, None)),
+        other: Contender::new(move || input.broadcast_sub(&means)?.broadcast_mul(&rstds)),
+        tensors: 2,
+    })
 }
 
 fn in_place(x: &Tensor) -> Result<Row> {
