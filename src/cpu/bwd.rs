@@ -63,14 +63,23 @@ impl<T: Element> Backward<'_, T> {
         k: [V; 3],
         reads: &'w mut Reads<T>,
     ) -> (&'w [T::Acc], &'w [T::Acc]) {
-        let Reads { x, dy, beside, v } = reads;
+        let Reads {
+            x,
+            dy,
+            beside,
+            residual,
+            v,
+        } = reads;
         let x = self.operands.x.read::<S>(place, len, x);
         let dy = self.dy.read::<S>(place, len, dy);
         if self.activation() == Activation::None {
             return (x, dy);
         }
         let room = as_room(&mut v[..len]);
-        let v = self.operands.normalize::<S, V>(x, place, k, room, beside);
+        let scratch = [beside, residual];
+        let v = self
+            .operands
+            .normalize::<S, V>(x, place, k, Activation::None, room, scratch);
         pull_back::<S, _>(self.activation(), dy, v);
         (x, v)
     }

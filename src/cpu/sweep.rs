@@ -99,7 +99,7 @@ pub trait SetOp<T: Element, const I: usize, const K: usize, const F: usize>: Syn
 /// Room for a chunk of everything that a pass reads, computes and writes.
 pub struct Workspace<T: Element> {
     pub reads: Reads<T>,
-    /// Parameters per element and the residual, one after the other.
+    /// A weight per element, read once more.
     pub beside: Scratch<T::Acc>,
     /// [`CHUNK`] gradients of the normalized values; or empty.
     pub g: Vec<T::Acc>,
@@ -110,8 +110,9 @@ pub struct Workspace<T: Element> {
 pub struct Reads<T: Element> {
     pub x: Scratch<T::Acc>,
     pub dy: Scratch<T::Acc>,
-    /// Parameters per element and the residual, one after the other.
+    /// Parameters per element, one after the other.
     pub beside: Scratch<T::Acc>,
+    pub residual: Scratch<T::Acc>,
     /// [`CHUNK`] values before the activation, then their gradients; or empty.
     pub v: Vec<T::Acc>,
 }
@@ -124,6 +125,7 @@ impl<T: Element> Workspace<T> {
                 x: T::scratch(),
                 dy: T::scratch(),
                 beside: T::scratch(),
+                residual: T::scratch(),
                 v: room(values),
             },
             beside: T::scratch(),
@@ -260,7 +262,7 @@ where
                 op.finish(round, first, measures, coefficients, shares);
             }
             if op.writes() {
-                for (i, &k) in coefficients.iter().enumerate() {
+                for (i, &k) in coefficients.iter().enumerate().rev() {
                     let run = Run::of_plane(first + i, 0..spatial, k);
                     // SAFETY: the job has these planes to itself.
                     unsafe { run.write::<S, T, O, I, K>(op, ws) }
@@ -388,8 +390,12 @@ impl<A: Acc, const F: usize> Run<A, F> {
         T: Element<Acc = A>,
         O: SetOp<T, I, K, F>,
     {
-        for at in (0..self.len).step_by(CHUNK) {
-            let (place, len) = (self.place.plus(at), CHUNK.min(self.len - at));
+        // From the end: what was measured last is still in a cache.
+        let mut end = self.len;
+        while end > 0 {
+            let at = (end - 1) / CHUNK * CHUNK;
+            let (place, len) = (self.place.plus(at), end - at);
+            end = at;
             // SAFETY: promised by the caller.
             unsafe { op.write::<S, _>(place, len, self.coefficients, ws) }
         }

@@ -1,8 +1,15 @@
 //! Networks built around instance normalization, loading the state dicts their authors published.
 
+mod adain_style;
 mod layers;
+mod microast;
+mod norms;
 mod padding;
+mod resample;
 mod resnet_generator;
 
+pub use adain_style::{AdaInStyle, AdaInStyleStats};
+pub use microast::{MicroAst, MicroAstStyle};
+pub use norms::Norms;
 pub use padding::reflection_pad2d;
 pub use resnet_generator::ResnetGenerator;

@@ -1,7 +1,10 @@
 //! The one op behind the family, with everything that can be chosen about it.
 
 use super::call::Call;
-use crate::args::{Activation, Beside, EpsMode, Gradients, Inputs, Norm, Rule, Target, Wanted};
+use super::stats::plane_stats;
+use crate::args::{
+    Activation, Beside, EpsMode, Gradients, Inputs, Norm, Rule, Second, Target, Wanted,
+};
 use crate::shapes::{
     channels_first, channels_last, float_dtype, format_of, same_device, to_format, valid_eps,
     Format, Granularity, Param, Planes,
@@ -266,6 +269,12 @@ impl Normalization {
             stats: mean.zip(rstd),
             x: from_format(&dx, format)?,
         })
+    }
+
+    /// The statistics of instances that `x` would be normalized with, for
+    /// [`stats`](Self::stats).
+    pub(crate) fn measure(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        plane_stats(x, self.rule, Second::Rstd)
     }
 
     /// What is to be computed of `x`.
