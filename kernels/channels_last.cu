@@ -49,11 +49,11 @@ struct Columns {
     __device__ int plane() const { return sample * window.end; }
 
     // The coefficients of the channels; `all` may be null.
-    template <typename C> __device__ OfChannels<C, CHANNELS> of(const C *all) const {
+    template <typename C> __device__ OfChannels<C, CHANNELS> of(const Stored<C> *all) const {
         OfChannels<C, CHANNELS> out{};
 #pragma unroll
         for (int j = 0; j < CHANNELS; ++j) {
-            if (all != nullptr && channel + j < window.end) out.each[j] = all[plane() + channel + j];
+            if (all != nullptr && channel + j < window.end) out.each[j] = all[plane() + channel + j].get();
         }
         return out;
     }
@@ -61,7 +61,7 @@ struct Columns {
 
 // Merges what the threads of a column have of each channel, and puts it where split.cu would.
 template <typename M>
-__device__ void put(const Columns &at, const Cut &cut, M (&m)[CHANNELS], M *parts) {
+__device__ void put(const Columns &at, const Cut &cut, M (&m)[CHANNELS], Stored<M> *parts) {
     constexpr int WARPS = SPLIT_THREADS / WARP;
     __shared__ M of_warp[WARPS][MAX_COLUMNS * CHANNELS];
     const int lane = threadIdx.x % WARP;
@@ -75,11 +75,11 @@ __device__ void put(const Columns &at, const Cut &cut, M (&m)[CHANNELS], M *part
     if (i >= cut.team * CHANNELS || channel >= at.window.end) return;
     M total = of_warp[0][i];
     for (int warp = 1; warp < WARPS; ++warp) total = merge(total, of_warp[warp][i]);
-    parts[(long long)(at.plane() + channel) * cut.chunks + at.part] = total;
+    parts[(long long)(at.plane() + channel) * cut.chunks + at.part].put(total);
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_columns_moments(Call call, Cut cut, Moments<A> *parts) {
+    in_columns_moments(Call call, Cut cut, Stored<Moments<A>> *parts) {
     const Columns columns(call, cut);
     const T *from = at<T>(call.x, call.shape, columns.plane());
     Moments<A> m[CHANNELS] = {};
@@ -105,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_columns_comoments(Call call, Cut cut, const Affine<A> *affines, CoMoments<A> *parts) {
+    in_columns_comoments(Call call, Cut cut, const Stored<Affine<A>> *affines, Stored<CoMoments<A>> *parts) {
     const Columns columns(call, cut);
     const T *from = at<T>(call.x, call.shape, columns.plane());
     const T *from_dy = at<T>(call.dy, call.shape, columns.plane());
@@ -138,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_columns_write(Call call, Cut cut, const Affine<A> *affines) {
+    in_columns_write(Call call, Cut cut, const Stored<Affine<A>> *affines) {
     const Columns columns(call, cut);
     const T *from = at<T>(call.x, call.shape, columns.plane());
     T *to = at<T>(call.out, call.shape, columns.plane());
@@ -150,8 +150,8 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_columns_write_grad(Call call, Cut cut, const Affine<A> *affines,
-                          const Gradient<A> *gradients) {
+    in_columns_write_grad(Call call, Cut cut, const Stored<Affine<A>> *affines,
+                          const Stored<Gradient<A>> *gradients) {
     const Columns columns(call, cut);
     const T *from = at<T>(call.x, call.shape, columns.plane());
     const T *from_dy = at<T>(call.dy, call.shape, columns.plane());

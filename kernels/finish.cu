@@ -53,32 +53,32 @@ struct Statistics {
 };
 
 __device__ void put(const Call &call, const Set &set, const Statistics &statistics,
-                    Affine<A> *affines) {
+                    Stored<Affine<A>> *affines) {
     for (int i = set.lane; i < set.size; i += WARP) {
         const int plane = set.first + i;
         const D weight = weight_of<T, D>(call, plane), bias = load<T>(call.bias, plane, 0);
-        affines[plane] = Affine<D>(call.rule, statistics.of(plane), weight, bias);
+        affines[plane].put(Affine<D>(call.rule, statistics.of(plane), weight, bias));
     }
 }
 
 extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
-    in_finish(Call call, Cut cut, const Moments<A> *parts, Affine<A> *affines) {
+    in_finish(Call call, Cut cut, const Stored<Moments<A>> *parts, Stored<Affine<A>> *affines) {
     const Set set(call.shape);
     if (!set.exists(call.shape)) return;
     const auto *of_set = parts + (long long)set.first * cut.chunks;
     const Statistics statistics(call, set.lane, set.size * cut.chunks,
-                                [&](int i) { return of_set[i]; });
+                                [&](int i) { return of_set[i].get(); });
     put(call, set, statistics, affines);
 }
 
 // The mean of each plane, and behind all of them the second statistic.
 extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
-    in_stats(Call call, Cut cut, const Moments<A> *parts, A *out) {
+    in_stats(Call call, Cut cut, const Stored<Moments<A>> *parts, A *out) {
     const Set set(call.shape);
     if (!set.exists(call.shape)) return;
     const auto *of_set = parts + (long long)set.first * cut.chunks;
     const Statistics statistics(call, set.lane, set.size * cut.chunks,
-                                [&](int i) { return of_set[i]; });
+                                [&](int i) { return of_set[i].get(); });
     const Norm<D> norm = statistics.of(set.first);
     for (int i = set.lane; i < set.size; i += WARP) {
         const int plane = set.first + i;
@@ -96,13 +96,13 @@ __device__ D warp_sum(D v, int lanes = WARP) {
 // `cut.team` lanes, a power of two, share the parts of a plane. `gradients` and `affines` are null
 // where nobody wants them.
 extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
-    in_finish_grad(Call call, Cut cut, const CoMoments<A> *parts, Gradient<A> *gradients,
-                   Affine<A> *affines) {
+    in_finish_grad(Call call, Cut cut, const Stored<CoMoments<A>> *parts, Stored<Gradient<A>> *gradients,
+                   Stored<Affine<A>> *affines) {
     const Set set(call.shape);
     if (!set.exists(call.shape)) return;
     const auto *of_set = parts + (long long)set.first * cut.chunks;
     const Statistics statistics(call, set.lane, set.size * cut.chunks,
-                                [&](int i) { return of_set[i].x; });
+                                [&](int i) { return of_set[i].get().x; });
 
     if (affines != nullptr) put(call, set, statistics, affines);
 
@@ -115,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
         const Norm<D> norm = statistics.of(there ? plane : set.first);
         D sum = 0, cross = 0;
         for (int k = in_team; there && k < cut.chunks; k += cut.team) {
-            const CoMoments<A> m = parts[(long long)plane * cut.chunks + k];
+            const CoMoments<A> m = parts[(long long)plane * cut.chunks + k].get();
             const Pair<D> g = wide(m.g);
             const D of_part = m.x.n * g.high + m.x.n * g.rest;
             sum += of_part;
@@ -126,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
         const D weight = weight_of<T, D>(call, plane);
         share<T>(call, plane, norm, weight, sum, cross);
         mean += weight * sum, slope += weight * cross;
-        if (gradients != nullptr) gradients[plane].g_mean = sum / call.shape.spatial;
+        if (gradients != nullptr) gradients[plane].value.g_mean = sum / call.shape.spatial;
     }
     if (gradients == nullptr) return;
     mean = warp_sum(mean) / call.rule.n, slope = warp_sum(slope) / call.rule.n;
@@ -136,10 +136,10 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
         if (plane >= set.first + set.size || in_team != 0) continue;
         const D weight = weight_of<T, D>(call, plane);
         // Nothing follows from x or g where the statistics do not.
-        const D g_mean = statistics.given ? 0 : gradients[plane].g_mean;
+        const D g_mean = statistics.given ? 0 : gradients[plane].value.g_mean;
         const D excess = statistics.given ? 0 : weight * g_mean - mean;
-        gradients[plane] =
-            Gradient<D>(call.rule, statistics.of(plane), weight, g_mean, excess, slope);
+        gradients[plane].put(
+            Gradient<D>(call.rule, statistics.of(plane), weight, g_mean, excess, slope));
     }
 }
 

@@ -102,8 +102,34 @@ template <typename T>
 __device__ __forceinline__ void store(T *to, const Site<T> &site, const Vector<T> &value) {
     T *at = to + site.offset();
     if (at_once(at, site)) {
-        *reinterpret_cast<uint4 *>(at) = *reinterpret_cast<const uint4 *>(&value);
+        // By its name: nvcc takes a plain assignment apart in some kernels.
+        __stwb(reinterpret_cast<uint4 *>(at), *reinterpret_cast<const uint4 *>(&value));
     } else {
         site.window.each(site.vector, [&](int j) { at[j] = value.v[j]; });
     }
 }
+
+// A struct as one launch leaves it for the next, in whole vectors.
+template <typename M> struct alignas(VECTOR_BYTES) Stored {
+    M value;
+
+    static constexpr int VECTORS = (sizeof(M) + VECTOR_BYTES - 1) / VECTOR_BYTES;
+
+    __device__ M get() const {
+        Stored out;
+#pragma unroll
+        for (int i = 0; i < VECTORS; ++i) {
+            reinterpret_cast<uint4 *>(&out)[i] = __ldg(reinterpret_cast<const uint4 *>(this) + i);
+        }
+        return out.value;
+    }
+
+    __device__ void put(const M &m) {
+        Stored in{};
+        in.value = m;
+#pragma unroll
+        for (int i = 0; i < VECTORS; ++i) {
+            __stwb(reinterpret_cast<uint4 *>(this) + i, reinterpret_cast<const uint4 *>(&in)[i]);
+        }
+    }
+};

@@ -29,9 +29,9 @@ struct Chunk {
     // Where a warp is a team, the last ones of the grid may have nothing to do.
     __device__ bool exists(const Call &call) const { return plane < call.shape.planes; }
 
-    template <typename M> __device__ void put(M m, M *parts) const {
+    template <typename M> __device__ void put(M m, Stored<M> *parts) const {
         m = step == WARP ? warp_merge(m) : block_merge(m);
-        if (first == 0) parts[id] = m;
+        if (first == 0) parts[id].put(m);
     }
 
     // Calls f(held) for the vectors of the thread, some at a time.
@@ -48,12 +48,12 @@ struct Chunk {
     }
 };
 
-__device__ OfPlane<Affine<A>> affine_of(const Affine<A> *affine, int plane) {
-    return {affine == nullptr ? Affine<A>{} : affine[plane]};
+__device__ OfPlane<Affine<A>> affine_of(const Stored<Affine<A>> *affine, int plane) {
+    return {affine == nullptr ? Affine<A>{} : affine[plane].get()};
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_split_moments(Call call, Cut cut, Moments<A> *parts) {
+    in_split_moments(Call call, Cut cut, Stored<Moments<A>> *parts) {
     const Chunk chunk(call, cut);
     if (!chunk.exists(call)) return;
     const T *from = at<T>(call.x, call.shape, chunk.plane, chunk.start);
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_split_comoments(Call call, Cut cut, const Affine<A> *affines, CoMoments<A> *parts) {
+    in_split_comoments(Call call, Cut cut, const Stored<Affine<A>> *affines, Stored<CoMoments<A>> *parts) {
     const Chunk chunk(call, cut);
     if (!chunk.exists(call)) return;
     const T *from = at<T>(call.x, call.shape, chunk.plane, chunk.start);
@@ -91,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_split_write(Call call, Cut cut, const Affine<A> *affines) {
+    in_split_write(Call call, Cut cut, const Stored<Affine<A>> *affines) {
     const Chunk chunk(call, cut);
     if (!chunk.exists(call)) return;
     const T *from = at<T>(call.x, call.shape, chunk.plane, chunk.start);
@@ -104,8 +104,8 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
-    in_split_write_grad(Call call, Cut cut, const Affine<A> *affines,
-                        const Gradient<A> *gradients) {
+    in_split_write_grad(Call call, Cut cut, const Stored<Affine<A>> *affines,
+                        const Stored<Gradient<A>> *gradients) {
     const Chunk chunk(call, cut);
     if (!chunk.exists(call)) return;
     const T *from = at<T>(call.x, call.shape, chunk.plane, chunk.start);
@@ -113,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)
     T *to = at<T>(call.out, call.shape, chunk.plane, chunk.start);
     const Beside<T> beside(call, chunk.plane, chunk.start);
     const auto affine = affine_of(affines, chunk.plane);
-    const OfPlane<Gradient<A>> gradient{to == nullptr ? Gradient<A>{} : gradients[chunk.plane]};
+    const OfPlane<Gradient<A>> gradient{to == nullptr ? Gradient<A>{} : gradients[chunk.plane].get()};
     chunk.each([&](const Site<T> &site) {
         const Vector<T> x = load(from, site), dy = load(from_dy, site);
         const auto g = upstream(x, dy, affine, call.rule, beside, site);

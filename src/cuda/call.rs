@@ -4,7 +4,7 @@
 use super::memory::{read, Pointer};
 use crate::args::{Activation, Beside, EpsMode, Norm, Second, Target, View};
 use crate::plan::Cut;
-use crate::shapes::{adjacent, Format, Granularity, Param};
+use crate::shapes::{adjacent, Format, Granularity, Param, PlaneLayout};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DeviceRepr};
@@ -290,12 +290,14 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Whether every plane starts at a multiple of [`VECTOR_BYTES`]. A storage may wrap memory that
-/// somebody else allocated, so the address itself counts.
-pub fn is_aligned(x: &TensorArg, dtype: DType) -> bool {
-    let elements = (VECTOR_BYTES / dtype.size_in_bytes()) as i64;
-    x.data.is_multiple_of(VECTOR_BYTES as u64)
-        && [x.stride_n, x.stride_c].iter().all(|s| s % elements == 0)
+/// Whether every plane of x, which starts at this address, starts at a multiple of
+/// [`VECTOR_BYTES`]. A storage may wrap memory that somebody else allocated, so the address itself
+/// counts.
+pub fn is_aligned(address: u64, layout: &Layout, dtype: DType) -> bool {
+    let elements = VECTOR_BYTES / dtype.size_in_bytes();
+    let multiple = |stride: usize| stride.is_multiple_of(elements);
+    address.is_multiple_of(VECTOR_BYTES as u64)
+        && PlaneLayout::new(layout).is_some_and(|p| multiple(p.stride_n) && multiple(p.stride_c))
 }
 
 /// Whether a parameter is f32 beside an x that is not.

@@ -25,7 +25,7 @@ pub fn forward(inputs: &Inputs<View<CudaStorage>>, norm: &Norm) -> Result<CudaSt
         tensors.beside(&mut call, &inputs.beside)?;
         let y = write(&mut output, &gpu.stream)?;
         call.out = tensors.contiguous(y.address);
-        launch(&gpu, norm, &call, inputs.beside.given.is_some())?;
+        launch(&gpu, norm, &call, inputs.x.1, inputs.beside.given.is_some())?;
     }
     Ok(output)
 }
@@ -50,11 +50,11 @@ pub fn forward_in_place(
     let start = (layout.start_offset() * dtype.size_in_bytes()) as u64;
     call.x = tensors.at(pointer.address + start, layout)?;
     call.out = call.x;
-    launch(&gpu, norm, &call, beside.given.is_some())
+    launch(&gpu, norm, &call, layout, beside.given.is_some())
 }
 
-fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, given: bool) -> Result<()> {
-    let plan = gpu.plan(Pass::Forward, norm, &call.x, given)?;
+fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, layout: &Layout, given: bool) -> Result<()> {
+    let plan = gpu.plan(Pass::Forward, norm, (call.x.data, layout), given)?;
     if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
         let kernel = Kernel::of(plan.tier, Pass::Forward, Step::Write);
         // SAFETY: x holds the planes at their strides, as does whatever goes with its elements, the
@@ -90,7 +90,7 @@ pub fn stats(x: View<CudaStorage>, norm: &Norm, second: Second) -> Result<CudaSt
     let mut call = CallArg::new(norm);
     call.x = tensors.read(x)?;
     call.set_second(second);
-    let plan = gpu.plan_in_parts(norm, &call.x)?;
+    let plan = gpu.plan_in_parts(norm, (call.x.data, x.1))?;
     let run = InParts::new(&gpu, &call, plan, planes, norm.channels_per_group)?;
     run.stats(&run.measure(Pass::Forward, &None)?, &mut output)?;
     Ok(output)

@@ -1,6 +1,6 @@
 //! Launching a kernel: which handle, on which stream, with which arguments.
 
-use super::call::{is_aligned, TensorArg};
+use super::call::is_aligned;
 use super::module::{Kernel, Kernels};
 use crate::args::Norm;
 use crate::plan::{GpuPlan, Job, Pass};
@@ -9,7 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::WrapErr;
-use candle_core::{CudaDevice, CudaStorage, DType, Result};
+use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result};
 use std::sync::Arc;
 
 /// Where a call runs, and on which dtype.
@@ -35,7 +35,8 @@ impl<'a> Gpu<'a> {
         Self::new(x.device(), x.dtype())
     }
 
-    fn job(&self, pass: Pass, norm: &Norm, x: &TensorArg, given: bool) -> Job {
+    /// What is planned for an x that starts at an address.
+    fn job(&self, pass: Pass, norm: &Norm, (address, layout): Start, given: bool) -> Job {
         Job {
             pass,
             planes: norm.planes,
@@ -43,16 +44,16 @@ impl<'a> Gpu<'a> {
             group: norm.channels_per_group,
             given,
             element: self.dtype.size_in_bytes(),
-            aligned: is_aligned(x, self.dtype),
+            aligned: is_aligned(address, layout, self.dtype),
         }
     }
 
-    pub fn plan(&self, pass: Pass, norm: &Norm, x: &TensorArg, given: bool) -> Result<GpuPlan> {
+    pub fn plan(&self, pass: Pass, norm: &Norm, x: Start, given: bool) -> Result<GpuPlan> {
         GpuPlan::new(&self.job(pass, norm, x, given), self.kernels.sm_count)
     }
 
     /// How planes are measured and nothing else.
-    pub fn plan_in_parts(&self, norm: &Norm, x: &TensorArg) -> Result<GpuPlan> {
+    pub fn plan_in_parts(&self, norm: &Norm, x: Start) -> Result<GpuPlan> {
         let job = self.job(Pass::Forward, norm, x, false);
         GpuPlan::in_parts(&job, self.kernels.sm_count)
     }
@@ -85,6 +86,9 @@ impl<'a> Gpu<'a> {
         Ok(())
     }
 }
+
+/// The address of the first element of a tensor, and how the others lie.
+pub type Start<'a> = (u64, &'a Layout);
 
 /// An argument of a kernel, whatever its type.
 pub type Arg<'a> = &'a dyn Argument;

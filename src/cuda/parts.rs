@@ -13,11 +13,11 @@ use candle_core::{bail, CudaStorage, Result};
 /// Numbers of a `Moments` in moments.cuh: n, the two halves of the mean, m2.
 const MOMENTS: usize = 4;
 /// Numbers of a `CoMoments`: those of x, the two halves of the mean of g, cross.
-const COMOMENTS: usize = 7;
+const COMOMENTS: usize = 8;
 /// Numbers of an `Affine` in rule.cuh.
-const AFFINE: usize = 3;
+const AFFINE: usize = 4;
 /// Numbers of a `Gradient`.
-const GRADIENT: usize = 5;
+const GRADIENT: usize = 8;
 
 /// A call that is computed in parts.
 pub struct InParts<'a> {

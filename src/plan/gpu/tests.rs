@@ -92,11 +92,11 @@ fn only_planes_of_their_own_that_are_measured_stay_on_chip() {
     };
     // 40 vectors of channels, 8 of them side by side, 32 places at a time.
     let cut = Cut {
-        chunks: 2,
-        chunk: 128,
+        chunks: 1,
+        chunk: 256,
         team: 8,
     };
-    assert_eq!((plan(last).tier, plan(last).grid), (Tier::Columns(cut), 20));
+    assert_eq!((plan(last).tier, plan(last).grid), (Tier::Columns(cut), 10));
 }
 
 #[test]
