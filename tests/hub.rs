@@ -15,7 +15,7 @@ const NAME: &str = "owner/name/net.safetensors";
 
 /// Long enough to be cut.
 fn file() -> Vec<u8> {
-    (0..100_000u64).map(|i| (i * i >> 7) as u8).collect()
+    (0..100_000u64).map(|i| ((i * i) >> 7) as u8).collect()
 }
 
 /// A Hub with an empty cache.
