@@ -84,7 +84,7 @@ impl Weights {
     ///   there is more than one, the names get the file's own in front:
     ///   `decoder.pth` has `decoder.conv1.weight`.
     /// - `hf://owner/name`, `hf://owner/name/file`, each with `@revision` or without, is fetched
-    ///   once and then taken from the cache; see [`Hub`](crate::weights::Hub).
+    ///   once and then taken from the cache; see `Hub`.
     ///
     /// Safetensors are mapped into memory: the file must not be changed while they are in use.
     ///
