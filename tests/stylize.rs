@@ -71,6 +71,55 @@ fn weights_are_known_by_their_names() -> Result<()> {
     Ok(())
 }
 
+/// A network of several files, as they are published, that takes its style from pictures.
+#[test]
+fn styles_come_from_pictures() -> Result<()> {
+    let shop = Workshop::new("styles")?;
+    let golden = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/microast.safetensors"
+    );
+    let mut golden = candle_core::safetensors::load(golden, &Device::Cpu)?;
+    // Its outputs go far beyond black and white.
+    for (name, scale, shift) in [("weight", 0.02, 0.), ("bias", 0., 0.5)] {
+        let name = format!("decoder.dec3.10.conv_layer.{name}");
+        let tensor = golden[&name].affine(scale, shift)?;
+        golden.insert(name, tensor);
+    }
+    fs::create_dir(shop.0.join("microast"))?;
+    for file in ["content_encoder", "style_encoder", "modulator", "decoder"] {
+        let prefix = format!("{file}.");
+        let part = |(name, tensor): (&String, &Tensor)| {
+            Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone()))
+        };
+        let part = golden.iter().filter_map(part).collect();
+        let path = format!("microast/{file}_iter_160000.pth.tar");
+        candle_core::safetensors::save(&part, shop.0.join(path))?;
+    }
+    let grey = RgbImage::from_fn(30, 20, |x, y| image::Rgb([(7 * x + 2 * y) as u8; 3]));
+    grey.save(shop.0.join("grey.png"))?;
+    let stylize = |output: &str, rest: &[&str]| -> Result<RgbImage> {
+        check_success(&shop.stylize("microast", "in.png", output, rest)?)?;
+        rgb(shop.0.join(output))
+    };
+    let one = stylize("one.png", &["--style", "grey.png"])?;
+    assert_eq!(one.dimensions(), (23, 18));
+    let own = stylize("own.png", &["--style", "in.png"])?;
+    assert_ne!(one, own);
+    let both = ["--style", "grey.png", "--style", "in.png"];
+    let first = ["--style-weight", "3", "--style-weight", "0"];
+    assert_eq!(stylize("first.png", &[both, first].concat())?, one);
+    let mixed = stylize("mixed.png", &both)?;
+    assert!(mixed != one && mixed != own);
+    assert_ne!(
+        stylize("half.png", &["--style", "grey.png", "--alpha", "0.5"])?,
+        one
+    );
+
+    let none = shop.stylize("microast", "in.png", "none.png", &[])?;
+    check_error(&none, &["give --style"])
+}
+
 #[test]
 fn folders_and_several_pictures() -> Result<()> {
     let shop = Workshop::new("folders")?;
