@@ -58,6 +58,7 @@ pub fn load(
     dtype: DType,
     device: &Device,
 ) -> Result<Box<dyn Network>> {
+    let weights = &weights.select(|name| Some(without_iteration(name)));
     let asked = |arch: &&Arch| name.is_none_or(|name| name == arch.name);
     for arch in ARCHES.iter().filter(asked) {
         if let Some(weights) = arch.find(weights) {
@@ -82,6 +83,18 @@ pub fn load(
                 names.join(", ")
             )
         }
+    }
+}
+
+/// The name without the number of iterations after which a file was saved:
+/// `decoder_iter_160000.1.weight` is `decoder.1.weight`.
+fn without_iteration(name: &str) -> String {
+    let (file, rest) = name.split_once('.').unwrap_or((name, ""));
+    match file.rsplit_once("_iter_") {
+        Some((file, count)) if count.bytes().all(|digit| digit.is_ascii_digit()) => {
+            format!("{file}.{rest}")
+        }
+        _ => name.to_string(),
     }
 }
 

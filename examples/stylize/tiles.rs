@@ -123,6 +123,46 @@ fn spans(length: u32, tile: u32, grid: &Grid) -> Vec<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_instance_norm::models::ResnetGenerator;
+    use candle_nn::VarBuilder;
+    use std::collections::HashMap;
+
+    /// The seams of what looks like noise do not show; here, they would.
+    #[test]
+    fn tiles_are_the_whole_picture_with_the_same_statistics() -> Result<()> {
+        let golden = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/golden/resnet_generator.safetensors"
+        );
+        let golden = candle_core::safetensors::load(golden, &Device::Cpu)?;
+        let strip =
+            |(name, tensor): (String, Tensor)| Some((name.strip_prefix("full.")?.into(), tensor));
+        let weights: HashMap<String, Tensor> = golden.into_iter().filter_map(strip).collect();
+        let vb = VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
+        let network = ResnetGenerator::new(vb)?;
+        let runner = Runner {
+            device: Device::Cpu,
+            dtype: DType::F32,
+            tile: Some(32),
+        };
+        let image = RgbImage::from_fn(150, 120, |x, y| {
+            image::Rgb([(x * x / 90 + y) as u8, (2 * y) as u8, (x ^ y) as u8])
+        });
+        let tiled = runner.run(&network, &image, &|_, _| ())?;
+
+        let grid = network.grid();
+        let mut norms = runner
+            .measure(&network, &image, &grid, &|_, _| (), 2)?
+            .frozen();
+        let y = runner.forward(&network, &image, 0..152, 0..120, &mut norms)?;
+        let mut whole = RgbImage::new(150, 120);
+        let to = (0..150, 0..120);
+        network.pixels().draw(&y, (0, 0), &mut whole, to)?;
+        let off = tiled.iter().zip(whole.iter()).map(|(a, b)| a.abs_diff(*b));
+        assert!(off.clone().max() <= Some(1));
+        assert!(off.filter(|&off| off > 0).count() < tiled.len() / 1000);
+        Ok(())
+    }
 
     #[test]
     fn spans_cover_the_length() {

@@ -49,25 +49,30 @@ pub(super) fn conv_transpose2d(vb: &VarBuilder, c_in: usize) -> Result<(ConvTran
 /// [`Weights::build`](crate::weights::Weights::build), which collects all of these, gives a blank
 /// for what is asked of it by shape, with no elements where a width is not known.
 pub(super) fn weight(vb: &VarBuilder, expected: [usize; 4]) -> Result<Tensor> {
+    named_weight(vb, "weight", expected)
+}
+
+/// The same under another name.
+pub(super) fn named_weight(vb: &VarBuilder, name: &str, expected: [usize; 4]) -> Result<Tensor> {
     let fits = |(&dim, want): (&usize, usize)| if want == ANY { dim > 0 } else { dim == want };
     // Not `get_unchecked`, which ignores the dtype given by `VarBuilder::to_dtype`.
-    let found = match vb.get_unchecked_dtype("weight", vb.dtype()) {
+    let found = match vb.get_unchecked_dtype(name, vb.dtype()) {
         Ok(weight) if weight.rank() == 4 && weight.dims().iter().zip(expected).all(fits) => {
             return Ok(weight)
         }
         Ok(weight) => weight.dims().to_vec(),
-        Err(Error::CannotFindTensor { .. }) => return vb.get(&expected[..], "weight"),
+        Err(Error::CannotFindTensor { .. }) => return vb.get(&expected[..], name),
         // A `VarMap` would make one of no elements.
         Err(error) => return Err(error),
     };
-    vb.get(&expected[..], "weight").or_else(|_| {
+    vb.get(&expected[..], name).or_else(|_| {
         let dim = |dim| match dim {
             ANY => "_".to_string(),
             dim => dim.to_string(),
         };
         bail!(
             "{} must have shape [{}], got {found:?}",
-            vb.pp("weight").prefix(),
+            vb.pp(name).prefix(),
             expected.map(dim).join(", ")
         )
     })
@@ -176,4 +181,27 @@ fn dense(weight: &Tensor, groups: usize) -> Result<Tensor> {
     };
     let rows = (0..groups).map(row).collect::<Result<Vec<_>>>()?;
     Tensor::cat(&rows, 0)
+}
+
+/// Loads a convolution of stride 1 that keeps the sides, with zeros around.
+pub(super) fn same_conv2d(
+    vb: &VarBuilder,
+    [c_out, c_in]: [usize; 2],
+    kernel: usize,
+    bias: bool,
+) -> Result<Conv2d> {
+    same_conv2d_of(vb, weight(vb, [c_out, c_in, kernel, kernel])?, bias)
+}
+
+/// The same with a weight that is loaded.
+pub(super) fn same_conv2d_of(vb: &VarBuilder, weight: Tensor, bias: bool) -> Result<Conv2d> {
+    let config = Conv2dConfig {
+        padding: weight.dim(3)? / 2,
+        ..Default::default()
+    };
+    let bias = match bias {
+        true => Some(vb.get(weight.dim(0)?, "bias")?),
+        false => None,
+    };
+    Ok(Conv2d::new(weight, bias, config))
 }

@@ -22,7 +22,7 @@ const MIN_SIDE: usize = 5;
 ///
 /// A 7x7 convolution, two that halve the image, residual blocks, two transposed convolutions that
 /// double it again and a 7x7 convolution to a `tanh`. Each convolution but the last is followed by
-/// [`instance_norm`] without affine parameters (eps 1e-5).
+/// [`instance_norm`](crate::instance_norm) without affine parameters (eps 1e-5).
 ///
 /// # Shapes
 ///

@@ -36,7 +36,7 @@ use candle_core::{bail, DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
 /// The endings of the files that [`Weights::open`] takes from a folder, the preferred one first.
-const ENDINGS: [&str; 5] = ["safetensors", "pth", "pt", "ckpt", "bin"];
+const ENDINGS: [&str; 6] = ["safetensors", "pth", "pt", "ckpt", "bin", "pth.tar"];
 
 /// The named tensors of a checkpoint, read from its file when they are asked for.
 ///
@@ -79,12 +79,12 @@ impl Weights {
     /// Opens a file, a folder or, with the feature `hub`, a repository of the Hugging Face Hub.
     ///
     /// - A file is known by its content, whatever its name ends in.
-    /// - Of a folder, every file that ends in `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` is
-    ///   opened, and of files that differ in their ending alone the first in this order. Where
+    /// - Of a folder, every file that ends in `.safetensors`, `.pth`, `.pt`, `.ckpt`, `.bin` or
+    ///   `.pth.tar` is opened, and of files that differ in their ending alone the first in this order. Where
     ///   there is more than one, the names get the file's own in front:
     ///   `decoder.pth` has `decoder.conv1.weight`.
     /// - `hf://owner/name`, `hf://owner/name/file`, each with `@revision` or without, is fetched
-    ///   once and then taken from the cache; see [`Hub`](crate::weights::Hub).
+    ///   once and then taken from the cache; see `Hub`.
     ///
     /// Safetensors are mapped into memory: the file must not be changed while they are in use.
     ///
@@ -228,10 +228,11 @@ fn open_folder(folder: &Path) -> Result<BTreeMap<String, Entry>> {
 fn preferred(paths: impl Iterator<Item = PathBuf>) -> BTreeMap<String, PathBuf> {
     let mut files = BTreeMap::<String, (usize, PathBuf)>::new();
     for path in paths {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        let rank = ENDINGS.iter().position(|known| Some(*known) == ending);
-        let stem = path.file_stem().and_then(|stem| stem.to_str());
-        let (Some(rank), Some(stem)) = (rank, stem) else {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let stem = |ending: &&str| name?.strip_suffix(*ending)?.strip_suffix('.');
+        let mut ranked = ENDINGS.iter().enumerate();
+        let Some((rank, stem)) = ranked.find_map(|(rank, ending)| Some((rank, stem(ending)?)))
+        else {
             continue;
         };
         match files.get(stem) {
