@@ -103,7 +103,9 @@ impl Tensors {
             weight: some(&self.weight)?,
             bias: some(&self.bias)?,
             residual: some(&self.residual)?,
-            stats: stats.map(|(m, r)| Ok::<_, anyhow::Error>((to(m)?, to(r)?))).transpose()?,
+            stats: stats
+                .map(|(m, r)| Ok::<_, anyhow::Error>((to(m)?, to(r)?)))
+                .transpose()?,
         })
     }
 
@@ -134,7 +136,10 @@ impl Tensors {
             ("dmean", mean),
             ("drstd", rstd),
         ];
-        Ok(all.into_iter().filter_map(|(name, t)| Some((name, t?))).collect())
+        Ok(all
+            .into_iter()
+            .filter_map(|(name, t)| Some((name, t?)))
+            .collect())
     }
 }
 
@@ -198,7 +203,11 @@ fn check(i: usize, rng: &mut StdRng, random: &mut Random) -> Result<()> {
     assert_eq!(got.len(), want.len(), "{what}");
     for ((name, got), (of, want)) in got.iter().zip(&want) {
         let what = format!("{what}: {name}");
-        assert_eq!((name, got.dims(), got.dtype()), (of, want.dims(), want.dtype()), "{what}");
+        assert_eq!(
+            (name, got.dims(), got.dtype()),
+            (of, want.dims(), want.dtype()),
+            "{what}"
+        );
         // Two roundings apart at most; sums over many elements keep the error of their terms.
         let terms = (inputs.dy.elem_count() / want.elem_count()).max(1) as f64;
         let tol = Tolerance::of(dtype).scaled(3. * max_abs(want).max(terms.sqrt()).max(1.));

@@ -50,7 +50,9 @@ impl Tensors {
     }
 
     fn per_channel(&mut self) -> Result<Tensor> {
-        Ok(self.random.tensor(self.x.dim(1)?, self.x.dtype(), 1., 0.1)?)
+        Ok(self
+            .random
+            .tensor(self.x.dim(1)?, self.x.dtype(), 1., 0.1)?)
     }
 }
 
@@ -131,7 +133,9 @@ fn group_backward(t: &mut Tensors) -> Result<()> {
 
 fn with_stats(t: &mut Tensors) -> Result<()> {
     let (mean, rstd) = (t.per_channel()?, t.per_channel()?);
-    Normalization::instance(EPS).stats(&mean, &rstd).forward(&t.x)?;
+    Normalization::instance(EPS)
+        .stats(&mean, &rstd)
+        .forward(&t.x)?;
     Ok(())
 }
 
@@ -159,7 +163,11 @@ fn cases() -> Vec<Case> {
         ("the same in place", in_place, [[2., 1.], [3., 1.]]),
         ("forward, SPADE", spade, [[3., 1.], [4., 1.]]),
         ("backward", plain_backward, [[2., 1.], [4., 1.]]),
-        ("backward, ReLU, residual", fused_backward, [[3., 2.], [7., 2.]]),
+        (
+            "backward, ReLU, residual",
+            fused_backward,
+            [[3., 2.], [7., 2.]],
+        ),
         ("backward, SPADE", spade_backward, [[3., 2.], [6., 2.]]),
         ("given statistics", with_stats, [[1., 1.], [1., 1.]]),
         ("statistics", stats, [[1., 0.], [1., 0.]]),
@@ -276,7 +284,8 @@ fn bytes_are_those_of_the_plan_cuda() -> Result<()> {
 
 #[test]
 fn a_report_is_read() -> Result<()> {
-    let line = "[cudasim] f grid (1, 1, 1): 9 warp-instr, gld 4 req 16.00 sect/req, gst 2 req 8.00, smem";
+    let line =
+        "[cudasim] f grid (1, 1, 1): 9 warp-instr, gld 4 req 16.00 sect/req, gst 2 req 8.00, smem";
     assert_eq!(bytes(line)?, Some([2048., 512.]));
     assert_eq!(bytes("nothing")?, None);
     assert!(bytes("[cudasim] f: gld many").is_err());

@@ -6,6 +6,7 @@ use candle_nn::{Conv2d, Module, VarBuilder};
 use super::layers::{named_weight, same_conv2d, same_conv2d_of, ANY};
 use super::resample::{nearest, nearest2x};
 use super::Norms;
+use crate::{Activation, Normalization};
 
 /// PyTorch's default, of instance norm and of batch norm.
 const EPS: f64 = 1e-5;
@@ -152,6 +153,8 @@ impl SpadeGenerator {
     }
 }
 
+const LEAKY: Activation = Activation::LeakyRelu(0.2);
+
 /// LeakyReLU of slope 0.2.
 fn activate(x: &Tensor) -> Result<Tensor> {
     candle_nn::ops::leaky_relu(x, 0.2)
@@ -192,12 +195,14 @@ impl Block {
 
     fn forward(&self, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         let around = match &self.shortcut {
-            Some((norm, conv)) => conv.forward(&norm.forward(x, map, norms)?)?,
+            Some((norm, conv)) => {
+                conv.forward(&norm.forward(x, map, Activation::None, norms)?)?
+            }
             None => x.clone(),
         };
-        let y = activate(&self.norm_0.forward(x, map, norms)?)?;
+        let y = self.norm_0.forward(x, map, LEAKY, norms)?;
         let y = self.conv_0.forward(&y)?;
-        let y = activate(&self.norm_1.forward(&y, map, norms)?)?;
+        let y = self.norm_1.forward(&y, map, LEAKY, norms)?;
         around + self.conv_1.forward(&y)?
     }
 }
@@ -205,7 +210,7 @@ impl Block {
 /// `norm(x) * (1 + gamma) + beta`, with gamma and beta from the map.
 #[derive(Debug, Clone)]
 struct Spade {
-    /// Mean and deviation, `(1, C, 1, 1)`, of a batch norm.
+    /// Mean and reciprocal deviation of a batch norm.
     running: Option<[Tensor; 2]>,
     shared: Conv2d,
     gamma: Conv2d,
@@ -218,9 +223,8 @@ impl Spade {
             SpadeNorm::Instance => None,
             SpadeNorm::Batch => {
                 let free = vb.pp("param_free_norm");
-                let per_channel = |name| free.get(width, name)?.reshape((1, (), 1, 1));
-                let std = (per_channel("running_var")? + EPS)?.sqrt()?;
-                Some([per_channel("running_mean")?, std])
+                let rstd = (free.get(width, "running_var")? + EPS)?.sqrt()?.recip()?;
+                Some([free.get(width, "running_mean")?, rstd])
             }
         };
         let shared = vb.pp("mlp_shared.0");
@@ -240,15 +244,24 @@ impl Spade {
         })
     }
 
-    fn forward(&self, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        map: &Tensor,
+        activation: Activation,
+        norms: &mut Norms,
+    ) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         let inner = self.shared.forward(&nearest(map, height, width)?)?.relu()?;
-        let normalized = match &self.running {
-            Some([mean, std]) => x.broadcast_sub(mean)?.broadcast_div(std)?,
-            None => norms.instance_norm(x, None, None, EPS)?,
-        };
-        let gamma = (self.gamma.forward(&inner)? + 1.)?;
-        (normalized * gamma)? + self.beta.forward(&inner)?
+        let norm = Normalization::instance(EPS)
+            .one_plus_weight()
+            .weight(&self.gamma.forward(&inner)?)
+            .bias(&self.beta.forward(&inner)?)
+            .activation(activation);
+        match &self.running {
+            Some([mean, rstd]) => norm.stats(mean, rstd).forward(x),
+            None => norms.apply(x, norm),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use candle_nn::{Conv2d, Linear, Module, VarBuilder};
 use super::super::layers::{same_conv2d, ANY};
 use super::super::resample::nearest2x;
 use super::super::Norms;
+use crate::{Activation, Normalization};
 
 /// `torch.nn.InstanceNorm2d`'s default.
 const EPS: f64 = 1e-5;
@@ -16,12 +17,15 @@ pub fn width(conv: &Conv2d) -> usize {
     conv.weight().dims()[0]
 }
 
-/// LeakyReLU of slope 0.2.
+/// What follows every norm.
+const LEAKY: Activation = Activation::LeakyRelu(0.2);
+
+/// LeakyReLU of slope 0.2, where there is no norm before it.
 pub fn activate(x: &Tensor) -> Result<Tensor> {
     candle_nn::ops::leaky_relu(x, 0.2)
 }
 
-/// Instance norm with a weight and a bias for each channel.
+/// Instance norm with a weight and a bias for each channel, and LeakyReLU.
 #[derive(Debug, Clone)]
 pub struct Affine {
     weight: Tensor,
@@ -37,11 +41,12 @@ impl Affine {
     }
 
     pub fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        norms.instance_norm(x, Some(&self.weight), Some(&self.bias), EPS)
+        let norm = Normalization::instance(EPS).activation(LEAKY);
+        norms.apply(x, norm.weight(&self.weight).bias(&self.bias))
     }
 }
 
-/// `(1 + gamma) norm(x) + beta`, with gamma and beta from the style.
+/// `(1 + gamma) norm(x) + beta`, with gamma and beta from the style, and LeakyReLU.
 #[derive(Debug, Clone)]
 pub struct Adaptive(Linear);
 
@@ -57,8 +62,12 @@ impl Adaptive {
     pub fn forward(&self, x: &Tensor, style: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         let c = x.dim(1)?;
         let both = self.0.forward(style)?;
-        let gamma = (both.narrow(1, 0, c)? + 1.)?;
-        norms.instance_norm(x, Some(&gamma), Some(&both.narrow(1, c, c)?), EPS)
+        let norm = Normalization::instance(EPS)
+            .one_plus_weight()
+            .weight(&both.narrow(1, 0, c)?)
+            .bias(&both.narrow(1, c, c)?)
+            .activation(LEAKY);
+        norms.apply(x, norm)
     }
 }
 
@@ -93,7 +102,7 @@ impl Block {
 
     pub fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         let mut half = |x: &Tensor, index: usize| match &self.norms {
-            Some(affine) => activate(&affine[index].forward(x, norms)?),
+            Some(affine) => affine[index].forward(x, norms),
             None => activate(x),
         };
         let shrink = |x: Tensor| if self.shrinks { x.avg_pool2d(2) } else { Ok(x) };
@@ -137,9 +146,9 @@ impl StyledBlock {
 
     pub fn forward(&self, x: &Tensor, style: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         let grow = |x: Tensor| if self.grows { nearest2x(&x) } else { Ok(x) };
-        let y = grow(activate(&self.norm1.forward(x, style, norms)?)?)?;
+        let y = grow(self.norm1.forward(x, style, norms)?)?;
         let y = self.conv1.forward(&y)?;
-        let y = activate(&self.norm2.forward(&y, style, norms)?)?;
+        let y = self.norm2.forward(&y, style, norms)?;
         let y = self.conv2.forward(&y)?;
         let Some(shortcut) = &self.shortcut else {
             return Ok(y);

@@ -10,7 +10,7 @@ use candle_nn::{Conv2d, Module, VarBuilder};
 
 use super::layers::{same_conv2d, ANY};
 use super::Norms;
-use blocks::{activate, width, Affine, Block, StyledBlock};
+use blocks::{width, Affine, Block, StyledBlock};
 
 /// The last blocks of the encoder, and the first of the decoder, that keep the size.
 const BOTTLENECK: usize = 2;
@@ -135,6 +135,6 @@ impl StarGanV2Generator {
             x = block.forward(&x, style, norms)?;
         }
         let (norm, conv) = &self.to_rgb;
-        conv.forward(&activate(&norm.forward(&x, norms)?)?)
+        conv.forward(&norm.forward(&x, norms)?)
     }
 }
