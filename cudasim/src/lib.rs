@@ -53,20 +53,13 @@ impl Simulator {
         }
         for (i, variable) in text.variables.iter().enumerate() {
             for (offset, name) in &variable.pointers {
-                let target = text
-                    .variables
-                    .iter()
-                    .position(|v| v.declaration.name == *name);
+                let target = text.variables.iter().position(|v| v.declaration.name == *name);
                 let target = target.ok_or_else(|| format!("no variable {name}"))?;
                 let pointer = variables[target].to_le_bytes();
                 self.memory.write(variables[i] + *offset as u64, &pointer)?;
             }
         }
-        self.modules.push(Module {
-            text,
-            variables,
-            kernels: HashMap::new(),
-        });
+        self.modules.push(Module { text, variables, kernels: HashMap::new() });
         Ok(self.modules.len() - 1)
     }
 
@@ -84,10 +77,7 @@ impl Simulator {
         let module = &self.modules[module];
         let of_name = |v: &ptx::Variable| v.declaration.name == name;
         let i = module.text.variables.iter().position(of_name)?;
-        Some((
-            module.variables[i],
-            module.text.variables[i].declaration.bytes,
-        ))
+        Some((module.variables[i], module.text.variables[i].declaration.bytes))
     }
 
     /// Decodes a kernel. The error names the instruction that is not supported.
@@ -116,20 +106,10 @@ impl Simulator {
         let mut workspace = 0;
         if launch.cooperative {
             workspace = self.memory.allocate(WORKSPACE);
-            self.memory
-                .fill(workspace, &[0], WORKSPACE)
-                .map_err(failed)?;
+            self.memory.fill(workspace, &[0], WORKSPACE).map_err(failed)?;
         }
         let variables = &self.modules[module].variables;
-        let machine = Machine::new(
-            kernel,
-            &mut self.memory,
-            variables,
-            launch,
-            options,
-            params,
-            workspace,
-        );
+        let machine = Machine::new(kernel, &mut self.memory, variables, launch, options, params, workspace);
         let outcome = machine.run();
         if launch.cooperative {
             self.memory.free(workspace).map_err(failed)?;

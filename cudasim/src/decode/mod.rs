@@ -55,13 +55,7 @@ impl Kernel {
             bytes += param.bytes;
         }
         decoder.scopes.push(scope);
-        let mut body = Body {
-            module,
-            decoder,
-            code: Vec::new(),
-            source: (0, 0),
-            depth: 0,
-        };
+        let mut body = Body { module, decoder, code: Vec::new(), source: (0, 0), depth: 0 };
         body.function(text).map_err(|e| format!("{name}: {e}"))?;
         body.push(Action::Exit, None, 0);
         let triple = |directive: &str| {
@@ -84,11 +78,7 @@ impl Kernel {
             max_threads: triple("maxntid").map(|n| n.iter().product()),
             required_threads: triple("reqntid"),
             required_cluster: triple("reqnctapercluster"),
-            constants: decoder
-                .constants
-                .into_iter()
-                .map(|((c, add, _), r)| (r, c, add))
-                .collect(),
+            constants: decoder.constants.into_iter().map(|((c, add, _), r)| (r, c, add)).collect(),
             files: module.files.clone(),
         })
     }
@@ -115,12 +105,7 @@ impl Body<'_> {
             predicate.negated = negated;
             Some(predicate)
         });
-        self.code.push(Instruction {
-            action,
-            guard,
-            ptx_line,
-            source: self.source,
-        });
+        self.code.push(Instruction { action, guard, ptx_line, source: self.source });
     }
 
     fn function(&mut self, text: &FunctionText) -> Result<(), String> {
@@ -134,17 +119,9 @@ impl Body<'_> {
                 Statement::Open => self.decoder.scopes.push(HashMap::new()),
                 Statement::Close => drop(self.decoder.scopes.pop()),
                 Statement::Label(name) => drop(labels.insert(name.clone(), self.code.len())),
-                Statement::Source {
-                    file,
-                    line,
-                    inlined_at,
-                } => {
+                Statement::Source { file, line, inlined_at } => {
                     // A line of one of CUDA's headers says less than the line that includes it.
-                    let of_kernel = self
-                        .module
-                        .files
-                        .get(file)
-                        .is_some_and(|f| f.contains(".cu"));
+                    let of_kernel = self.module.files.get(file).is_some_and(|f| f.contains(".cu"));
                     self.source = match inlined_at {
                         Some(outer) if !of_kernel => *outer,
                         _ => (*file, *line),
@@ -154,11 +131,7 @@ impl Body<'_> {
                 Statement::Variable(space, declaration) => {
                     self.decoder.variable(*space, declaration);
                 }
-                Statement::Instruction {
-                    guard,
-                    opcode,
-                    operands,
-                } => {
+                Statement::Instruction { guard, opcode, operands } => {
                     let context = |e: String| {
                         let text = operands.join(", ");
                         format!("PTX line {}: `{opcode} {text}`: {e}", line.number)
@@ -211,17 +184,9 @@ impl Body<'_> {
     }
 
     /// `call (result), name, (arguments)`: the code of `name`, its parameters being the arguments.
-    fn call(
-        &mut self,
-        guard: &Option<(String, bool)>,
-        operands: &[String],
-        line: u32,
-    ) -> Result<(), String> {
+    fn call(&mut self, guard: &Option<(String, bool)>, operands: &[String], line: u32) -> Result<(), String> {
         let names = |text: &str| -> Vec<String> {
-            let inner = text
-                .trim_matches(['(', ')'])
-                .split(',')
-                .map(|n| n.trim().to_string());
+            let inner = text.trim_matches(['(', ')']).split(',').map(|n| n.trim().to_string());
             inner.filter(|n| !n.is_empty()).collect()
         };
         let (results, rest) = match operands {
@@ -232,11 +197,7 @@ impl Body<'_> {
             return Err("expected a function".to_string());
         };
         if callee == "__assertfail" {
-            self.push(
-                Action::Trap("an assertion failed".to_string()),
-                guard.clone(),
-                line,
-            );
+            self.push(Action::Trap("an assertion failed".to_string()), guard.clone(), line);
             return Ok(());
         }
         let callee = self.module.functions.get(callee);
@@ -246,11 +207,7 @@ impl Body<'_> {
         }
         let arguments = rest.first().map(|text| names(text)).unwrap_or_default();
         let mut scope = HashMap::new();
-        let params = callee
-            .params
-            .iter()
-            .zip(&arguments)
-            .chain(callee.results.iter().zip(&results));
+        let params = callee.params.iter().zip(&arguments).chain(callee.results.iter().zip(&results));
         for (param, argument) in params {
             let symbol = self.decoder.symbol(argument);
             let symbol = symbol.ok_or_else(|| format!("no variable {argument}"))?;

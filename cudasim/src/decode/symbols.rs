@@ -53,9 +53,7 @@ impl Decoder {
         let variables = module.variables.iter().enumerate();
         Self {
             module_shared: module.shared.clone(),
-            module_variables: variables
-                .map(|(i, v)| (v.declaration.name.clone(), i))
-                .collect(),
+            module_variables: variables.map(|(i, v)| (v.declaration.name.clone(), i)).collect(),
             ..Self::default()
         }
     }
@@ -72,11 +70,7 @@ impl Decoder {
     }
 
     pub fn declare(&mut self, ty: Type, names: &[(String, Option<u32>)]) {
-        let bits = if ty == Type::Pred {
-            1
-        } else {
-            ty.bits().max(16)
-        };
+        let bits = if ty == Type::Pred { 1 } else { ty.bits().max(16) };
         for (stem, count) in names {
             let all: Vec<String> = match count {
                 Some(count) => (0..*count).map(|i| format!("{stem}{i}")).collect(),
@@ -114,19 +108,12 @@ impl Decoder {
         }
         let offset = self.shared_bytes.next_multiple_of(declaration.align);
         self.shared_bytes = offset + declaration.bytes;
-        self.shared.push(SharedVariable {
-            name: declaration.name.clone(),
-            offset,
-            bytes: declaration.bytes,
-        });
+        self.shared.push(SharedVariable { name: declaration.name.clone(), offset, bytes: declaration.bytes });
         offset as u32
     }
 
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
-        self.scopes
-            .iter()
-            .rev()
-            .find_map(|scope| scope.get(name).copied())
+        self.scopes.iter().rev().find_map(|scope| scope.get(name).copied())
     }
 
     pub fn is_local(&self, name: &str) -> bool {
@@ -159,11 +146,7 @@ impl Decoder {
     /// The register to read: that of a name, or one that holds a constant of `bits` bits.
     pub fn source(&mut self, name: &str, bits: u32) -> Result<Register, String> {
         if let Some(value) = number(name) {
-            let value = if bits < 64 {
-                value & ((1 << bits) - 1)
-            } else {
-                value
-            };
+            let value = if bits < 64 { value & ((1 << bits) - 1) } else { value };
             return Ok(self.constant_plus(Constant::Number, value, bits));
         }
         if let Some(special) = Special::parse(name) {
@@ -182,10 +165,7 @@ impl Decoder {
             Some(Symbol::Local(offset)) => (Constant::Local, offset),
             Some(Symbol::Shared(offset)) => (Constant::Shared, offset),
             None if name == "WARP_SZ" => (Constant::Number, 32),
-            None => match (
-                self.module_shared.get(name).cloned(),
-                self.module_variables.get(name),
-            ) {
+            None => match (self.module_shared.get(name).cloned(), self.module_variables.get(name)) {
                 (Some(declaration), _) if declaration.bytes == 0 => {
                     let align = self.dynamic_align.unwrap_or(16).max(declaration.align);
                     self.dynamic_align = Some(align);
@@ -212,10 +192,7 @@ impl Decoder {
         if register.bits != 1 {
             return Err(format!("expected a predicate, got {name}"));
         }
-        Ok(Predicate {
-            index: register.index,
-            negated,
-        })
+        Ok(Predicate { index: register.index, negated })
     }
 
     /// The carry that `add.cc` leaves for `addc`.

@@ -74,22 +74,13 @@ impl Matrix {
         rows: usize,
         columns: usize,
     ) -> Result<Vec<f64>, String> {
-        let (stored_rows, stored_columns) = if self.transposed {
-            (columns, rows)
-        } else {
-            (rows, columns)
-        };
+        let (stored_rows, stored_columns) = if self.transposed { (columns, rows) } else { (rows, columns) };
         let bytes = element.bytes();
-        let mut data =
-            vec![0; (stored_columns.saturating_sub(1) * self.leading + stored_rows) * bytes];
-        let start = self
-            .address
-            .wrapping_add_signed(batch * self.stride * bytes as i64);
+        let mut data = vec![0; (stored_columns.saturating_sub(1) * self.leading + stored_rows) * bytes];
+        let start = self.address.wrapping_add_signed(batch * self.stride * bytes as i64);
         let unwritten = device.simulator.memory.read(start, &mut data)?;
         if unwritten > 0 && self.leading == stored_rows {
-            return Err(format!(
-                "Uninitialized: a matrix of which nothing wrote {unwritten} bytes"
-            ));
+            return Err(format!("Uninitialized: a matrix of which nothing wrote {unwritten} bytes"));
         }
         let at = |r: usize, c: usize| {
             if self.transposed {
@@ -99,9 +90,7 @@ impl Matrix {
             }
         };
         let place = |i: usize| at(i / columns, i % columns) * bytes;
-        Ok((0..rows * columns)
-            .map(|i| element.read(&data[place(i)..]))
-            .collect())
+        Ok((0..rows * columns).map(|i| element.read(&data[place(i)..])).collect())
     }
 }
 
@@ -117,10 +106,7 @@ impl Device {
         batches: i64,
     ) -> Result<(), String> {
         for batch in 0..batches {
-            let (left, right) = (
-                a.load(self, element, batch, m, k)?,
-                b.load(self, element, batch, k, n)?,
-            );
+            let (left, right) = (a.load(self, element, batch, m, k)?, b.load(self, element, batch, k, n)?);
             for column in 0..n {
                 let mut out = Vec::new();
                 for row in 0..m {
@@ -128,9 +114,7 @@ impl Device {
                     element.write(alpha * products.sum::<f64>(), &mut out);
                 }
                 let first = batch * c.stride + (column * c.leading) as i64;
-                let address = c
-                    .address
-                    .wrapping_add_signed(first * element.bytes() as i64);
+                let address = c.address.wrapping_add_signed(first * element.bytes() as i64);
                 self.simulator.memory.write(address, &out)?;
             }
         }

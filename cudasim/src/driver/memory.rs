@@ -1,9 +1,7 @@
 //! Allocations and copies. Device addresses are none of the host's: to follow one there crashes, as
 //! it does with a GPU.
 
-use super::{
-    do_nothing, entry_points, Device, Handle, Status, INVALID_VALUE, LAUNCH_FAILED, SUCCESS,
-};
+use super::{do_nothing, entry_points, Device, Handle, Status, INVALID_VALUE, LAUNCH_FAILED, SUCCESS};
 use std::ffi::{c_int, c_uint};
 
 type Pointer = u64;
@@ -11,13 +9,11 @@ type Pointer = u64;
 impl Device {
     /// A copy to the host; an error where nothing ever wrote what is copied.
     fn to_host(&mut self, host: &mut [u8], from: Pointer) -> Status {
-        let (bytes, strict) = (
-            host.len(),
-            self.settings.strict && self.settings.options.checks,
-        );
+        let (bytes, strict) = (host.len(), self.settings.strict && self.settings.options.checks);
         match self.simulator.memory.read(from, host) {
             Ok(unwritten) if unwritten > 0 && strict && self.broken == SUCCESS => {
-                let message = format!("Uninitialized: copy to the host of {bytes} bytes, {unwritten} of which nothing wrote");
+                let message =
+                    format!("Uninitialized: copy to the host of {bytes} bytes, {unwritten} of which nothing wrote");
                 self.fail(LAUNCH_FAILED, message)
             }
             result => self.check(result.map(|_| ())),

@@ -44,8 +44,7 @@ pub struct Settings {
 impl Settings {
     fn from_environment() -> Self {
         let text = |name: &str| std::env::var(name).ok();
-        let number =
-            |name: &str, default| text(name).and_then(|v| v.parse().ok()).unwrap_or(default);
+        let number = |name: &str, default| text(name).and_then(|v| v.parse().ok()).unwrap_or(default);
         let print_statistics = text("PTXSIM_STATS").is_some();
         Self {
             options: Options {
@@ -103,9 +102,7 @@ pub fn device() -> MutexGuard<'static, Device> {
             calls: Vec::new(),
         })
     });
-    device
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    device.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 thread_local! {

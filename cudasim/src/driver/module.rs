@@ -1,9 +1,8 @@
 //! Modules, functions and launches.
 
 use super::{
-    do_nothing, entry_points, Device, Handle, Status, ILLEGAL_ADDRESS, INVALID_IMAGE, INVALID_PTX,
-    INVALID_VALUE, LAUNCH_FAILED, MISALIGNED_ADDRESS, NOT_FOUND, NOT_SUPPORTED, NO_BINARY_FOR_GPU,
-    SUCCESS,
+    do_nothing, entry_points, Device, Handle, Status, ILLEGAL_ADDRESS, INVALID_IMAGE, INVALID_PTX, INVALID_VALUE,
+    LAUNCH_FAILED, MISALIGNED_ADDRESS, NOT_FOUND, NOT_SUPPORTED, NO_BINARY_FOR_GPU, SUCCESS,
 };
 use crate::machine::launch::max_shared;
 use crate::{mutate, Fault, Kernel, Launch};
@@ -28,27 +27,15 @@ const STATIC_LIMIT: usize = 48 << 10;
 
 impl Device {
     fn load(&mut self, text: &str) -> Result<usize, (Status, String)> {
-        let mutated = self
-            .settings
-            .mutant
-            .as_ref()
-            .map(|file| mutate::apply(text, file));
+        let mutated = self.settings.mutant.as_ref().map(|file| mutate::apply(text, file));
         let text = mutated.as_deref().unwrap_or(text);
         let module = self.simulator.load(text).map_err(|e| (INVALID_PTX, e))?;
-        let (target, device) = (
-            self.simulator.target(module),
-            self.settings.options.compute_capability,
-        );
+        let (target, device) = (self.simulator.target(module), self.settings.options.compute_capability);
         if target > device {
-            return Err((
-                NO_BINARY_FOR_GPU,
-                format!("PTX for sm_{target} on a device of sm_{device}"),
-            ));
+            return Err((NO_BINARY_FOR_GPU, format!("PTX for sm_{target} on a device of sm_{device}")));
         }
-        self.modules.push(Loaded {
-            text: self.settings.coverage.as_ref().map(|_| text.to_string()),
-            covered: Vec::new(),
-        });
+        self.modules
+            .push(Loaded { text: self.settings.coverage.as_ref().map(|_| text.to_string()), covered: Vec::new() });
         Ok(module)
     }
 
@@ -79,10 +66,8 @@ impl Device {
         };
         if launch.dynamic_shared > function.max_dynamic_shared {
             let (name, limit) = (&function.kernel.name, function.max_dynamic_shared);
-            let message = format!(
-                "{name}: {} bytes of dynamic shared memory, of at most {limit}",
-                launch.dynamic_shared
-            );
+            let message =
+                format!("{name}: {} bytes of dynamic shared memory, of at most {limit}", launch.dynamic_shared);
             return self.fail(INVALID_VALUE, message);
         }
         let mut params = vec![0; function.kernel.param_bytes];
@@ -91,9 +76,7 @@ impl Device {
             let from = unsafe { std::slice::from_raw_parts(*pointers.add(i), *bytes) };
             params[*offset..offset + bytes].copy_from_slice(from);
         }
-        self.submit(stream, move |device| {
-            device.run(index - 1, &launch, params.clone())
-        })
+        self.submit(stream, move |device| device.run(index - 1, &launch, params.clone()))
     }
 
     fn run(&mut self, function: usize, launch: &Launch, params: Vec<u8>) -> Status {
@@ -103,9 +86,7 @@ impl Device {
         let Function { module, kernel, .. } = &self.functions[function];
         let (module, kernel) = (*module, kernel.clone());
         let began = std::time::Instant::now();
-        let outcome =
-            self.simulator
-                .launch(module, &kernel, launch, &self.settings.options, params);
+        let outcome = self.simulator.launch(module, &kernel, launch, &self.settings.options, params);
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(report) => {
@@ -119,11 +100,7 @@ impl Device {
             }
         };
         if self.settings.coverage.is_some() {
-            let lines = kernel
-                .code
-                .iter()
-                .zip(&outcome.covered)
-                .filter(|(_, covered)| **covered);
+            let lines = kernel.code.iter().zip(&outcome.covered).filter(|(_, covered)| **covered);
             let lines = lines.map(|(i, _)| (kernel.name.clone(), i.ptx_line));
             self.modules[module].covered.extend(lines);
         }

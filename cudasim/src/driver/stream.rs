@@ -1,8 +1,6 @@
 //! Streams and events, which order nothing that is not ordered already, and graphs.
 
-use super::{
-    do_nothing, entry_points, Device, Handle, Status, INVALID_VALUE, NOT_SUPPORTED, SUCCESS,
-};
+use super::{do_nothing, entry_points, Device, Handle, Status, INVALID_VALUE, NOT_SUPPORTED, SUCCESS};
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,11 +18,7 @@ pub struct Stream {
 
 impl Device {
     /// Does the work now, or at the graph's launches if the stream captures.
-    pub fn submit(
-        &mut self,
-        stream: Handle,
-        work: impl Fn(&mut Device) -> Status + Send + Sync + 'static,
-    ) -> Status {
+    pub fn submit(&mut self, stream: Handle, work: impl Fn(&mut Device) -> Status + Send + Sync + 'static) -> Status {
         let stream = self.streams.get_mut(&(stream as usize));
         match stream.and_then(|s| s.captured.as_mut()) {
             Some(captured) => {
@@ -36,9 +30,7 @@ impl Device {
     }
 
     pub fn is_capturing(&self, stream: Handle) -> bool {
-        self.streams
-            .get(&(stream as usize))
-            .is_some_and(|s| s.captured.is_some())
+        self.streams.get(&(stream as usize)).is_some_and(|s| s.captured.is_some())
     }
 
     fn new_stream(&mut self) -> Handle {

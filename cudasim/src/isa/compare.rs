@@ -9,8 +9,7 @@ use half::{bf16, f16};
 
 /// The ordered comparisons, the unsigned names of four of them, and those that hold for a NaN too.
 const OPERATORS: [&str; 18] = [
-    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
-    "geu", "num", "nan",
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
 ];
 
 /// `body` with `$f` the comparison that the opcode names, of the type `$T`.
@@ -132,21 +131,15 @@ pub fn decode(form: &Form) -> Option<Decoded> {
         "setp" if form.has("ftz") => {
             comparisons!(form, f32, f => form.compare(move |a, b| f(flush(a), flush(b))))
         }
-        "setp" => form
-            .ty()
-            .and_then(|ty| comparable!(ty, T => comparisons!(form, T, f => form.compare(f)))),
+        "setp" => form.ty().and_then(|ty| comparable!(ty, T => comparisons!(form, T, f => form.compare(f)))),
         "set" => set(form),
         "selp" => match form.types.first().map(|t| t.bits()) {
             Some(64) => select::<u64>(form),
             _ => select::<u32>(form),
         },
         "slct" => match form.types[..] {
-            [a, Type::S32] if a.bits() == 64 => {
-                form.map3(|a: u64, b: u64, c: i32| if c >= 0 { a } else { b })
-            }
-            [a, Type::F32] if a.bits() == 64 => {
-                form.map3(|a: u64, b: u64, c: f32| if c >= 0. { a } else { b })
-            }
+            [a, Type::S32] if a.bits() == 64 => form.map3(|a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
+            [a, Type::F32] if a.bits() == 64 => form.map3(|a: u64, b: u64, c: f32| if c >= 0. { a } else { b }),
             [_, Type::S32] => form.map3(|a: u32, b: u32, c: i32| if c >= 0 { a } else { b }),
             [_, Type::F32] => form.map3(|a: u32, b: u32, c: f32| if c >= 0. { a } else { b }),
             _ => Err(form.unsupported()),

@@ -22,9 +22,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
 fn cluster(form: &Form) -> Decoded {
     form.ignore(&["aligned", "acquire", "release"]);
     match form.which(&["arrive", "wait"]) {
-        Some(0) => Ok(Action::Barrier(BarrierOp::ClusterArrive {
-            relaxed: form.has("relaxed"),
-        })),
+        Some(0) => Ok(Action::Barrier(BarrierOp::ClusterArrive { relaxed: form.has("relaxed") })),
         Some(_) => Ok(Action::Barrier(BarrierOp::ClusterWait)),
         None => Err(form.unsupported()),
     }
@@ -32,36 +30,21 @@ fn cluster(form: &Form) -> Decoded {
 
 fn barrier(form: &Form) -> Decoded {
     form.ignore(&["aligned", "cta"]);
-    let kind = form
-        .which(&["sync", "arrive", "red"])
-        .ok_or_else(|| form.unsupported())?;
+    let kind = form.which(&["sync", "arrive", "red"]).ok_or_else(|| form.unsupported())?;
     let number = |i: usize| form.src::<u32>(i);
     let given = form.operands.len();
     let (id, threads, joined) = match kind {
         2 => {
             let joined = [Joined::Count, Joined::All, Joined::Any];
-            let place = form
-                .which(&["popc", "and", "or"])
-                .ok_or_else(|| form.unsupported())?;
+            let place = form.which(&["popc", "and", "or"]).ok_or_else(|| form.unsupported())?;
             let (d, p) = (form.any_dst(0, 32)?, form.predicate(given - 1)?);
             let threads = (given == 4).then(|| number(2)).transpose()?;
             (number(1)?, threads, Some((joined[place], d, p)))
         }
-        _ => (
-            number(0)?,
-            (given > 1).then(|| number(1)).transpose()?,
-            None,
-        ),
+        _ => (number(0)?, (given > 1).then(|| number(1)).transpose()?, None),
     };
     Ok(Action::Barrier(match kind {
-        1 => BarrierOp::Arrive {
-            id,
-            threads: threads.ok_or("expected the number of threads")?,
-        },
-        _ => BarrierOp::Wait {
-            id,
-            threads,
-            joined,
-        },
+        1 => BarrierOp::Arrive { id, threads: threads.ok_or("expected the number of threads")? },
+        _ => BarrierOp::Wait { id, threads, joined },
     }))
 }

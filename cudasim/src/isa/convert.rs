@@ -48,23 +48,33 @@ fn mov(form: &Form) -> Decoded {
     let is_vector = |i: usize| form.operand(i).is_ok_and(|o| o.starts_with('{'));
     if is_vector(0) || is_vector(1) {
         // Packs elements into a scalar, or takes one apart (9.7.9.4).
-        let count = form
-            .operand(if is_vector(0) { 0 } else { 1 })?
-            .split(',')
-            .count() as u32;
+        let count = form.operand(if is_vector(0) { 0 } else { 1 })?.split(',').count() as u32;
         let bits = ty.bits() / count;
         let d = form.vector(0, if is_vector(0) { bits } else { ty.bits() }, false)?;
         let s = form.vector(1, if is_vector(1) { bits } else { ty.bits() }, true)?;
+        if let (32, [d], [low, high]) = (bits, &d[..], &s[..]) {
+            let (d, low, high) = (d.index, low.index, high.index);
+            return form.custom(move |r: &mut Registers, mask| {
+                let [low, high] = [low, high].map(|s| u32::plane(r, s));
+                let whole = std::array::from_fn(|i| (high[i] as u64) << 32 | low[i] as u64);
+                r.write(d, mask, &whole);
+            });
+        }
+        if let (32, [low, high], [s]) = (bits, &d[..], &s[..]) {
+            let (s, low, high) = (s.index, low.index, high.index);
+            return form.custom(move |r: &mut Registers, mask| {
+                let whole = *u64::plane(r, s);
+                r.write(low, mask, &whole.map(|v| v as u32));
+                r.write(high, mask, &whole.map(|v| (v >> 32) as u32));
+            });
+        }
         let keep = if bits == 64 { !0 } else { (1u64 << bits) - 1 };
         return form.custom(move |r: &mut Registers, mask| {
             for lane in lanes(mask) {
                 let part = |i: usize, s: &Register| (s.get(r, lane) & keep) << (i as u32 * bits);
                 let whole = match &s[..] {
                     [scalar] => scalar.get(r, lane),
-                    parts => parts
-                        .iter()
-                        .enumerate()
-                        .fold(0, |all, (i, s)| all | part(i, s)),
+                    parts => parts.iter().enumerate().fold(0, |all, (i, s)| all | part(i, s)),
                 };
                 match &d[..] {
                     [scalar] => scalar.set(r, lane, whole),
@@ -137,27 +147,14 @@ fn pack<H: Real<Word = u32>>(form: &Form, rounding: Option<Rounding>) -> Decoded
     form.map2(move |a: f32, b: f32| round(a) << 16 | round(b))
 }
 
-fn float_to_float(
-    form: &Form,
-    to: Type,
-    from: Type,
-    nearest: Option<Rounding>,
-    integral: Option<Rounding>,
-) -> Decoded {
+fn float_to_float(form: &Form, to: Type, from: Type, nearest: Option<Rounding>, integral: Option<Rounding>) -> Decoded {
     let (ftz, sat, relu) = (form.has("ftz"), form.has("sat"), form.has("relu"));
     let narrowing = to.bits() < from.bits();
-    if narrowing
-        && !matches!(
-            (nearest, to),
-            (Some(Rounding::Nearest), _) | (Some(_), Type::F32)
-        )
-    {
+    if narrowing && !matches!((nearest, to), (Some(Rounding::Nearest), _) | (Some(_), Type::F32)) {
         return Err(form.unsupported());
     }
     let mode = nearest.unwrap_or(Rounding::Nearest);
-    if (to, from, mode, ftz, sat) == (Type::F32, Type::F64, mode, false, false)
-        && mode != Rounding::Nearest
-    {
+    if (to, from, mode, ftz, sat) == (Type::F32, Type::F64, mode, false, false) && mode != Rounding::Nearest {
         use super::rounding::Float;
         return form.map1(move |a: f64| (a as f32).step(a - a as f32 as f64, mode));
     }
@@ -220,18 +217,10 @@ fn float_to_integer(form: &Form, to: Type, from: Type, integral: Option<Rounding
         false => (0., !0 >> (64 - bits)),
     };
     // 9.7.9.21: a NaN of f64, or to 64 bits, is the highest bit alone.
-    let nan = if from == Type::F64 || bits == 64 {
-        1u64 << (bits - 1)
-    } else {
-        0
-    };
+    let nan = if from == Type::F64 || bits == 64 { 1u64 << (bits - 1) } else { 0 };
     form.words(a, d, move |v| {
         let x = read(v);
-        let x = if ftz && from == Type::F32 {
-            flush(x as f32) as f64
-        } else {
-            x
-        };
+        let x = if ftz && from == Type::F32 { flush(x as f32) as f64 } else { x };
         let x = mode.integer(x);
         match () {
             _ if x.is_nan() => extend(nan, to),
@@ -250,11 +239,7 @@ fn integer_to_integer(form: &Form, to: Type, from: Type) -> Decoded {
     }
     form.words(a, d, move |v| {
         let v = extend(v, from);
-        let v = if from.is_signed() {
-            v as i64 as i128
-        } else {
-            v as i128
-        };
+        let v = if from.is_signed() { v as i64 as i128 } else { v as i128 };
         let bits = to.bits();
         let (least, most) = match to.is_signed() {
             true => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
@@ -273,11 +258,7 @@ fn cvta(form: &Form) -> Decoded {
         Space::Param => address::PARAM,
         Space::Local => {
             // Each thread has its own window.
-            let window = form
-                .decoder
-                .borrow_mut()
-                .constant(Constant::LocalWindow, 64)
-                .index;
+            let window = form.decoder.borrow_mut().constant(Constant::LocalWindow, 64).index;
             let (d, a) = (form.dst::<u64>(0)?, form.src::<u64>(1)?);
             return form.custom(move |r: &mut Registers, mask| {
                 let [a, window] = [a, window].map(|s| *u64::plane(r, s));

@@ -52,8 +52,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
 
 /// The rounding that the opcode asks for.
 fn rounding(form: &Form) -> Rounding {
-    form.which(&Rounding::MODIFIERS)
-        .map_or(Rounding::Nearest, Rounding::at)
+    form.which(&Rounding::MODIFIERS).map_or(Rounding::Nearest, Rounding::at)
 }
 
 fn single(form: &Form) -> Decoded {
@@ -112,13 +111,9 @@ fn double(form: &Form) -> Decoded {
         "sqrt" if exact => form.map1(f64::sqrt),
         "sqrt" => form.map1(move |a: f64| a.sqrt_rounded(mode)),
         // The approximations of f64 flush subnormals (9.7.3.14, 9.7.3.17).
-        "rcp" if form.has("ftz") => form.map1(|a: f64| {
-            if a.is_subnormal() {
-                f64::INFINITY.copysign(a)
-            } else {
-                1. / a
-            }
-        }),
+        "rcp" if form.has("ftz") => {
+            form.map1(|a: f64| if a.is_subnormal() { f64::INFINITY.copysign(a) } else { 1. / a })
+        }
         "rcp" if exact => form.map1(|a: f64| 1. / a),
         "rcp" => form.map1(move |a: f64| 1f64.div_rounded(a, mode)),
         "rsqrt" => {
@@ -242,9 +237,7 @@ fn halves<H: Real<Word = u32>, const N: usize>(form: &Form, magnitude: u32, leas
         })
     };
     let one = move |f: fn(f64) -> f64| form.map1(move |a: u32| apply([a; 3], &|a, _, _| f(a)));
-    let two = move |f: fn(f64, f64) -> f64| {
-        form.map2(move |a: u32, b: u32| apply([a, b, b], &|a, b, _| f(a, b)))
-    };
+    let two = move |f: fn(f64, f64) -> f64| form.map2(move |a: u32, b: u32| apply([a, b, b], &|a, b, _| f(a, b)));
     match form.name {
         "add" => two(|a, b| a + b),
         "sub" => two(|a, b| a - b),

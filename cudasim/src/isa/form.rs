@@ -27,14 +27,7 @@ impl<'a> Form<'a> {
         let name = words.next().unwrap_or_default();
         let modifiers: Vec<&str> = words.collect();
         let types = modifiers.iter().filter_map(|m| Type::parse(m)).collect();
-        Form {
-            name,
-            modifiers,
-            types,
-            operands,
-            decoder: RefCell::new(decoder),
-            understood: RefCell::default(),
-        }
+        Form { name, modifiers, types, operands, decoder: RefCell::new(decoder), understood: RefCell::default() }
     }
 
     /// Whether the opcode has this modifier.
@@ -72,10 +65,7 @@ impl<'a> Form<'a> {
     }
 
     pub fn ty(&self) -> Result<Type, String> {
-        self.types
-            .first()
-            .copied()
-            .ok_or_else(|| "no type".to_string())
+        self.types.first().copied().ok_or_else(|| "no type".to_string())
     }
 
     pub fn operand(&self, i: usize) -> Result<&'a str, String> {
@@ -100,10 +90,7 @@ impl<'a> Form<'a> {
     fn width<A: Lane>(name: &str, register: Register) -> Result<u32, String> {
         if register.bits == 1 || register.bits.max(32) != A::Word::BITS {
             let bits = A::Word::BITS;
-            return Err(format!(
-                "expected {name} to have {bits} bits, it has {}",
-                register.bits
-            ));
+            return Err(format!("expected {name} to have {bits} bits, it has {}", register.bits));
         }
         Ok(register.index)
     }
@@ -196,12 +183,7 @@ impl<'a> Form<'a> {
         F: Fn(A, B, C) -> R + Send + Sync + 'static,
     {
         let (d, types) = (self.dst::<R>(0)?, PhantomData::<fn(A, B, C)>);
-        Ok(Action::Lanes(boxed(Map {
-            f,
-            d,
-            sources,
-            types,
-        })))
+        Ok(Action::Lanes(boxed(Map { f, d, sources, types })))
     }
 
     /// `setp`: compares operands 1 and 2 into the predicates of operand 0.
@@ -223,9 +205,7 @@ impl<'a> Form<'a> {
             a: self.src::<A>(1)?,
             b: self.src::<A>(2)?,
             combine,
-            c: (self.operands.len() > 3)
-                .then(|| self.predicate(3))
-                .transpose()?,
+            c: (self.operands.len() > 3).then(|| self.predicate(3)).transpose()?,
             p: write(p)?,
             q: q.map(write).transpose()?,
             types: PhantomData,
@@ -248,18 +228,9 @@ impl<'a> Form<'a> {
     {
         let keep = if d.bits == 16 { 0xffff } else { !0u32 };
         let (d_index, sources) = (d.index, [a.index; 3]);
-        fn op<A: Lane, R: Lane>(
-            d: u32,
-            sources: [u32; 3],
-            f: impl Fn(A) -> R + Send + Sync + 'static,
-        ) -> Decoded {
+        fn op<A: Lane, R: Lane>(d: u32, sources: [u32; 3], f: impl Fn(A) -> R + Send + Sync + 'static) -> Decoded {
             let (f, types) = (move |a, _: A, _: A| f(a), PhantomData::<fn(A, A, A)>);
-            Ok(Action::Lanes(boxed(Map {
-                f,
-                d,
-                sources,
-                types,
-            })))
+            Ok(Action::Lanes(boxed(Map { f, d, sources, types })))
         }
         match (a.bits == 64, d.bits == 64) {
             (false, false) => op(d_index, sources, move |v: u32| f(v as u64) as u32 & keep),

@@ -140,9 +140,9 @@ pub fn decode(form: &Form) -> Option<Decoded> {
             aligned.checked_shr(at).unwrap_or((aligned >> (T::BITS / 2)) >> (T::BITS / 2))
         })),
         "bfi" => match ty {
-            Type::B32 => bit_insert::<u32>(form, |a, b, m, at| {
-                b & !(m as u32) | (a as u64).wrapping_shl(at) as u32 & m as u32
-            }),
+            Type::B32 => {
+                bit_insert::<u32>(form, |a, b, m, at| b & !(m as u32) | (a as u64).wrapping_shl(at) as u32 & m as u32)
+            }
             _ => bit_insert::<u64>(form, |a, b, m, at| b & !m | a.wrapping_shl(at) & m),
         },
         "dp4a" => {

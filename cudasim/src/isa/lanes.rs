@@ -148,10 +148,7 @@ pub struct Compare<F, A> {
 impl<A: Lane, F: Fn(A, A) -> bool + Send + Sync> LaneOp for Compare<F, A> {
     #[inline(always)]
     fn run(&self, registers: &mut Registers, mask: u32) {
-        let (a, b) = (
-            A::Word::plane(registers, self.a),
-            A::Word::plane(registers, self.b),
-        );
+        let (a, b) = (A::Word::plane(registers, self.a), A::Word::plane(registers, self.b));
         let mut holds = 0;
         for i in 0..LANES {
             holds |= ((self.compare)(A::read(a[i]), A::read(b[i])) as u32) << i;

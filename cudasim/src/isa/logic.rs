@@ -91,8 +91,6 @@ fn lookup(form: &Form) -> Decoded {
         let invert = |v: u32, place: usize, bit: usize| if place >> bit & 1 != 0 { v } else { !v };
         (0..8)
             .filter(|place| table >> place & 1 != 0)
-            .fold(0, |out, place| {
-                out | invert(a, place, 2) & invert(b, place, 1) & invert(c, place, 0)
-            })
+            .fold(0, |out, place| out | invert(a, place, 2) & invert(b, place, 1) & invert(c, place, 0))
     })
 }

@@ -44,12 +44,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
         "st" => store(form),
         "atom" | "red" => atomic(form),
         "membar" => fence(form, &["cta", "gl", "sys"]),
-        "fence" => fence(
-            form,
-            &[
-                "sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys",
-            ],
-        ),
+        "fence" => fence(form, &["sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys"]),
         "prefetch" | "prefetchu" | "discard" | "applypriority" => {
             form.ignore(&["L1", "L2", "128", "L2::evict_normal", "L2::evict_last"]);
             Ok(Action::Nothing)
@@ -64,12 +59,7 @@ fn fence(form: &Form, scopes: &[&str]) -> Decoded {
 }
 
 /// The part that loads, stores and atomics share; `values` are the destinations or the sources.
-fn operation(
-    form: &Form,
-    address: usize,
-    operation: Operation,
-    kind: Kind,
-) -> Result<MemoryOp, String> {
+fn operation(form: &Form, address: usize, operation: Operation, kind: Kind) -> Result<MemoryOp, String> {
     let ty = form.ty()?;
     // The semantics come first: `acq_rel` has a meaning for atomics, and is no cache hint.
     let acquire_release = form.has("acq_rel");
@@ -81,12 +71,7 @@ fn operation(
     let (base, offset) = form.address(address)?;
     let mut space = Space::of(&form.modifiers);
     let name = form.operand(address)?.trim_matches(['[', ']']);
-    if space == Space::Param
-        && form
-            .decoder
-            .borrow()
-            .is_local(name.split('+').next().unwrap_or(name))
-    {
+    if space == Space::Param && form.decoder.borrow().is_local(name.split('+').next().unwrap_or(name)) {
         space = Space::Local; // an argument of a call, which is decoded in place
     }
     Ok(MemoryOp {
@@ -97,11 +82,7 @@ fn operation(
         ty,
         values: Vec::new(),
         destination: None,
-        access: AccessKind {
-            kind,
-            strong: strong || kind == Kind::Atomic,
-            non_coherent,
-        },
+        access: AccessKind { kind, strong: strong || kind == Kind::Atomic, non_coherent },
         release,
     })
 }
@@ -124,28 +105,18 @@ fn store(form: &Form) -> Decoded {
 
 fn finish(form: &Form, op: MemoryOp) -> Decoded {
     if op.values.len() != elements(form) || op.values.len() * op.ty.bytes() > 32 {
-        return Err(format!(
-            "unsupported vector of {} elements",
-            op.values.len()
-        ));
+        return Err(format!("unsupported vector of {} elements", op.values.len()));
     }
     Ok(Action::Memory(Box::new(op)))
 }
 
 fn atomic(form: &Form) -> Decoded {
-    let names = [
-        "add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec",
-    ];
+    let names = ["add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"];
     let place = form.which(&names).ok_or_else(|| form.unsupported())?;
     let ty = form.ty()?;
     let apply = reduce(names[place], ty).ok_or_else(|| form.unsupported())?;
     let returns = form.name == "atom";
-    let mut op = operation(
-        form,
-        returns as usize,
-        Operation::Atomic(apply),
-        Kind::Atomic,
-    )?;
+    let mut op = operation(form, returns as usize, Operation::Atomic(apply), Kind::Atomic)?;
     if returns {
         op.destination = Some(form.any_dst(0, ty.bits())?);
     }
@@ -169,9 +140,7 @@ pub fn reduce(name: &str, ty: Type) -> Option<Reduce> {
     }
     let wide = ty.bits() == 64;
     Some(match (name, ty) {
-        ("add", Type::F32) => {
-            |a, b, _| (f32::from_bits(a as u32) + f32::from_bits(b as u32)).to_bits() as u64
-        }
+        ("add", Type::F32) => |a, b, _| (f32::from_bits(a as u32) + f32::from_bits(b as u32)).to_bits() as u64,
         ("add", Type::F64) => |a, b, _| (f64::from_bits(a) + f64::from_bits(b)).to_bits(),
         ("add", Type::F16) => |a, b, _| sum::<f16>(a, b),
         ("add", Type::BF16) => |a, b, _| sum::<bf16>(a, b),

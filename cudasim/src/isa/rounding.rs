@@ -53,11 +53,7 @@ macro_rules! float {
         impl Float for $T {
             fn step(self, sign: f64, rounding: Rounding) -> Self {
                 // An overflow: the exact value is the smaller one.
-                let sign = if self.is_infinite() {
-                    -self as f64
-                } else {
-                    sign
-                };
+                let sign = if self.is_infinite() { -self as f64 } else { sign };
                 let (down, up) = match rounding {
                     Rounding::Nearest => (false, false),
                     Rounding::Zero => (self > 0., self < 0.),

@@ -22,22 +22,12 @@ pub fn decode(form: &Form) -> Option<Decoded> {
 
 fn members(form: &Form, i: usize, together: Together) -> Decoded {
     let members = form.src::<u32>(i)?;
-    Ok(Action::Collective(Box::new(Collective {
-        members,
-        together,
-    })))
+    Ok(Action::Collective(Box::new(Collective { members, together })))
 }
 
 fn shuffle(form: &Form) -> Decoded {
-    let modes = [
-        Shuffle::Up,
-        Shuffle::Down,
-        Shuffle::Butterfly,
-        Shuffle::Index,
-    ];
-    let mode = form
-        .which(&["up", "down", "bfly", "idx"])
-        .ok_or_else(|| form.unsupported())?;
+    let modes = [Shuffle::Up, Shuffle::Down, Shuffle::Butterfly, Shuffle::Index];
+    let mode = form.which(&["up", "down", "bfly", "idx"]).ok_or_else(|| form.unsupported())?;
     let (d, p) = form.pair()?;
     let (d, p) = {
         let mut decoder = form.decoder.borrow_mut();
@@ -57,19 +47,9 @@ fn shuffle(form: &Form) -> Decoded {
 
 fn vote(form: &Form) -> Decoded {
     let modes = [Vote::All, Vote::Any, Vote::Uniform, Vote::Ballot];
-    let mode = form
-        .which(&["all", "any", "uni", "ballot"])
-        .ok_or_else(|| form.unsupported())?;
+    let mode = form.which(&["all", "any", "uni", "ballot"]).ok_or_else(|| form.unsupported())?;
     let d = form.any_dst(0, 32)?;
-    members(
-        form,
-        2,
-        Together::Vote {
-            mode: modes[mode],
-            d,
-            a: form.predicate(1)?,
-        },
-    )
+    members(form, 2, Together::Vote { mode: modes[mode], d, a: form.predicate(1)? })
 }
 
 fn matching(form: &Form) -> Decoded {

@@ -3,11 +3,13 @@
 use super::address;
 use super::launch::Order;
 use super::memory::Region;
-use super::race::{AccessKind, Actor, Conflict, Kind, Scope, WRITES};
-use super::registers::{lanes, Register, Registers, Word, LANES};
+use super::race::{AccessKind, Actor, Conflict, Kind, Scope, THREAD_BITS, WRITES};
+use super::registers::{lanes, Register, Word, LANES};
 use super::report::{Fault, Report};
+use super::transfer::{stores_same, transfer, transfer_all};
 use super::warp::Warp;
 use super::Machine;
+use crate::decode::SharedVariable;
 use crate::isa::Reduce;
 use crate::ptx::types::{Space, Type};
 
@@ -54,6 +56,16 @@ enum Place {
     Shared(usize),
 }
 
+/// A memory instruction of a warp, on its way.
+struct Request<'a> {
+    /// The block, among those that run, and the warp in it.
+    at: (usize, usize),
+    pc: u32,
+    op: &'a MemoryOp,
+    /// Bytes of each lane.
+    size: usize,
+}
+
 impl Machine<'_> {
     pub(super) fn memory(
         &mut self,
@@ -63,239 +75,170 @@ impl Machine<'_> {
         op: &MemoryOp,
         mask: u32,
     ) -> Result<(), Report> {
-        let mut addresses = [0; LANES];
-        for lane in lanes(mask) {
-            addresses[lane] = op.base.get(&warp.registers, lane).wrapping_add(op.offset);
+        let request = Request { at, pc, op, size: op.size() };
+        let plus = |a: u64| a.wrapping_add(op.offset);
+        let addresses: [u64; LANES] = match op.base.bits {
+            64 => u64::plane(&warp.registers, op.base.index).map(plus),
+            _ => u32::plane(&warp.registers, op.base.index).map(|a| plus(a as u64)),
+        };
+        let size = request.size as u64 - 1;
+        if lanes(mask).fold(0, |all, l| all | addresses[l]) & size != 0 {
+            let lane = lanes(mask).find(|l| addresses[*l] & size != 0).unwrap_or(0);
+            let detail = format!("{} of {} bytes at {:#x}", verb(op), request.size, addresses[lane]);
+            return Err(self.report(Fault::Misaligned, self.who(at.0, at.1, lane), pc, detail));
         }
-        let mut rest = mask;
-        while rest != 0 {
-            let first = rest.trailing_zeros() as usize;
-            let generic = op.space == Space::Generic;
-            let space = if generic {
-                address::space(addresses[first])
-            } else {
-                op.space
-            };
-            let of_space = |l: &usize| !generic || address::space(addresses[*l]) == space;
-            let group = lanes(rest).filter(of_space).fold(0, |m, l| m | 1 << l);
-            rest &= !group;
-            let base = match space {
-                _ if !generic => 0,
-                Space::Shared => address::SHARED,
-                Space::Local => address::LOCAL,
-                Space::Param => address::PARAM,
-                _ => 0,
-            };
-            let mut offsets = addresses;
-            offsets.iter_mut().for_each(|a| *a = a.wrapping_sub(base));
-            let misaligned = |l: &usize| offsets[*l] % op.size() as u64 != 0;
-            if let Some(lane) = lanes(group).find(misaligned) {
-                let (size, address) = (op.size(), addresses[lane]);
-                let detail = format!("{} of {size} bytes at {address:#x}", verb(op));
-                return Err(self.report(Fault::Misaligned, self.who(at.0, at.1, lane), pc, detail));
-            }
-            match space {
-                Space::Param => self.parameters(at, warp, pc, op, group, &offsets)?,
-                Space::Local => self.local(at, warp, pc, op, group, &offsets, generic)?,
-                Space::Shared | Space::SharedCluster => {
-                    self.shared_access(at, warp, pc, op, group, &offsets)?
-                }
-                _ => self.global(at, warp, pc, op, group, &offsets)?,
+        if op.space != Space::Generic {
+            return self.in_space(&request, warp, mask, &addresses, op.space);
+        }
+        // Generic addresses tell their space themselves, each lane its own.
+        for (space, base) in [
+            (Space::Global, 0),
+            (Space::Shared, address::SHARED),
+            (Space::Local, address::LOCAL),
+            (Space::Param, address::PARAM),
+        ] {
+            let there = lanes(mask).filter(|l| address::space(addresses[*l]) == space);
+            let group = there.fold(0, |m, l| m | 1 << l);
+            if group != 0 {
+                let space = if space == Space::Shared { Space::SharedCluster } else { space };
+                let offsets = addresses.map(|a| a.wrapping_sub(base));
+                self.in_space(&request, warp, group, &offsets, space)?;
             }
         }
         Ok(())
     }
 
-    fn out_of_bounds(
-        &self,
-        at: (usize, usize),
-        lane: usize,
-        pc: u32,
-        op: &MemoryOp,
-        detail: String,
-    ) -> Report {
-        let detail = format!("{} of {} bytes: {detail}", verb(op), op.size());
-        self.report(Fault::OutOfBounds, self.who(at.0, at.1, lane), pc, detail)
+    fn in_space(
+        &mut self,
+        request: &Request,
+        warp: &mut Warp,
+        mask: u32,
+        addresses: &[u64; LANES],
+        space: Space,
+    ) -> Result<(), Report> {
+        match space {
+            Space::Param => self.parameters(request, warp, mask, addresses),
+            Space::Local => self.local(request, warp, mask, addresses),
+            Space::Shared | Space::SharedCluster => self.shared_access(request, warp, mask, addresses, space),
+            _ => self.global(request, warp, mask, addresses),
+        }
+    }
+
+    fn out_of_bounds(&self, request: &Request, lane: usize, detail: String) -> Report {
+        let detail = format!("{} of {} bytes: {detail}", verb(request.op), request.size);
+        self.report(Fault::OutOfBounds, self.who(request.at.0, request.at.1, lane), request.pc, detail)
     }
 
     fn parameters(
         &mut self,
-        at: (usize, usize),
+        request: &Request,
         warp: &mut Warp,
-        pc: u32,
-        op: &MemoryOp,
         mask: u32,
         offsets: &[u64; LANES],
     ) -> Result<(), Report> {
-        for lane in lanes(mask) {
-            let offset = offsets[lane] as usize;
-            if offset + op.size() > self.params.len() || op.writes() {
-                let detail = format!(
-                    "at offset {offset} of {} bytes of parameters",
-                    self.params.len()
-                );
-                return Err(self.out_of_bounds(at, lane, pc, op, detail));
-            }
-            transfer(op, &mut self.params, &mut warp.registers, lane, offset);
+        let fits = |l: &usize| offsets[*l] as usize + request.size <= self.params.len() && !request.op.writes();
+        if let Some(lane) = lanes(mask).find(|l| !fits(l)) {
+            let detail = format!("at offset {} of {} bytes of parameters", offsets[lane], self.params.len());
+            return Err(self.out_of_bounds(request, lane, detail));
         }
+        let offsets = offsets.map(|o| o as usize);
+        transfer_all(request.op, &mut self.params, &mut warp.registers, mask, &offsets);
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn local(
-        &mut self,
-        at: (usize, usize),
-        warp: &mut Warp,
-        pc: u32,
-        op: &MemoryOp,
-        mask: u32,
-        offsets: &[u64; LANES],
-        generic: bool,
-    ) -> Result<(), Report> {
+    fn local(&mut self, request: &Request, warp: &mut Warp, mask: u32, offsets: &[u64; LANES]) -> Result<(), Report> {
         let size = self.kernel.local_bytes;
+        let generic = request.op.space == Space::Generic;
         for lane in lanes(mask) {
-            let thread = (at.1 * LANES + lane) as u64;
-            let (owner, offset) = match generic {
-                true => (
-                    offsets[lane] >> address::LOCAL_SHIFT,
-                    offsets[lane] as usize & address::OFFSET as usize,
-                ),
-                false => (thread, offsets[lane] as usize),
-            };
-            if owner != thread || offset + op.size() > size {
-                let detail =
-                    format!("at offset {offset} of {size} bytes of thread {owner}'s local memory");
-                return Err(self.out_of_bounds(at, lane, pc, op, detail));
+            let thread = (request.at.1 * LANES + lane) as u64;
+            let owner = if generic { offsets[lane] >> address::LOCAL_SHIFT } else { thread };
+            let offset = offsets[lane] as usize & if generic { address::OFFSET as usize } else { !0 };
+            if owner != thread || offset + request.size > size {
+                let detail = format!("at offset {offset} of {size} bytes of thread {owner}'s local memory");
+                return Err(self.out_of_bounds(request, lane, detail));
             }
-            transfer(
-                op,
-                &mut warp.local,
-                &mut warp.registers,
-                lane,
-                lane * size + offset,
-            );
+            transfer(request.op, &mut warp.local, &mut warp.registers, lane, lane * size + offset);
         }
         Ok(())
     }
 
     fn global(
         &mut self,
-        at: (usize, usize),
+        request: &Request,
         warp: &mut Warp,
-        pc: u32,
-        op: &MemoryOp,
         mask: u32,
         addresses: &[u64; LANES],
     ) -> Result<(), Report> {
-        let size = op.size();
+        let size = request.size;
         if self.options.memory_statistics {
-            let touched = lanes(mask).map(|l| addresses[l]);
-            self.statistics.global(op.writes(), touched, size);
+            self.statistics.global(request.op.writes(), lanes(mask).map(|l| addresses[l]), size);
         }
         let mut rest = mask;
         while rest != 0 {
             let first = rest.trailing_zeros() as usize;
             let located = self.memory.locate(addresses[first], size);
-            let (i, _) = located.map_err(|detail| self.out_of_bounds(at, first, pc, op, detail))?;
-            let (start, end) = {
-                let allocation = &self.memory.allocations[i];
-                (
-                    allocation.start,
-                    allocation.start + (allocation.bytes - size) as u64,
-                )
-            };
-            let mut group = 0;
-            for lane in 0..LANES {
-                group |= ((addresses[lane] >= start && addresses[lane] <= end) as u32) << lane;
-            }
-            group &= rest;
+            let (i, _) = located.map_err(|detail| self.out_of_bounds(request, first, detail))?;
+            let (start, bytes) = (self.memory.allocations[i].start, self.memory.allocations[i].bytes);
+            let end = start + (bytes - size) as u64;
+            let within = (0..LANES).fold(0, |m, l| m | ((addresses[l] >= start && addresses[l] <= end) as u32) << l);
+            let group = within & rest;
             rest &= !group;
             let offsets = addresses.map(|a| a.wrapping_sub(start) as usize);
-            self.region(at, warp, pc, op, group, &offsets, Place::Global(i));
+            self.region(request, warp, group, &offsets, Place::Global(i));
         }
         Ok(())
     }
 
     fn shared_access(
         &mut self,
-        at: (usize, usize),
+        request: &Request,
         warp: &mut Warp,
-        pc: u32,
-        op: &MemoryOp,
         mask: u32,
         addresses: &[u64; LANES],
+        space: Space,
     ) -> Result<(), Report> {
-        let size = op.size();
+        let size = request.size;
         if self.options.memory_statistics {
-            self.statistics
-                .shared(lanes(mask).map(|l| addresses[l]), size);
+            self.statistics.shared(lanes(mask).map(|l| addresses[l]), size);
         }
+        let block = request.at.0;
         let cluster_blocks = self.launch.cluster_blocks() as usize;
-        let own = self.blocks[at.0].number as usize % cluster_blocks;
+        let own = self.blocks[block].number as usize % cluster_blocks;
         let offsets = addresses.map(|a| (a as u32 & address::OFFSET) as usize);
         let rank = |lane: usize| (addresses[lane] >> address::RANK_SHIFT) as usize;
         for lane in lanes(mask) {
-            let (offset, bytes) = (offsets[lane], self.shared[at.0].data.len());
-            let variable = self
-                .kernel
-                .shared
-                .iter()
-                .find(|v| (v.offset..v.offset + v.bytes).contains(&offset));
-            let detail = match variable {
-                _ if rank(lane) >= cluster_blocks
-                    || op.space == Space::Shared && rank(lane) != own =>
-                {
-                    format!(
-                        "at {:#x}, which is no shared memory of the block",
-                        addresses[lane]
-                    )
+            let (offset, bytes) = (offsets[lane], self.shared[block].data.len());
+            let detail = match self.variable(offset) {
+                _ if rank(lane) >= cluster_blocks || space == Space::Shared && rank(lane) != own => {
+                    format!("at {:#x}, which is no shared memory of the block", addresses[lane])
                 }
-                _ if offset + size > bytes => {
-                    format!("at offset {offset} of {bytes} bytes of shared memory")
-                }
-                Some(v) if offset + size > v.offset + v.bytes => {
-                    format!("across the end of {}", v.name)
-                }
+                _ if offset + size > bytes => format!("at offset {offset} of {bytes} bytes of shared memory"),
+                Some(v) if offset + size > v.offset + v.bytes => format!("across the end of {}", v.name),
                 _ => continue,
             };
-            return Err(self.out_of_bounds(at, lane, pc, op, detail));
+            return Err(self.out_of_bounds(request, lane, detail));
         }
         let mut rest = mask;
         while rest != 0 {
             let target = rank(rest.trailing_zeros() as usize);
-            let group = lanes(rest)
-                .filter(|l| rank(*l) == target)
-                .fold(0, |m, l| m | 1 << l);
+            let group = lanes(rest).filter(|l| rank(*l) == target).fold(0, |m, l| m | 1 << l);
             rest &= !group;
-            self.region(
-                at,
-                warp,
-                pc,
-                op,
-                group,
-                &offsets,
-                Place::Shared(at.0 - own + target),
-            );
+            self.region(request, warp, group, &offsets, Place::Shared(block - own + target));
         }
         Ok(())
     }
 
-    /// The lanes that access one region, one after another.
-    #[allow(clippy::too_many_arguments)]
-    fn region(
-        &mut self,
-        at: (usize, usize),
-        warp: &mut Warp,
-        pc: u32,
-        op: &MemoryOp,
-        mask: u32,
-        offsets: &[usize; LANES],
-        place: Place,
-    ) {
+    /// The variable that an offset of shared memory belongs to.
+    fn variable(&self, offset: usize) -> Option<&SharedVariable> {
+        self.kernel.shared.iter().find(|v| (v.offset..v.offset + v.bytes).contains(&offset))
+    }
+
+    /// Lanes that access one region: checks them one after another, and moves their bytes.
+    fn region(&mut self, request: &Request, warp: &mut Warp, mask: u32, offsets: &[usize; LANES], place: Place) {
         let now = self.tick();
-        let size = op.size();
+        let Request { at, pc, op, size } = *request;
         if op.access.strong {
-            self.synchronize(at, warp, op, mask, offsets, place);
+            self.synchronize(request, warp, mask, offsets, place);
         }
         let mut found: Vec<(usize, Fault, Option<Conflict>)> = Vec::new();
         let block = &self.blocks[at.0];
@@ -303,7 +246,6 @@ impl Machine<'_> {
             Place::Global(i) => &mut self.memory.allocations[i].region,
             Place::Shared(i) => &mut self.shared[i],
         };
-        let first = block.number << super::race::THREAD_BITS | (at.1 * LANES) as u32;
         let mut actor = Actor {
             who: 0,
             pc,
@@ -317,23 +259,14 @@ impl Machine<'_> {
                 Place::Shared(_) => self.blocks_began,
             },
             grid_blocks: self.launch.blocks() as u32,
-            known: [
-                (!block.known.blocks.is_empty()).then_some(&block.known),
-                None,
-            ],
+            known: [(!block.known.blocks.is_empty()).then_some(&block.known), None],
         };
-        let whole_words = match (op.operation, op.ty.bytes(), op.values[0].bits) {
-            (Operation::Load, 4, 32) => 4,
-            (Operation::Load, 8, 64) => 8,
-            _ => 0,
-        };
-        let registers = &mut warp.registers;
+        let first = block.number << THREAD_BITS | (at.1 * LANES) as u32;
+        let length = region.data.len();
         let reverse = self.options.order == Order::Reverse;
-        for i in 0..LANES {
-            let lane = if reverse { LANES - 1 - i } else { i };
-            if mask >> lane & 1 == 0 {
-                continue;
-            }
+        let in_order = |i: usize| if reverse { LANES - 1 - i } else { i };
+        let loads = op.access.kind == Kind::Read;
+        for lane in (0..LANES).map(in_order).filter(|l| mask >> l & 1 != 0) {
             let offset = offsets[lane];
             if self.options.checks {
                 actor.who = first | lane as u32;
@@ -343,97 +276,57 @@ impl Machine<'_> {
                 if op.access.kind != Kind::Write && !region.is_valid(offset, size) {
                     found.push((lane, Fault::Uninitialized, None));
                 }
-                let conflict =
-                    region
-                        .shadow
-                        .access(offset, size, region.data.len(), &actor, &op.access);
-                if let Some(conflict) = conflict {
+                if let Some(conflict) = region.shadow.access(offset, size, length, &actor, &op.access) {
                     // Two threads that write the same value change nothing.
                     let both_write = op.access.kind == Kind::Write && conflict.what == WRITES;
-                    if !both_write || !stores_same(op, &region.data, registers, lane, offset) {
+                    if !both_write || !stores_same(op, &region.data, &warp.registers, lane, offset) {
                         found.push((lane, Fault::Race, Some(conflict)));
                     }
                 }
             }
-            if whole_words == 0 {
-                transfer(op, &mut region.data, registers, lane, offset);
+            if !loads {
+                transfer(op, &mut region.data, &mut warp.registers, lane, offset);
+                region.set_valid(offset, size);
             }
         }
-        match whole_words {
-            4 => load::<u32, 4>(op, &region.data, registers, mask, offsets),
-            8 => load::<u64, 8>(op, &region.data, registers, mask, offsets),
-            _ => {}
+        if loads {
+            transfer_all(op, &mut region.data, &mut warp.registers, mask, offsets);
         }
-        if op.writes() {
-            for lane in lanes(mask) {
-                region.set_valid(offsets[lane], size);
-            }
-        }
-        if matches!(op.operation, Operation::Atomic(_)) {
+        if op.access.kind == Kind::Atomic {
             self.statistics.atomics += mask.count_ones() as u64;
         }
         for (lane, fault, conflict) in found {
-            let detail = self.detail(op, place, offsets[lane], conflict);
+            let detail = self.detail(request, place, offsets[lane], conflict);
             let report = self.report(fault, self.who(at.0, at.1, lane), pc, detail);
             self.note(report);
         }
     }
 
-    fn detail(
-        &self,
-        op: &MemoryOp,
-        place: Place,
-        offset: usize,
-        conflict: Option<Conflict>,
-    ) -> String {
+    fn detail(&self, request: &Request, place: Place, offset: usize, conflict: Option<Conflict>) -> String {
         let memory = match place {
-            Place::Global(i) => format!(
-                "offset {offset} of {} bytes in global memory",
-                self.memory.allocations[i].bytes
-            ),
+            Place::Global(i) => {
+                format!("offset {offset} of {} bytes in global memory", self.memory.allocations[i].bytes)
+            }
             Place::Shared(_) => {
-                let variable = self
-                    .kernel
-                    .shared
-                    .iter()
-                    .find(|v| (v.offset..v.offset + v.bytes).contains(&offset));
-                let name = variable.map_or("dynamic shared memory", |v| &v.name);
-                format!("offset {offset} of shared memory, in {name},")
+                let name = self.variable(offset).map_or("dynamic shared memory", |v| &v.name);
+                format!("offset {offset} of shared memory, in {name}")
             }
         };
         let Some(conflict) = conflict else {
-            return format!(
-                "{} of {} bytes at {memory} that nothing wrote",
-                verb(op),
-                op.size()
-            );
+            return format!("{} of {} bytes at {memory}, which nothing wrote", verb(request.op), request.size);
         };
         let other = self.describe(conflict.other, conflict.written_at);
-        let others = match conflict.scope {
-            Scope::Thread => "",
-            _ => " and others",
-        };
-        format!(
-            "{} at {memory} not ordered with {other}{others}",
-            conflict.what
-        )
+        let others = if conflict.scope == Scope::Thread { "" } else { " and others" };
+        format!("{} at {memory}, not ordered with {other}{others}", conflict.what)
     }
 
     /// Releases and acquires of a strong access: what was known to be over travels with the value.
-    fn synchronize(
-        &mut self,
-        at: (usize, usize),
-        warp: &Warp,
-        op: &MemoryOp,
-        mask: u32,
-        offsets: &[usize; LANES],
-        place: Place,
-    ) {
+    fn synchronize(&mut self, request: &Request, warp: &Warp, mask: u32, offsets: &[usize; LANES], place: Place) {
         let Place::Global(i) = place else { return };
-        let start = self.memory.allocations[i].start;
+        let (start, op) = (self.memory.allocations[i].start, request.op);
         for lane in lanes(mask) {
-            let (who, address) = (self.who(at.0, at.1, lane), start + offsets[lane] as u64);
-            let block = &mut self.blocks[at.0];
+            let (who, address) = (self.who(request.at.0, request.at.1, lane), start + offsets[lane] as u64);
+            let block = &mut self.blocks[request.at.0];
             if op.access.kind != Kind::Write {
                 if let Some(released) = self.released.get(&address) {
                     block.acquired.entry(who).or_default().merge(released);
@@ -448,11 +341,7 @@ impl Machine<'_> {
                     released.merge(acquired);
                 }
                 released.blocks.insert(block.number, block.barrier);
-                let until = if op.release {
-                    self.memory.now
-                } else {
-                    fenced.max(block.barrier)
-                };
+                let until = if op.release { self.memory.now } else { fenced.max(block.barrier) };
                 released.threads.insert(who, until);
             }
         }
@@ -465,82 +354,4 @@ fn verb(op: &MemoryOp) -> &'static str {
         Operation::Store => "write",
         Operation::Atomic(_) => "atomic",
     }
-}
-
-fn get(data: &[u8], offset: usize, bytes: usize) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes].copy_from_slice(&data[offset..offset + bytes]);
-    u64::from_le_bytes(word)
-}
-
-fn put(data: &mut [u8], offset: usize, bytes: usize, value: u64) {
-    data[offset..offset + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
-}
-
-/// Loads whole registers.
-fn load<W: Word + TryFrom<u64>, const N: usize>(
-    op: &MemoryOp,
-    data: &[u8],
-    registers: &mut Registers,
-    mask: u32,
-    offsets: &[usize; LANES],
-) {
-    for (k, register) in op.values.iter().enumerate() {
-        let plane = W::plane_mut(registers, register.index);
-        for lane in lanes(mask) {
-            let value = get(data, offsets[lane] + k * N, N);
-            plane[lane] = W::try_from(value).unwrap_or_default();
-        }
-    }
-}
-
-/// Moves the elements of one lane, or applies an atomic.
-fn transfer(op: &MemoryOp, data: &mut [u8], registers: &mut Registers, lane: usize, offset: usize) {
-    let bytes = op.ty.bytes();
-    match op.operation {
-        Operation::Load => {
-            for (k, register) in op.values.iter().enumerate() {
-                let value = get(data, offset + k * bytes, bytes);
-                let above = 64 - op.ty.bits();
-                let signed = ((value << above) as i64 >> above) as u64;
-                register.set(
-                    registers,
-                    lane,
-                    if op.ty.is_signed() { signed } else { value },
-                );
-            }
-        }
-        Operation::Store => {
-            for (k, register) in op.values.iter().enumerate() {
-                put(
-                    data,
-                    offset + k * bytes,
-                    bytes,
-                    register.get(registers, lane),
-                );
-            }
-        }
-        Operation::Atomic(reduce) => {
-            let old = get(data, offset, bytes);
-            let operand = |i: usize| op.values.get(i).map_or(0, |r| r.get(registers, lane));
-            put(data, offset, bytes, reduce(old, operand(0), operand(1)));
-            if let Some(register) = op.destination {
-                register.set(registers, lane, old);
-            }
-        }
-    }
-}
-
-fn stores_same(
-    op: &MemoryOp,
-    data: &[u8],
-    registers: &Registers,
-    lane: usize,
-    offset: usize,
-) -> bool {
-    let bytes = op.ty.bytes();
-    let keep = !0u64 >> (64 - op.ty.bits());
-    op.values.iter().enumerate().all(|(k, register)| {
-        get(data, offset + k * bytes, bytes) == register.get(registers, lane) & keep
-    })
 }

@@ -45,20 +45,9 @@ impl Machine<'_> {
         self.barriers_changed = true;
         let first = mask.trailing_zeros() as usize;
         let fail = |machine: &Self, detail: &str| {
-            Err(machine.report(
-                Fault::Synchronization,
-                machine.who(at.0, at.1, first),
-                pc,
-                detail.to_string(),
-            ))
+            Err(machine.report(Fault::Synchronization, machine.who(at.0, at.1, first), pc, detail.to_string()))
         };
-        let of = |register: u32, warp: &Warp, lane| {
-            Register {
-                index: register,
-                bits: 32,
-            }
-            .get(&warp.registers, lane)
-        };
+        let of = |register: u32, warp: &Warp, lane| Register { index: register, bits: 32 }.get(&warp.registers, lane);
         match *op {
             BarrierOp::Wait { id, .. } => {
                 for lane in lanes(mask) {
@@ -99,10 +88,7 @@ impl Machine<'_> {
         self.barriers_changed = false;
         let mut released = false;
         for block in 0..self.blocks.len() {
-            let waiting = self.blocks[block]
-                .warps
-                .iter()
-                .fold(0, |m, w| m | w.at_barrier);
+            let waiting = self.blocks[block].warps.iter().fold(0, |m, w| m | w.at_barrier);
             if waiting != 0 {
                 for id in 0..16 {
                     released |= self.block_barrier(block, id)?;
@@ -123,42 +109,23 @@ impl Machine<'_> {
             alive += warp.live.count_ones();
             for lane in lanes(warp.at_barrier).filter(|l| warp.barrier[*l] == id) {
                 waiting.push((w, lane, warp.pc[lane]));
-                if let Action::Barrier(BarrierOp::Wait {
-                    threads: Some(threads),
-                    ..
-                }) = self.kernel.code[warp.pc[lane] as usize].action
+                if let Action::Barrier(BarrierOp::Wait { threads: Some(threads), .. }) =
+                    self.kernel.code[warp.pc[lane] as usize].action
                 {
-                    expected = Some(
-                        Register {
-                            index: threads,
-                            bits: 32,
-                        }
-                        .get(&warp.registers, lane) as u32,
-                    );
+                    expected = Some(Register { index: threads, bits: 32 }.get(&warp.registers, lane) as u32);
                 }
             }
         }
-        let arrived = if expected.is_some() {
-            self.blocks[block].arrived[id as usize]
-        } else {
-            0
-        };
+        let arrived = if expected.is_some() { self.blocks[block].arrived[id as usize] } else { 0 };
         if waiting.is_empty() || (waiting.len() as u32 + arrived) < expected.unwrap_or(alive) {
             return Ok(false);
         }
         let (first_warp, first_lane, first_pc) = waiting[0];
-        let other = waiting
-            .iter()
-            .find(|(w, _, pc)| *pc != first_pc && (expected.is_none() || *w == first_warp));
+        let other = waiting.iter().find(|(w, _, pc)| *pc != first_pc && (expected.is_none() || *w == first_warp));
         if let Some((warp, lane, pc)) = other {
             let there = self.describe(self.who(block, first_warp, first_lane), Some(first_pc));
             let detail = format!("barrier {id} is reached here, and at another place by {there}");
-            return Err(self.report(
-                Fault::Synchronization,
-                self.who(block, *warp, *lane),
-                *pc,
-                detail,
-            ));
+            return Err(self.report(Fault::Synchronization, self.who(block, *warp, *lane), *pc, detail));
         }
         self.join(block, &waiting);
         let now = self.tick();
@@ -184,9 +151,9 @@ impl Machine<'_> {
             _ => None,
         };
         let warps = &mut self.blocks[block].warps;
-        let holds = waiting.iter().filter(|(w, lane, pc)| {
-            joined(*pc).is_some_and(|(_, _, p)| p.mask(&warps[*w].registers) >> lane & 1 != 0)
-        });
+        let holds = waiting
+            .iter()
+            .filter(|(w, lane, pc)| joined(*pc).is_some_and(|(_, _, p)| p.mask(&warps[*w].registers) >> lane & 1 != 0));
         let count = holds.count();
         for (w, lane, pc) in waiting {
             if let Some((how, d, _)) = joined(*pc) {
@@ -204,9 +171,7 @@ impl Machine<'_> {
     fn cluster_barrier(&mut self, blocks: std::ops::Range<usize>) -> bool {
         let warps = || self.blocks[blocks.clone()].iter().flat_map(|b| &b.warps);
         let live: u32 = warps().map(|w| w.live.count_ones()).sum();
-        let arrived: u32 = warps()
-            .map(|w| (w.cluster_arrived & w.live).count_ones())
-            .sum();
+        let arrived: u32 = warps().map(|w| (w.cluster_arrived & w.live).count_ones()).sum();
         if arrived == 0 || arrived < live {
             return false;
         }

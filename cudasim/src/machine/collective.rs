@@ -28,34 +28,11 @@ pub enum Vote {
 /// What the lanes do once they are together. Registers of 32 bits by index.
 pub enum Together {
     Synchronize,
-    Shuffle {
-        mode: Shuffle,
-        d: u32,
-        p: Option<u32>,
-        a: u32,
-        b: u32,
-        c: u32,
-    },
-    Vote {
-        mode: Vote,
-        d: Register,
-        a: Predicate,
-    },
-    Match {
-        all: bool,
-        d: u32,
-        p: Option<u32>,
-        a: Register,
-    },
-    Reduce {
-        f: Reduce,
-        d: u32,
-        a: u32,
-    },
-    Elect {
-        d: u32,
-        p: u32,
-    },
+    Shuffle { mode: Shuffle, d: u32, p: Option<u32>, a: u32, b: u32, c: u32 },
+    Vote { mode: Vote, d: Register, a: Predicate },
+    Match { all: bool, d: u32, p: Option<u32>, a: Register },
+    Reduce { f: Reduce, d: u32, a: u32 },
+    Elect { d: u32, p: u32 },
 }
 
 pub struct Collective {
@@ -79,29 +56,16 @@ impl Machine<'_> {
         let here = waiting.fold(arriving, |m, l| m | 1 << l);
         let masks = *u32::plane(&warp.registers, op.members);
         let fail = |machine: &Self, lane: usize, detail: String| {
-            Err(machine.report(
-                Fault::Synchronization,
-                machine.who(at.0, at.1, lane),
-                pc,
-                detail,
-            ))
+            Err(machine.report(Fault::Synchronization, machine.who(at.0, at.1, lane), pc, detail))
         };
         for lane in lanes(arriving) {
             let members = masks[lane] & warp.lanes;
             if members >> lane & 1 == 0 {
-                return fail(
-                    self,
-                    lane,
-                    format!("member mask {members:#010x} leaves out the lane itself"),
-                );
+                return fail(self, lane, format!("member mask {members:#010x} leaves out the lane itself"));
             }
             if members & !warp.live != 0 {
                 let gone = members & !warp.live;
-                return fail(
-                    self,
-                    lane,
-                    format!("member mask names lanes {gone:#010x}, which have exited"),
-                );
+                return fail(self, lane, format!("member mask names lanes {gone:#010x}, which have exited"));
             }
         }
         let mut complete = 0;
@@ -112,11 +76,7 @@ impl Machine<'_> {
             }
             if let Some(other) = lanes(members).find(|l| masks[*l] & warp.lanes != members) {
                 let theirs = masks[other];
-                return fail(
-                    self,
-                    lane,
-                    format!("member mask {members:#010x}, but {theirs:#010x} in lane {other}"),
-                );
+                return fail(self, lane, format!("member mask {members:#010x}, but {theirs:#010x} in lane {other}"));
             }
             if let Err((lane, detail)) = self.together(warp, &op.together, members) {
                 return fail(self, lane, detail);
@@ -129,32 +89,23 @@ impl Machine<'_> {
         Ok(complete)
     }
 
-    fn together(
-        &mut self,
-        warp: &mut Warp,
-        together: &Together,
-        members: u32,
-    ) -> Result<(), (usize, String)> {
+    fn together(&mut self, warp: &mut Warp, together: &Together, members: u32) -> Result<(), (usize, String)> {
         let registers = &mut warp.registers;
         match *together {
             Together::Synchronize => {
                 let now = self.tick();
                 lanes(members).for_each(|l| warp.synchronized[l] = now);
             }
-            Together::Shuffle {
-                mode,
-                d,
-                p,
-                a,
-                b,
-                c,
-            } => {
+            Together::Shuffle { mode, d, p, a, b, c } => {
                 let [a, b, c] = [a, b, c].map(|s| *u32::plane(registers, s));
                 let (mut out, mut valid) = ([0; LANES], 0);
                 for lane in lanes(members) {
                     let (source, in_range) = shuffle_source(mode, lane, b[lane], c[lane]);
                     if members >> source & 1 == 0 {
-                        return Err((lane, format!("shfl reads lane {source}, which is not in the member mask {members:#010x}")));
+                        return Err((
+                            lane,
+                            format!("shfl reads lane {source}, which is not in the member mask {members:#010x}"),
+                        ));
                     }
                     out[lane] = a[source];
                     valid |= (in_range as u32) << lane;
@@ -193,9 +144,7 @@ impl Machine<'_> {
             }
             Together::Reduce { f, d, a } => {
                 let a = u32::plane(registers, a).map(u64::from);
-                let reduced = lanes(members)
-                    .map(|l| a[l])
-                    .reduce(|x, y| f(x, y, 0) as u32 as u64);
+                let reduced = lanes(members).map(|l| a[l]).reduce(|x, y| f(x, y, 0) as u32 as u64);
                 registers.write(d, members, &[reduced.unwrap_or(0) as u32; LANES]);
             }
             Together::Elect { d, p } => {
@@ -213,10 +162,7 @@ fn shuffle_source(mode: Shuffle, lane: usize, b: u32, c: u32) -> (usize, bool) {
     let (b, clamp, segment) = (b as usize & 31, c as usize & 31, (c >> 8) as usize & 31);
     let most = (lane & segment) | (clamp & !segment);
     let (source, in_range) = match mode {
-        Shuffle::Up => (
-            lane.wrapping_sub(b),
-            lane as isize - b as isize >= most as isize,
-        ),
+        Shuffle::Up => (lane.wrapping_sub(b), lane as isize - b as isize >= most as isize),
         Shuffle::Down => (lane + b, lane + b <= most),
         Shuffle::Butterfly => (lane ^ b, lane ^ b <= most),
         Shuffle::Index => {

@@ -17,13 +17,7 @@ pub struct Launch {
 
 impl Launch {
     pub fn new(grid: [u32; 3], block: [u32; 3]) -> Self {
-        Self {
-            grid,
-            block,
-            cluster: [1; 3],
-            dynamic_shared: 0,
-            cooperative: false,
-        }
+        Self { grid, block, cluster: [1; 3], dynamic_shared: 0, cooperative: false }
     }
 
     pub fn cluster_blocks(&self) -> u32 {
@@ -123,49 +117,28 @@ pub fn check(kernel: &Kernel, launch: &Launch, options: &Options) -> Result<(), 
         return refuse(format!("a grid of {:?} blocks", launch.grid));
     }
     if launch.blocks() > 1 << 22 {
-        return refuse(format!(
-            "unsupported: {} blocks, more than 4194304",
-            launch.blocks()
-        ));
+        return refuse(format!("unsupported: {} blocks, more than 4194304", launch.blocks()));
     }
     if kernel.max_threads.is_some_and(|max| threads > max as u64) {
         return refuse(format!("{threads} threads, more than its launch bounds"));
     }
-    if kernel
-        .required_threads
-        .is_some_and(|required| required != launch.block)
-    {
-        return refuse(format!(
-            "blocks of {:?}, not what it requires",
-            launch.block
-        ));
+    if kernel.required_threads.is_some_and(|required| required != launch.block) {
+        return refuse(format!("blocks of {:?}, not what it requires", launch.block));
     }
-    if kernel
-        .required_cluster
-        .is_some_and(|required| required != launch.cluster)
-    {
-        return refuse(format!(
-            "clusters of {:?}, not what it requires",
-            launch.cluster
-        ));
+    if kernel.required_cluster.is_some_and(|required| required != launch.cluster) {
+        return refuse(format!("clusters of {:?}, not what it requires", launch.cluster));
     }
     let size = launch.cluster_blocks();
     let divides = (0..3).all(|i| launch.cluster[i] > 0 && launch.grid[i] % launch.cluster[i] == 0);
     if !divides || size > 8 || size > 1 && options.compute_capability < 90 {
-        return refuse(format!(
-            "clusters of {:?} in a grid of {:?}",
-            launch.cluster, launch.grid
-        ));
+        return refuse(format!("clusters of {:?} in a grid of {:?}", launch.cluster, launch.grid));
     }
     let shared = kernel.shared_bytes + launch.dynamic_shared;
     if shared > max_shared(options.compute_capability) {
         return refuse(format!("{shared} bytes of shared memory"));
     }
     if launch.cooperative && launch.blocks() > resident(kernel, threads as usize, launch, options) {
-        return refuse(format!(
-            "{} blocks that cannot all be resident",
-            launch.blocks()
-        ));
+        return refuse(format!("{} blocks that cannot all be resident", launch.blocks()));
     }
     Ok(())
 }

@@ -15,12 +15,7 @@ pub struct Region {
 impl Region {
     /// Filled with a pattern that is a NaN in each floating-point type.
     pub fn new(bytes: usize) -> Self {
-        Self {
-            data: vec![0xff; bytes],
-            valid: vec![false; bytes],
-            all_valid: bytes == 0,
-            shadow: Shadow::default(),
-        }
+        Self { data: vec![0xff; bytes], valid: vec![false; bytes], all_valid: bytes == 0, shadow: Shadow::default() }
     }
 
     /// Forgets the values, not the history: times go on, and the next block starts after a barrier.
@@ -67,12 +62,7 @@ impl Memory {
     pub fn allocate(&mut self, bytes: usize) -> u64 {
         let start = self.end.max(address::GLOBAL);
         self.end = start + (bytes as u64).next_multiple_of(256) + GAP;
-        self.allocations.push(Allocation {
-            start,
-            bytes,
-            live: true,
-            region: Region::new(bytes),
-        });
+        self.allocations.push(Allocation { start, bytes, live: true, region: Region::new(bytes) });
         start
     }
 
@@ -89,9 +79,7 @@ impl Memory {
 
     /// The allocation that starts at or last before an address.
     pub fn find(&self, address: u64) -> Option<usize> {
-        self.allocations
-            .partition_point(|a| a.start <= address)
-            .checked_sub(1)
+        self.allocations.partition_point(|a| a.start <= address).checked_sub(1)
     }
 
     /// The allocation that `bytes` at `address` lie in, and their offset.
@@ -105,9 +93,7 @@ impl Memory {
         }
         if offset + bytes > allocation.bytes {
             let size = allocation.bytes;
-            return Err(format!(
-                "{bytes} bytes at offset {offset} of an allocation of {size} bytes"
-            ));
+            return Err(format!("{bytes} bytes at offset {offset} of an allocation of {size} bytes"));
         }
         Ok((i, offset))
     }
@@ -151,9 +137,7 @@ impl Memory {
         }
         let (region, offset) = self.bytes(from, bytes)?;
         let data = region.data[offset..offset + bytes].to_vec();
-        let valid: Vec<bool> = (offset..offset + bytes)
-            .map(|o| region.is_valid(o, 1))
-            .collect();
+        let valid: Vec<bool> = (offset..offset + bytes).map(|o| region.is_valid(o, 1)).collect();
         let (region, offset) = self.bytes(to, bytes)?;
         region.data[offset..offset + bytes].copy_from_slice(&data);
         region.valid[offset..offset + bytes].copy_from_slice(&valid);

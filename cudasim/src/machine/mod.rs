@@ -13,6 +13,7 @@ pub mod report;
 mod schedule;
 mod setup;
 pub mod statistics;
+mod transfer;
 pub mod warp;
 
 use crate::decode::Kernel;

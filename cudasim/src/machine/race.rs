@@ -51,10 +51,7 @@ pub struct Known {
 
 impl Known {
     pub fn merge(&mut self, other: &Known) {
-        for (mine, others) in [
-            (&mut self.blocks, &other.blocks),
-            (&mut self.threads, &other.threads),
-        ] {
+        for (mine, others) in [(&mut self.blocks, &other.blocks), (&mut self.threads, &other.threads)] {
             for (key, time) in others {
                 let known = mine.entry(*key).or_default();
                 *known = (*known).max(*time);
@@ -117,13 +114,8 @@ impl Actor<'_> {
     fn horizon(&self, other: u32, scope: Scope) -> u64 {
         if scope == Scope::Grid {
             let known = |block| self.foreign(block << THREAD_BITS);
-            let all = (0..self.grid_blocks)
-                .filter(|b| *b != block_of(self.who))
-                .map(known)
-                .min();
-            return all
-                .unwrap_or(self.launch)
-                .min(self.barrier.max(self.launch));
+            let all = (0..self.grid_blocks).filter(|b| *b != block_of(self.who)).map(known).min();
+            return all.unwrap_or(self.launch).min(self.barrier.max(self.launch));
         }
         if other == self.who && scope == Scope::Thread {
             return u64::MAX;
@@ -145,11 +137,7 @@ impl Actor<'_> {
     /// The horizon of a thread of another block.
     fn foreign(&self, other: u32) -> u64 {
         let cluster = |who| block_of(who) / self.cluster_blocks;
-        let shared = if cluster(other) == cluster(self.who) {
-            self.cluster_barrier
-        } else {
-            self.launch
-        };
+        let shared = if cluster(other) == cluster(self.who) { self.cluster_barrier } else { self.launch };
         let known = self.known.iter().flatten().map(|k| k.of(other)).max();
         known.unwrap_or(0).max(shared)
     }
@@ -213,25 +201,21 @@ impl Cell {
         if in_launch(self.written) {
             if access.non_coherent {
                 conflict = Some(self.by_writer("ld.global.nc of bytes written in the same launch"));
-            } else if !(access.strong && self.strong)
-                && self.written >= actor.horizon(self.writer, Scope::Thread)
-            {
+            } else if !(access.strong && self.strong) && self.written >= actor.horizon(self.writer, Scope::Thread) {
                 let what = if writes { WRITES } else { "read after write" };
                 conflict = Some(self.by_writer(what));
             }
         }
         if in_launch(self.read) && writes {
             if self.non_coherent {
-                conflict = conflict.or(Some(
-                    self.by_reader("write of bytes that ld.global.nc read in the same launch"),
-                ));
+                conflict =
+                    conflict.or(Some(self.by_reader("write of bytes that ld.global.nc read in the same launch")));
             } else if self.read >= actor.horizon(self.reader, self.readers) {
                 conflict = conflict.or(Some(self.by_reader("write after read")));
             }
         }
         if writes {
-            (self.writer, self.pc, self.written, self.strong) =
-                (actor.who, actor.pc, actor.now, access.strong);
+            (self.writer, self.pc, self.written, self.strong) = (actor.who, actor.pc, actor.now, access.strong);
         } else if !access.strong {
             self.note_reader(actor);
             self.non_coherent = access.non_coherent || self.non_coherent && in_launch(self.read);
@@ -247,8 +231,7 @@ impl Cell {
             (self.reader, self.readers) = (actor.who, Scope::Thread);
             return;
         }
-        if self.readers == Scope::Grid || self.reader == actor.who && self.readers == Scope::Thread
-        {
+        if self.readers == Scope::Grid || self.reader == actor.who && self.readers == Scope::Thread {
             return;
         }
         let together = match () {
@@ -265,21 +248,11 @@ impl Cell {
 
     fn by_writer(&self, what: &'static str) -> Conflict {
         let (other, scope) = (self.writer, Scope::Thread);
-        Conflict {
-            what,
-            other,
-            scope,
-            written_at: Some(self.pc),
-        }
+        Conflict { what, other, scope, written_at: Some(self.pc) }
     }
 
     fn by_reader(&self, what: &'static str) -> Conflict {
         let (other, scope) = (self.reader, self.readers);
-        Conflict {
-            what,
-            other,
-            scope,
-            written_at: None,
-        }
+        Conflict { what, other, scope, written_at: None }
     }
 }

@@ -63,10 +63,7 @@ impl Word for u64 {
 impl Registers {
     /// Registers hold a pattern that is no plausible number until they are written.
     pub fn new(units: usize, predicates: usize) -> Self {
-        Self {
-            units: vec![Unit([0xa5a5_a5a5; LANES]); units],
-            predicates: vec![0; predicates],
-        }
+        Self { units: vec![Unit([0xa5a5_a5a5; LANES]); units], predicates: vec![0; predicates] }
     }
 
     #[inline(always)]
@@ -90,11 +87,7 @@ impl Registers {
             return;
         }
         for lane in 0..LANES {
-            plane[lane] = if mask >> lane & 1 != 0 {
-                values[lane]
-            } else {
-                plane[lane]
-            };
+            plane[lane] = if mask >> lane & 1 != 0 { values[lane] } else { plane[lane] };
         }
     }
 }

@@ -58,12 +58,7 @@ impl fmt::Display for Report {
         if self.fault == Fault::Launch {
             return Ok(());
         }
-        write!(
-            f,
-            " block {} thread {}",
-            triple(self.block),
-            triple(self.thread)
-        )?;
+        write!(f, " block {} thread {}", triple(self.block), triple(self.thread))?;
         if let Some((file, line)) = &self.source {
             let name = file.rsplit('/').next().unwrap_or(file);
             write!(f, " at {name}:{line}")?;

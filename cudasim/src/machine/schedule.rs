@@ -33,23 +33,14 @@ impl Machine<'_> {
             self.start(number * together);
             self.run_together()?;
         }
-        Ok(Outcome {
-            statistics: self.statistics,
-            reports: self.reports,
-            covered: self.covered,
-        })
+        Ok(Outcome { statistics: self.statistics, reports: self.reports, covered: self.covered })
     }
 
     fn run_together(&mut self) -> Result<(), Report> {
         let mut turn = 0;
         loop {
             let Some((block, warp)) = self.next_warp(&mut turn) else {
-                if self
-                    .blocks
-                    .iter()
-                    .flat_map(|b| &b.warps)
-                    .all(|w| w.live == 0)
-                {
+                if self.blocks.iter().flat_map(|b| &b.warps).all(|w| w.live == 0) {
                     return Ok(());
                 }
                 if !self.release_barriers()? {
@@ -80,11 +71,7 @@ impl Machine<'_> {
         let found = match self.options.order {
             Order::Random => {
                 let candidates: Vec<usize> = (0..count).filter(|i| runnable(*i)).collect();
-                let nth = if candidates.len() > 1 {
-                    self.random() as usize % candidates.len()
-                } else {
-                    0
-                };
+                let nth = if candidates.len() > 1 { self.random() as usize % candidates.len() } else { 0 };
                 candidates.get(nth).copied()
             }
             order => {
@@ -121,10 +108,7 @@ impl Machine<'_> {
             }
         }
         let describe = |(pc, what, who, count): &(u32, &str, u32, u32)| {
-            format!(
-                "{count} threads wait for {what}, first {}",
-                self.describe(*who, Some(*pc))
-            )
+            format!("{count} threads wait for {what}, first {}", self.describe(*who, Some(*pc)))
         };
         let all: Vec<String> = places.iter().map(describe).collect();
         let (pc, _, who, _) = places[0];

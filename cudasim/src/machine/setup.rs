@@ -65,16 +65,12 @@ impl Machine<'_> {
                 (warp.at_collective, warp.at_barrier, warp.at_cluster) = (0, 0, 0);
                 (warp.cluster_arrived, warp.cluster_passed) = (0, 0);
                 // Lanes that do not exist hold nobody up.
-                warp.synchronized =
-                    std::array::from_fn(|l| if (l as u32) < count { now } else { u64::MAX });
+                warp.synchronized = std::array::from_fn(|l| if (l as u32) < count { now } else { u64::MAX });
                 warp.fenced = [0; LANES];
             }
             let per_block = |constant: Constant| {
                 use Special::*;
-                matches!(
-                    constant,
-                    Constant::Special(Ctaid(_) | Clusterid(_) | ClusterCtaid(_))
-                )
+                matches!(constant, Constant::Special(Ctaid(_) | Clusterid(_) | ClusterCtaid(_)))
             };
             for warp in 0..self.blocks[i].warps.len() {
                 self.set_constants(i, warp, per_block);
@@ -86,10 +82,7 @@ impl Machine<'_> {
         let kernel = self.kernel;
         let mut registers = std::mem::take(&mut self.blocks[block].warps[warp].registers);
         for (register, constant, add) in kernel.constants.iter().filter(|c| which(c.1)) {
-            let value = |lane| {
-                self.constant(block, warp, lane, *constant, *register)
-                    .wrapping_add(*add)
-            };
+            let value = |lane| self.constant(block, warp, lane, *constant, *register).wrapping_add(*add);
             let values: [u64; LANES] = std::array::from_fn(value);
             for (lane, value) in values.into_iter().enumerate() {
                 register.set(&mut registers, lane, value);
@@ -98,14 +91,7 @@ impl Machine<'_> {
         self.blocks[block].warps[warp].registers = registers;
     }
 
-    fn constant(
-        &self,
-        block: usize,
-        warp: usize,
-        lane: usize,
-        constant: Constant,
-        register: Register,
-    ) -> u64 {
+    fn constant(&self, block: usize, warp: usize, lane: usize, constant: Constant, register: Register) -> u64 {
         let rank = self.blocks[block].number % self.launch.cluster_blocks();
         let window = (rank as u64) << address::RANK_SHIFT;
         match constant {
@@ -113,22 +99,13 @@ impl Machine<'_> {
             Constant::Shared => window,
             Constant::DynamicShared => window + self.dynamic_offset() as u64,
             Constant::Variable(i) => self.variables[i],
-            Constant::LocalWindow => {
-                address::LOCAL + (((warp * LANES + lane) as u64) << address::LOCAL_SHIFT)
-            }
+            Constant::LocalWindow => address::LOCAL + (((warp * LANES + lane) as u64) << address::LOCAL_SHIFT),
             Constant::Special(special) => self.special(block, warp, lane, special, register),
         }
     }
 
     /// Special registers (10).
-    fn special(
-        &self,
-        block: usize,
-        warp: usize,
-        lane: usize,
-        special: Special,
-        register: Register,
-    ) -> u64 {
+    fn special(&self, block: usize, warp: usize, lane: usize, special: Special, register: Register) -> u64 {
         let (launch, id) = (self.launch, self.blocks[block].id);
         let rank = self.blocks[block].number % launch.cluster_blocks();
         let below = (1u32 << lane) - 1;

@@ -35,11 +35,7 @@ impl Statistics {
     /// Counts an access to global memory: `size` bytes at each address.
     pub fn global(&mut self, writes: bool, addresses: impl Iterator<Item = u64>, size: usize) {
         let sectors = distinct(addresses, size, 32).len();
-        let requests = if writes {
-            &mut self.global_stores
-        } else {
-            &mut self.global_loads
-        };
+        let requests = if writes { &mut self.global_stores } else { &mut self.global_loads };
         requests.add(sectors);
     }
 

@@ -42,12 +42,7 @@ fn at_pc(warp: &Warp, mask: u32, pc: u32) -> u32 {
 
 impl Machine<'_> {
     /// Runs a warp until it cannot go on, or for about `quantum` instructions.
-    pub(super) fn run_warp(
-        &mut self,
-        at: (usize, usize),
-        warp: &mut Warp,
-        quantum: u64,
-    ) -> Result<(), Report> {
+    pub(super) fn run_warp(&mut self, at: (usize, usize), warp: &mut Warp, quantum: u64) -> Result<(), Report> {
         let end = self.statistics.warp_instructions.saturating_add(quantum);
         let random = self.options.order == super::launch::Order::Random;
         while self.statistics.warp_instructions < end {
@@ -65,14 +60,8 @@ impl Machine<'_> {
             let others = runnable & !group;
             // Lowest first, up to the next higher: diverged lanes meet again where paths join.
             let (until, end) = match random && others != 0 {
-                true => (
-                    u32::MAX,
-                    self.statistics.warp_instructions + 1 + self.random() % 16,
-                ),
-                false => (
-                    lanes(others).map(|l| warp.pc[l]).min().unwrap_or(u32::MAX),
-                    end,
-                ),
+                true => (u32::MAX, self.statistics.warp_instructions + 1 + self.random() % 16),
+                false => (lanes(others).map(|l| warp.pc[l]).min().unwrap_or(u32::MAX), end),
             };
             self.run_group(at, warp, group, pc, until, end)?;
             if self.statistics.warp_instructions > self.options.budget {
@@ -143,8 +132,7 @@ impl Machine<'_> {
         action: &Action,
         mask: u32,
     ) -> Result<u32, Report> {
-        let stay =
-            |warp: &mut Warp, lanes_there: u32| lanes(lanes_there).for_each(|l| warp.pc[l] = pc);
+        let stay = |warp: &mut Warp, lanes_there: u32| lanes(lanes_there).for_each(|l| warp.pc[l] = pc);
         match action {
             Action::Collective(op) => self.collective(at, warp, pc, op, mask),
             Action::Barrier(op) => {

@@ -81,9 +81,7 @@ fn statement(text: &str) -> Result<(Option<Statement>, usize), String> {
         (".shared", d) => Some(Statement::Variable(Space::Shared, Declaration::parse(d)?)),
         (".local", d) => Some(Statement::Variable(Space::Local, Declaration::parse(d)?)),
         (".param", d) => Some(Statement::Variable(Space::Param, Declaration::parse(d)?)),
-        (word, _) if word.starts_with('.') => {
-            return Err(format!("unsupported directive `{line}`"))
-        }
+        (word, _) if word.starts_with('.') => return Err(format!("unsupported directive `{line}`")),
         _ => Some(instruction(&line)?),
     };
     Ok((statement, end + 1))
@@ -91,11 +89,7 @@ fn statement(text: &str) -> Result<(Option<Statement>, usize), String> {
 
 /// `.loc 1 107 5, function_name $L__info, inlined_at 1 209 9`
 fn source(line: &str) -> Statement {
-    let numbers = |text: &str| -> Vec<u32> {
-        text.split_whitespace()
-            .filter_map(|w| w.parse().ok())
-            .collect()
-    };
+    let numbers = |text: &str| -> Vec<u32> { text.split_whitespace().filter_map(|w| w.parse().ok()).collect() };
     let here = numbers(line);
     let inlined = line.split_once("inlined_at").map(|(_, at)| numbers(at));
     let pair = |n: &[u32]| match n {
@@ -103,38 +97,27 @@ fn source(line: &str) -> Statement {
         _ => None,
     };
     let (file, line) = pair(&here).unwrap_or((0, 0));
-    Statement::Source {
-        file,
-        line,
-        inlined_at: inlined.and_then(|n| pair(&n)),
-    }
+    Statement::Source { file, line, inlined_at: inlined.and_then(|n| pair(&n)) }
 }
 
 fn registers(declared: &str) -> Result<Statement, String> {
     let wrong = || format!("cannot read the registers `{declared}`");
     let (ty, names) = declared.split_once(' ').ok_or_else(wrong)?;
     let ty = Type::parse(ty.trim_start_matches('.')).ok_or_else(wrong)?;
-    let names = list(names)
-        .into_iter()
-        .map(|name| match name.split_once('<') {
-            None => Ok((name.to_string(), None)),
-            Some((stem, count)) => {
-                let count = count.trim_end_matches('>').parse().map_err(|_| wrong())?;
-                Ok((stem.to_string(), Some(count)))
-            }
-        });
-    Ok(Statement::Registers {
-        ty,
-        names: names.collect::<Result<_, String>>()?,
-    })
+    let names = list(names).into_iter().map(|name| match name.split_once('<') {
+        None => Ok((name.to_string(), None)),
+        Some((stem, count)) => {
+            let count = count.trim_end_matches('>').parse().map_err(|_| wrong())?;
+            Ok((stem.to_string(), Some(count)))
+        }
+    });
+    Ok(Statement::Registers { ty, names: names.collect::<Result<_, String>>()? })
 }
 
 fn instruction(line: &str) -> Result<Statement, String> {
     let (mut line, mut guard) = (line, None);
     if let Some(guarded) = line.strip_prefix('@') {
-        let (predicate, rest) = guarded
-            .split_once(' ')
-            .ok_or("a guard without instruction")?;
+        let (predicate, rest) = guarded.split_once(' ').ok_or("a guard without instruction")?;
         let name = predicate.trim_start_matches('!');
         guard = Some((name.to_string(), name.len() < predicate.len()));
         line = rest;

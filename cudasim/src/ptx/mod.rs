@@ -100,10 +100,7 @@ impl Module {
     }
 
     fn function<'a>(&mut self, rest: &'a str, text: &str) -> Result<&'a str, String> {
-        let is_entry = rest
-            .split_whitespace()
-            .take_while(|w| !w.contains('('))
-            .any(|w| w == ".entry");
+        let is_entry = rest.split_whitespace().take_while(|w| !w.contains('(')).any(|w| w == ".entry");
         let keyword = if is_entry { ".entry" } else { ".func" };
         let start = rest.find(keyword).unwrap_or(0) + keyword.len();
         let mut at = rest[start..].trim_start();
@@ -112,39 +109,23 @@ impl Module {
                 return Ok(Vec::new());
             }
             let close = closing(at).ok_or("a parameter list that does not end")?;
-            let found = list(&at[1..close])
-                .into_iter()
-                .map(Declaration::parse)
-                .collect();
+            let found = list(&at[1..close]).into_iter().map(Declaration::parse).collect();
             *at = at[close + 1..].trim_start();
             found
         };
         let results = params(&mut at)?;
-        let name_end = at
-            .find(|c: char| c.is_whitespace() || "({;".contains(c))
-            .unwrap_or(at.len());
+        let name_end = at.find(|c: char| c.is_whitespace() || "({;".contains(c)).unwrap_or(at.len());
         let name = at[..name_end].to_string();
         at = at[name_end..].trim_start();
         let params = params(&mut at)?;
-        let open = at
-            .find(['{', ';'])
-            .ok_or_else(|| format!("{name} has no body"))?;
+        let open = at.find(['{', ';']).ok_or_else(|| format!("{name} has no body"))?;
         if at[open..].starts_with(';') {
             return Ok(&at[open + 1..]); // declared only
         }
         let mut directives = HashMap::new();
-        for directive in at[..open]
-            .split('.')
-            .map(str::trim)
-            .filter(|d| !d.is_empty())
-        {
-            let (name, numbers) = directive
-                .split_once(char::is_whitespace)
-                .unwrap_or((directive, ""));
-            let numbers = numbers
-                .split(',')
-                .filter_map(|n| n.trim().parse().ok())
-                .collect();
+        for directive in at[..open].split('.').map(str::trim).filter(|d| !d.is_empty()) {
+            let (name, numbers) = directive.split_once(char::is_whitespace).unwrap_or((directive, ""));
+            let numbers = numbers.split(',').filter_map(|n| n.trim().parse().ok()).collect();
             directives.insert(name.to_string(), numbers);
         }
         let body = &at[open..];
@@ -189,11 +170,7 @@ impl Module {
             init.extend_from_slice(&value.to_le_bytes()[..declaration.element]);
         }
         init.resize(declaration.bytes.max(init.len()), 0);
-        self.variables.push(Variable {
-            declaration,
-            init,
-            pointers,
-        });
+        self.variables.push(Variable { declaration, init, pointers });
         Ok(())
     }
 }

@@ -114,10 +114,7 @@ impl Declaration {
         while let Some(word) = words.next() {
             match word {
                 ".align" => {
-                    align = words
-                        .next()
-                        .and_then(|n| n.parse().ok())
-                        .ok_or_else(wrong)?;
+                    align = words.next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
                 }
                 ".v2" => vector = 2,
                 ".v4" => vector = 4,
