@@ -135,7 +135,7 @@ impl Machine<'_> {
             // There is no time here, and one multiprocessor and launch after another.
             Special::Clock | Special::Smid | Special::Gridid => 0,
             Special::Envreg(n) => {
-                let shift = if n == 2 { 32 } else { 0 };
+                let shift = if n == 1 { 32 } else { 0 };
                 return self.workspace >> shift & (!0 >> (64 - register.bits));
             }
         };

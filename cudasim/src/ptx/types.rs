@@ -134,7 +134,7 @@ pub enum Special {
     Clock,
     DynamicSmemSize,
     TotalSmemSize,
-    /// `%envreg1` and `%envreg2`: where a cooperative launch keeps its grid barrier.
+    /// `%envreg1` and `%envreg2`: the upper and lower half of where a cooperative launch keeps its grid barrier.
     Envreg(usize),
 }
 
