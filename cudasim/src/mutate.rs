@@ -53,7 +53,8 @@ impl Mutant {
     /// All mutants of a line of PTX.
     pub fn of_line(kernel: &str, line: u32, text: &str) -> Vec<Mutant> {
         let before = text.trim();
-        let mutant = |after: String, rule| Mutant { kernel: kernel.to_string(), line, before: before.to_string(), after, rule };
+        let mutant =
+            |after: String, rule| Mutant { kernel: kernel.to_string(), line, before: before.to_string(), after, rule };
         let opcode = before.split_whitespace().find(|w| !w.starts_with('@')).unwrap_or_default();
         let mut mutants = Vec::new();
         for (from, to, rule) in RULES {
@@ -61,7 +62,8 @@ impl Mutant {
                 mutants.push(mutant(if to.is_empty() { String::new() } else { before.replacen(from, to, 1) }, rule));
             }
         }
-        if let (true, Some((head, last))) = (COUNTED.contains(&opcode), before.trim_end_matches(';').rsplit_once(", ")) {
+        if let (true, Some((head, last))) = (COUNTED.contains(&opcode), before.trim_end_matches(';').rsplit_once(", "))
+        {
             if let Ok(number) = last.parse::<i64>() {
                 mutants.push(mutant(format!("{head}, {};", number + 1), "another number"));
             }

@@ -92,7 +92,7 @@ template <bool DEFECT> __device__ void misaligned_body(const float *x, float *y,
     const int i = 4 * (blockIdx.x * THREADS + threadIdx.x);
     if (i + 4 > n) return;
     const float4 v = *reinterpret_cast<const float4 *>(x + i + (DEFECT ? 1 : 0));  // misaligned
-    *reinterpret_cast<float4 *>(y + i) = v;
+    *reinterpret_cast<float4 *>(y + i) = v;  // misaligned
 }
 BOTH(misaligned)
 

@@ -88,7 +88,8 @@ fn check(name: &str, fault: Fault, expected: impl Fn(usize) -> f32) {
             let broken = run(ptx, name, order, &expected);
             let mut reports = broken.reports;
             reports.extend(broken.culprit.filter(|_| fault == Fault::Value));
-            let found = reports.iter().find(|r| r.fault == fault).unwrap_or_else(|| panic!("{name}, {order:?}: {reports:?}"));
+            let found =
+                reports.iter().find(|r| r.fault == fault).unwrap_or_else(|| panic!("{name}, {order:?}: {reports:?}"));
             assert_eq!(found.kernel, name);
             let (file, line) = found.source.clone().expect("a source line");
             assert!(file.ends_with("defects.cu") && lines.contains(&line), "{name}, {order:?}: {found}");

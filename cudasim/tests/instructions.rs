@@ -41,21 +41,37 @@ fn run(body: &str, inputs: &[[u64; 3]; 32]) -> Result<[u64; 32], String> {
 
 /// Words with all kinds of bits: edges of every width, then a pseudo-random sequence.
 fn words(seed: u64) -> [[u64; 3]; 32] {
-    const EDGES: [u64; 12] = [
-        0, 1, 2, 31, 0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, i64::MAX as u64, 1 << 63, u64::MAX,
-    ];
+    const EDGES: [u64; 12] =
+        [0, 1, 2, 31, 0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, i64::MAX as u64, 1 << 63, u64::MAX];
     let mut state = seed;
     let mut next = |i: usize| {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let random = (state >> 17) ^ state << 23;
-        if i < 20 { EDGES[(state >> 40) as usize % 12] } else { random }
+        if i < 20 {
+            EDGES[(state >> 40) as usize % 12]
+        } else {
+            random
+        }
     };
     std::array::from_fn(|i| std::array::from_fn(|_| next(i)))
 }
 
 /// Floats: zeros, subnormals, infinities, NaN, numbers around 1, large and tiny ones.
 fn floats(seed: u64) -> [[u64; 3]; 32] {
-    let edges = [0f32, -0., 1., -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-40, -3e-39, f32::MAX, f32::MIN_POSITIVE, 0.1];
+    let edges = [
+        0f32,
+        -0.,
+        1.,
+        -1.5,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        1e-40,
+        -3e-39,
+        f32::MAX,
+        f32::MIN_POSITIVE,
+        0.1,
+    ];
     let mut out = words(seed);
     for (i, word) in out.iter_mut().flatten().enumerate() {
         let bits = (*word >> 7) as u32;
@@ -80,7 +96,10 @@ fn check(body: &str, inputs: [[u64; 3]; 32], expected: impl Fn(u64, u64, u64) ->
     let found = run(body, &inputs).unwrap_or_else(|e| panic!("{body}: {e}"));
     for ([a, b, c], found) in inputs.into_iter().zip(found) {
         let want = expected(a, b, c);
-        assert!(found == want || nan(found) && nan(want), "{body}: {a:#x} {b:#x} {c:#x} give {found:#x}, not {want:#x}");
+        assert!(
+            found == want || nan(found) && nan(want),
+            "{body}: {a:#x} {b:#x} {c:#x} give {found:#x}, not {want:#x}"
+        );
     }
 }
 
@@ -96,7 +115,9 @@ fn single(instruction: &str, expected: impl Fn(f32, f32, f32) -> f32) {
     let of = |w: u64| f32::from_bits(w as u32);
     for seed in 1..6 {
         let wanted = |a, b, c| expected(of(a), of(b), of(c)).to_bits() as u64;
-        check(&format!("{instruction}; mov.b32 %w, %f; cvt.u64.u32 %d, %w;"), floats(seed), wanted, |w| f32::from_bits(w as u32).is_nan());
+        check(&format!("{instruction}; mov.b32 %w, %f; cvt.u64.u32 %d, %w;"), floats(seed), wanted, |w| {
+            f32::from_bits(w as u32).is_nan()
+        });
     }
 }
 
@@ -110,7 +131,13 @@ fn double(instruction: &str, expected: impl Fn(f64, f64, f64) -> f64) {
 
 /// `op.ty d, a, b, c` of 16, 32 and 64 bits, in i128 arithmetic; the result is cut to `to` bits.
 #[track_caller]
-fn arithmetic(op: &str, types: &[&str], operands: usize, to: impl Fn(u32) -> u32, expected: impl Fn(i128, i128, i128, u32) -> i128) {
+fn arithmetic(
+    op: &str,
+    types: &[&str],
+    operands: usize,
+    to: impl Fn(u32) -> u32,
+    expected: impl Fn(i128, i128, i128, u32) -> i128,
+) {
     for ty in types {
         let (signed, bits) = (ty.starts_with('s'), ty[1..].parse::<u32>().expect("bits"));
         let names = match bits {
@@ -171,14 +198,22 @@ fn integer_arithmetic() {
 fn bits() {
     integer("popc.b32 %w, %x; cvt.u64.u32 %d, %w;", |a, _, _| (0..32).filter(|i| a >> i & 1 != 0).count() as u64);
     integer("popc.b64 %w, %a; cvt.u64.u32 %d, %w;", |a, _, _| (0..64).filter(|i| a >> i & 1 != 0).count() as u64);
-    integer("clz.b64 %w, %a; cvt.u64.u32 %d, %w;", |a, _, _| (0..64).take_while(|i| a >> (63 - i) & 1 == 0).count() as u64);
-    integer("clz.b32 %w, %x; cvt.u64.u32 %d, %w;", |a, _, _| (0..32).take_while(|i| a >> (31 - i) & 1 == 0).count() as u64);
+    integer("clz.b64 %w, %a; cvt.u64.u32 %d, %w;", |a, _, _| {
+        (0..64).take_while(|i| a >> (63 - i) & 1 == 0).count() as u64
+    });
+    integer("clz.b32 %w, %x; cvt.u64.u32 %d, %w;", |a, _, _| {
+        (0..32).take_while(|i| a >> (31 - i) & 1 == 0).count() as u64
+    });
     integer("brev.b32 %w, %x; cvt.u64.u32 %d, %w;", |a, _, _| (0..32).fold(0, |r, i| r | (a >> i & 1) << (31 - i)));
     integer("brev.b64 %d, %a;", |a, _, _| (0..64).fold(0, |r, i| r | (a >> i & 1) << (63 - i)));
-    let find = |a: i64, bits: i32| (0..bits).rev().find(|i| (a >> i & 1 != 0) != (a < 0)).map_or(0xffff_ffff, |i| i as u64);
+    let find =
+        |a: i64, bits: i32| (0..bits).rev().find(|i| (a >> i & 1 != 0) != (a < 0)).map_or(0xffff_ffff, |i| i as u64);
     integer("bfind.s32 %w, %x; cvt.u64.u32 %d, %w;", move |a, _, _| find(a as i32 as i64, 32));
     integer("bfind.u32 %w, %x; cvt.u64.u32 %d, %w;", move |a, _, _| find(a as u32 as i64, 32));
-    integer("bfind.shiftamt.u32 %w, %x; cvt.u64.u32 %d, %w;", move |a, _, _| match find(a as u32 as i64, 32) { 0xffff_ffff => 0xffff_ffff, i => 31 - i });
+    integer("bfind.shiftamt.u32 %w, %x; cvt.u64.u32 %d, %w;", move |a, _, _| match find(a as u32 as i64, 32) {
+        0xffff_ffff => 0xffff_ffff,
+        i => 31 - i,
+    });
     // The manual's own loop (9.7.1.19).
     let extract = |a: u64, at: u64, len: u64, bits: u64, signed: bool| {
         let bit = |i: u64| a >> i & 1;
@@ -187,7 +222,9 @@ fn bits() {
     };
     for (ty, bits, signed) in [("u32", 32, false), ("s32", 32, true), ("u64", 64, false), ("s64", 64, true)] {
         let (a, d, widen) = if bits == 32 { ("%x", "%w", "cvt.u64.u32 %d, %w;") } else { ("%a", "%d", "") };
-        integer(&format!("bfe.{ty} {d}, {a}, %y, %z; {widen}"), move |a, b, c| extract(a, b & 255, c & 255, bits, signed));
+        integer(&format!("bfe.{ty} {d}, {a}, %y, %z; {widen}"), move |a, b, c| {
+            extract(a, b & 255, c & 255, bits, signed)
+        });
     }
     let insert = |a: u64, b: u64, at: u64, len: u64, bits: u64| {
         (0..bits).fold(0, |d, i| d | (if i >= at && i < at + len { a >> (i - at) } else { b >> i } & 1) << i)
@@ -201,7 +238,14 @@ fn bits() {
         let all = [bytes(a), bytes(b)].concat();
         (0..4).fold(0, |d, i| {
             let (byte, sign) = (all[(c >> (4 * i) & 7) as usize], c >> (4 * i + 3) & 1);
-            d | (if sign == 0 { byte } else if byte > 127 { 255 } else { 0 } as u64) << (8 * i)
+            d | (if sign == 0 {
+                byte
+            } else if byte > 127 {
+                255
+            } else {
+                0
+            } as u64)
+                << (8 * i)
         })
     });
 }
@@ -226,7 +270,10 @@ fn logic_and_shifts() {
     integer("xor.b16 %l, %i, %j; cvt.u64.u16 %d, %l;", |a, b, _| (a ^ b) & 0xffff);
     integer("not.b32 %w, %x; cvt.u64.u32 %d, %w;", |a, _, _| a as u32 as u64 ^ 0xffff_ffff);
     integer("cnot.b32 %w, %x; cvt.u64.u32 %d, %w;", |a, _, _| (a as u32 == 0) as u64);
-    integer("shl.b32 %w, %x, %y; cvt.u64.u32 %d, %w;", |a, b, _| if b as u32 > 31 { 0 } else { a << (b as u32) & 0xffff_ffff });
+    integer(
+        "shl.b32 %w, %x, %y; cvt.u64.u32 %d, %w;",
+        |a, b, _| if b as u32 > 31 { 0 } else { a << (b as u32) & 0xffff_ffff },
+    );
     integer("shl.b64 %d, %a, %y;", |a, b, _| a.checked_shl(b as u32).unwrap_or(0));
     integer("shr.u64 %d, %a, %y;", |a, b, _| a.checked_shr(b as u32).unwrap_or(0));
     integer("shr.s32 %w, %x, %y; cvt.u64.u32 %d, %w;", |a, b, _| (a as i32 as i64 >> (b as u32).min(63)) as u32 as u64);
@@ -277,11 +324,41 @@ fn single_precision() {
     single("add.ftz.f32 %f, %f, %g", move |a, b, _| flush(flush(a) + flush(b)));
     single("mul.ftz.sat.f32 %f, %f, %g", move |a, b, _| {
         let v = flush(flush(a) * flush(b));
-        if v > 1. { 1. } else if v > 0. { v } else { 0. }
+        if v > 1. {
+            1.
+        } else if v > 0. {
+            v
+        } else {
+            0.
+        }
     });
-    single("min.f32 %f, %f, %g", |a, b, _| if a.is_nan() { b } else if b.is_nan() || a < b || a == b && a.is_sign_negative() { a } else { b });
-    single("max.f32 %f, %f, %g", |a, b, _| if a.is_nan() { b } else if b.is_nan() || a > b || a == b && a.is_sign_positive() { a } else { b });
-    single("max.NaN.f32 %f, %f, %g", |a, b, _| if a.is_nan() || b.is_nan() { f32::NAN } else if a > b || a == b && a.is_sign_positive() { a } else { b });
+    single("min.f32 %f, %f, %g", |a, b, _| {
+        if a.is_nan() {
+            b
+        } else if b.is_nan() || a < b || a == b && a.is_sign_negative() {
+            a
+        } else {
+            b
+        }
+    });
+    single("max.f32 %f, %f, %g", |a, b, _| {
+        if a.is_nan() {
+            b
+        } else if b.is_nan() || a > b || a == b && a.is_sign_positive() {
+            a
+        } else {
+            b
+        }
+    });
+    single("max.NaN.f32 %f, %f, %g", |a, b, _| {
+        if a.is_nan() || b.is_nan() {
+            f32::NAN
+        } else if a > b || a == b && a.is_sign_positive() {
+            a
+        } else {
+            b
+        }
+    });
     for mode in ["rz", "rm", "rp"] {
         // The product of two f32 is exact in f64; sums here stay close enough to be as well.
         single(&format!("mul.{mode}.f32 %f, %f, %g"), |a, b, _| directed(a as f64 * b as f64, mode));
@@ -290,11 +367,21 @@ fn single_precision() {
         for seed in 1..6 {
             let mut inputs = floats(seed);
             inputs.iter_mut().flatten().filter(|w| !near(read(**w))).for_each(|w| *w = 1.25f32.to_bits() as u64);
-            check(&format!("add.{mode}.f32 {body}"), inputs, |a, b, _| directed(read(a) as f64 + read(b) as f64, mode).to_bits() as u64, |_| false);
-            check(&format!("div.{mode}.f32 {body}"), inputs, |a, b, _| {
-                // No f64 quotient of f32 numbers is so close to an f32 without being it.
-                directed(read(a) as f64 / read(b) as f64, mode).to_bits() as u64
-            }, |_| false);
+            check(
+                &format!("add.{mode}.f32 {body}"),
+                inputs,
+                |a, b, _| directed(read(a) as f64 + read(b) as f64, mode).to_bits() as u64,
+                |_| false,
+            );
+            check(
+                &format!("div.{mode}.f32 {body}"),
+                inputs,
+                |a, b, _| {
+                    // No f64 quotient of f32 numbers is so close to an f32 without being it.
+                    directed(read(a) as f64 / read(b) as f64, mode).to_bits() as u64
+                },
+                |_| false,
+            );
         }
     }
     single("fma.rn.f32 %f, %f, %g, %h", |a, b, c| {
@@ -303,10 +390,23 @@ fn single_precision() {
         let sum = product + c;
         let of_c = sum - product;
         let rest = (product - (sum - of_c)) + (c - of_c);
-        let odd = if rest == 0. || rest.is_nan() || sum.to_bits() & 1 == 1 { sum } else if (rest > 0.) == (sum > 0.) { f64::from_bits(sum.to_bits() + 1) } else { f64::from_bits(sum.to_bits() - 1) };
+        let odd = if rest == 0. || rest.is_nan() || sum.to_bits() & 1 == 1 {
+            sum
+        } else if (rest > 0.) == (sum > 0.) {
+            f64::from_bits(sum.to_bits() + 1)
+        } else {
+            f64::from_bits(sum.to_bits() - 1)
+        };
         odd as f32
     });
-    for (name, f) in [("sin", f64::sin as fn(f64) -> f64), ("cos", f64::cos), ("ex2", f64::exp2), ("lg2", f64::log2), ("tanh", f64::tanh), ("sqrt", f64::sqrt)] {
+    for (name, f) in [
+        ("sin", f64::sin as fn(f64) -> f64),
+        ("cos", f64::cos),
+        ("ex2", f64::exp2),
+        ("lg2", f64::log2),
+        ("tanh", f64::tanh),
+        ("sqrt", f64::sqrt),
+    ] {
         single(&format!("{name}.approx.f32 %f, %f"), move |a, _, _| f(a as f64) as f32);
     }
     single("rsqrt.approx.f32 %f, %f", |a, _, _| (1. / (a as f64).sqrt()) as f32);
@@ -322,10 +422,22 @@ fn double_precision() {
     double("sqrt.rn.f64 %m, %m", |a, _, _| a.sqrt());
     double("rcp.rn.f64 %m, %m", |a, _, _| 1. / a);
     double("neg.f64 %m, %m", |a, _, _| -a);
-    double("min.f64 %m, %m, %n", |a, b, _| if a.is_nan() { b } else if b.is_nan() || a < b || a == b && a.is_sign_negative() { a } else { b });
+    double("min.f64 %m, %m, %n", |a, b, _| {
+        if a.is_nan() {
+            b
+        } else if b.is_nan() || a < b || a == b && a.is_sign_negative() {
+            a
+        } else {
+            b
+        }
+    });
     // Integers, whose sum is known: 2^53 + 1 lies between two f64.
-    let big = |mode: &str| format!("mov.f64 %m, 0d4340000000000000; mov.f64 %n, 0d3FF0000000000000; add.{mode}.f64 %m, %m, %n; mov.b64 %d, %m;");
-    for (mode, want) in [("rn", 9007199254740992f64), ("rz", 9007199254740992.), ("rm", 9007199254740992.), ("rp", 9007199254740994.)] {
+    let big = |mode: &str| {
+        format!("mov.f64 %m, 0d4340000000000000; mov.f64 %n, 0d3FF0000000000000; add.{mode}.f64 %m, %m, %n; mov.b64 %d, %m;")
+    };
+    for (mode, want) in
+        [("rn", 9007199254740992f64), ("rz", 9007199254740992.), ("rm", 9007199254740992.), ("rp", 9007199254740994.)]
+    {
         check(&big(mode), words(1), |_, _, _| want.to_bits(), |_| false);
     }
 }
@@ -333,13 +445,23 @@ fn double_precision() {
 #[test]
 fn half_precision() {
     let read = |w: u64| f16::from_bits(w as u16);
-    for (op, f) in [("add", (|a, b, _| a + b) as fn(f64, f64, f64) -> f64), ("sub", |a, b, _| a - b), ("mul", |a, b, _| a * b), ("fma.rn", |a, b, c| a * b + c)] {
+    for (op, f) in [
+        ("add", (|a, b, _| a + b) as fn(f64, f64, f64) -> f64),
+        ("sub", |a, b, _| a - b),
+        ("mul", |a, b, _| a * b),
+        ("fma.rn", |a, b, c| a * b + c),
+    ] {
         let sources = if op == "fma.rn" { "%i, %j, %k" } else { "%i, %j" };
         for seed in 1..6 {
             // Multiples of 1/8 up to 32: every intermediate is exact in f32.
             let mut inputs = words(seed);
-            inputs.iter_mut().flatten().for_each(|w| *w = f16::from_f32((*w >> 9 & 511) as f32 / 8. - 32.).to_bits() as u64);
-            let want = |a, b, c| f16::from_f32(f(read(a).to_f64(), read(b).to_f64(), read(c).to_f64()) as f32).to_bits() as u64;
+            inputs
+                .iter_mut()
+                .flatten()
+                .for_each(|w| *w = f16::from_f32((*w >> 9 & 511) as f32 / 8. - 32.).to_bits() as u64);
+            let want = |a, b, c| {
+                f16::from_f32(f(read(a).to_f64(), read(b).to_f64(), read(c).to_f64()) as f32).to_bits() as u64
+            };
             check(&format!("{op}.f16 %l, {sources}; cvt.u64.u16 %d, %l;"), inputs, want, |_| false);
         }
     }
@@ -348,7 +470,11 @@ fn half_precision() {
         let mut inputs = words(seed);
         inputs.iter_mut().flatten().for_each(|w| *w &= 0x3fff_3fff); // finite
         let want = |a, b, _| {
-            let sums: Vec<u64> = pair(a).into_iter().zip(pair(b)).map(|(a, b)| f16::from_f32(a.to_f32() + b.to_f32()).to_bits() as u64).collect();
+            let sums: Vec<u64> = pair(a)
+                .into_iter()
+                .zip(pair(b))
+                .map(|(a, b)| f16::from_f32(a.to_f32() + b.to_f32()).to_bits() as u64)
+                .collect();
             sums[0] | sums[1] << 16
         };
         check("add.f16x2 %w, %x, %y; cvt.u64.u32 %d, %w;", inputs, want, |_| false);
@@ -362,22 +488,54 @@ fn half_precision() {
 fn comparisons() {
     type Test = fn(f32, f32) -> bool;
     let tests: [(&str, Test); 14] = [
-        ("eq", |a, b| a == b), ("ne", |a, b| a != b && !a.is_nan() && !b.is_nan()), ("lt", |a, b| a < b), ("le", |a, b| a <= b),
-        ("gt", |a, b| a > b), ("ge", |a, b| a >= b), ("equ", |a, b| a == b || a.is_nan() || b.is_nan()), ("neu", |a, b| a != b),
-        ("ltu", |a, b| a < b || a.is_nan() || b.is_nan()), ("leu", |a, b| a <= b || a.is_nan() || b.is_nan()),
-        ("gtu", |a, b| a > b || a.is_nan() || b.is_nan()), ("geu", |a, b| a >= b || a.is_nan() || b.is_nan()),
-        ("num", |a, b| !a.is_nan() && !b.is_nan()), ("nan", |a, b| a.is_nan() || b.is_nan()),
+        ("eq", |a, b| a == b),
+        ("ne", |a, b| a != b && !a.is_nan() && !b.is_nan()),
+        ("lt", |a, b| a < b),
+        ("le", |a, b| a <= b),
+        ("gt", |a, b| a > b),
+        ("ge", |a, b| a >= b),
+        ("equ", |a, b| a == b || a.is_nan() || b.is_nan()),
+        ("neu", |a, b| a != b),
+        ("ltu", |a, b| a < b || a.is_nan() || b.is_nan()),
+        ("leu", |a, b| a <= b || a.is_nan() || b.is_nan()),
+        ("gtu", |a, b| a > b || a.is_nan() || b.is_nan()),
+        ("geu", |a, b| a >= b || a.is_nan() || b.is_nan()),
+        ("num", |a, b| !a.is_nan() && !b.is_nan()),
+        ("nan", |a, b| a.is_nan() || b.is_nan()),
     ];
     let read = |w: u64| f32::from_bits(w as u32);
     for (name, test) in tests {
         for seed in 1..4 {
-            check(&format!("setp.{name}.f32 %r, %f, %g; selp.b64 %d, 1, 0, %r;"), floats(seed), |a, b, _| test(read(a), read(b)) as u64, |_| false);
-            check(&format!("set.{name}.f32.f32 %f, %f, %g; mov.b32 %w, %f; cvt.u64.u32 %d, %w;"), floats(seed), |a, b, _| if test(read(a), read(b)) { 0x3f80_0000 } else { 0 }, |_| false);
+            check(
+                &format!("setp.{name}.f32 %r, %f, %g; selp.b64 %d, 1, 0, %r;"),
+                floats(seed),
+                |a, b, _| test(read(a), read(b)) as u64,
+                |_| false,
+            );
+            check(
+                &format!("set.{name}.f32.f32 %f, %f, %g; mov.b32 %w, %f; cvt.u64.u32 %d, %w;"),
+                floats(seed),
+                |a, b, _| if test(read(a), read(b)) { 0x3f80_0000 } else { 0 },
+                |_| false,
+            );
         }
     }
-    for (ty, a, b) in [("u16", "%i", "%j"), ("s16", "%i", "%j"), ("u32", "%x", "%y"), ("s32", "%x", "%y"), ("u64", "%a", "%b"), ("s64", "%a", "%b")] {
+    for (ty, a, b) in [
+        ("u16", "%i", "%j"),
+        ("s16", "%i", "%j"),
+        ("u32", "%x", "%y"),
+        ("s32", "%x", "%y"),
+        ("u64", "%a", "%b"),
+        ("s64", "%a", "%b"),
+    ] {
         let (signed, bits) = (ty.starts_with('s'), ty[1..].parse::<u32>().expect("bits"));
-        let value = move |w: u64| if signed { ((w << (64 - bits)) as i64 >> (64 - bits)) as i128 } else { (w << (64 - bits) >> (64 - bits)) as i128 };
+        let value = move |w: u64| {
+            if signed {
+                ((w << (64 - bits)) as i64 >> (64 - bits)) as i128
+            } else {
+                (w << (64 - bits) >> (64 - bits)) as i128
+            }
+        };
         let both = format!("setp.lt.{ty} %r, {a}, {b}; setp.eq.and.{ty} %r|%s, {a}, {b}, !%r; selp.b64 %d, 2, 0, %s; @%r or.b64 %d, %d, 1; setp.ge.{ty} %r, {a}, {b}; @%r or.b64 %d, %d, 4;");
         integer(&both, move |a, b, _| {
             let (a, b) = (value(a), value(b));
@@ -386,10 +544,15 @@ fn comparisons() {
     }
     integer("slct.u64.s32 %d, %a, %b, %z;", |a, b, c| if c as i32 >= 0 { a } else { b });
     let test = "testp.finite.f32 %r, %f; selp.b64 %d, 1, 0, %r; testp.infinite.f32 %r, %f; @%r or.b64 %d, %d, 2; testp.notanumber.f32 %r, %f; @%r or.b64 %d, %d, 4;";
-    check(test, floats(3), |a, _, _| {
-        let a = f32::from_bits(a as u32);
-        a.is_finite() as u64 | (a.is_infinite() as u64) << 1 | (a.is_nan() as u64) << 2
-    }, |_| false);
+    check(
+        test,
+        floats(3),
+        |a, _, _| {
+            let a = f32::from_bits(a as u32);
+            a.is_finite() as u64 | (a.is_infinite() as u64) << 1 | (a.is_nan() as u64) << 2
+        },
+        |_| false,
+    );
 }
 
 #[test]
@@ -407,21 +570,93 @@ fn conversions() {
     let f = |w: u64| f32::from_bits(w as u32);
     let nan = |w: u64| f32::from_bits(w as u32).is_nan();
     for seed in 1..6 {
-        check("cvt.rni.s32.f32 %w, %f; cvt.u64.u32 %d, %w;", floats(seed), |a, _, _| f(a).round_ties_even() as i32 as u32 as u64, |_| false);
-        check("cvt.rzi.u32.f32 %w, %f; cvt.u64.u32 %d, %w;", floats(seed), |a, _, _| f(a).trunc() as u32 as u64, |_| false);
-        check("cvt.rmi.s64.f64 %d, %m;", doubles(seed), |a, _, _| match f64::from_bits(a) { a if a.is_nan() => 1 << 63, a => a.floor() as i64 as u64 }, |_| false);
-        check("cvt.rpi.f32.f32 %f, %f; mov.b32 %w, %f; cvt.u64.u32 %d, %w;", floats(seed), |a, _, _| f(a).ceil().to_bits() as u64, nan);
-        check("cvt.sat.f32.f32 %f, %f; mov.b32 %w, %f; cvt.u64.u32 %d, %w;", floats(seed), |a, _, _| { let a = f(a); (if a > 1. { 1. } else if a > 0. { a } else { 0f32 }).to_bits() as u64 }, |_| false);
-        check("cvt.rn.f32.f64 %f, %m; mov.b32 %w, %f; cvt.u64.u32 %d, %w;", doubles(seed), |a, _, _| (f64::from_bits(a) as f32).to_bits() as u64, nan);
-        check("cvt.rz.f32.f64 %f, %m; mov.b32 %w, %f; cvt.u64.u32 %d, %w;", doubles(seed), |a, _, _| directed(f64::from_bits(a), "rz").to_bits() as u64, nan);
-        check("cvt.f64.f32 %m, %f; mov.b64 %d, %m;", floats(seed), |a, _, _| (f(a) as f64).to_bits(), |w| f64::from_bits(w).is_nan());
-        check("cvt.rn.f16.f32 %l, %f; cvt.u64.u16 %d, %l;", floats(seed), |a, _, _| f16::from_f32(f(a)).to_bits() as u64, |w| f16::from_bits(w as u16).is_nan());
-        check("cvt.rn.bf16.f32 %l, %f; cvt.u64.u16 %d, %l;", floats(seed), |a, _, _| bf16::from_f32(f(a)).to_bits() as u64, |w| bf16::from_bits(w as u16).is_nan());
-        check("cvt.rn.bf16x2.f32 %w, %f, %g; and.b32 %w, %w, 0x7f807f80; cvt.u64.u32 %d, %w;", floats(seed), |a, b, _| ((bf16::from_f32(f(a)).to_bits() as u64) << 16 | bf16::from_f32(f(b)).to_bits() as u64) & 0x7f80_7f80, |_| false);
+        check(
+            "cvt.rni.s32.f32 %w, %f; cvt.u64.u32 %d, %w;",
+            floats(seed),
+            |a, _, _| f(a).round_ties_even() as i32 as u32 as u64,
+            |_| false,
+        );
+        check(
+            "cvt.rzi.u32.f32 %w, %f; cvt.u64.u32 %d, %w;",
+            floats(seed),
+            |a, _, _| f(a).trunc() as u32 as u64,
+            |_| false,
+        );
+        check(
+            "cvt.rmi.s64.f64 %d, %m;",
+            doubles(seed),
+            |a, _, _| match f64::from_bits(a) {
+                a if a.is_nan() => 1 << 63,
+                a => a.floor() as i64 as u64,
+            },
+            |_| false,
+        );
+        check(
+            "cvt.rpi.f32.f32 %f, %f; mov.b32 %w, %f; cvt.u64.u32 %d, %w;",
+            floats(seed),
+            |a, _, _| f(a).ceil().to_bits() as u64,
+            nan,
+        );
+        check(
+            "cvt.sat.f32.f32 %f, %f; mov.b32 %w, %f; cvt.u64.u32 %d, %w;",
+            floats(seed),
+            |a, _, _| {
+                let a = f(a);
+                (if a > 1. {
+                    1.
+                } else if a > 0. {
+                    a
+                } else {
+                    0f32
+                })
+                .to_bits() as u64
+            },
+            |_| false,
+        );
+        check(
+            "cvt.rn.f32.f64 %f, %m; mov.b32 %w, %f; cvt.u64.u32 %d, %w;",
+            doubles(seed),
+            |a, _, _| (f64::from_bits(a) as f32).to_bits() as u64,
+            nan,
+        );
+        check(
+            "cvt.rz.f32.f64 %f, %m; mov.b32 %w, %f; cvt.u64.u32 %d, %w;",
+            doubles(seed),
+            |a, _, _| directed(f64::from_bits(a), "rz").to_bits() as u64,
+            nan,
+        );
+        check(
+            "cvt.f64.f32 %m, %f; mov.b64 %d, %m;",
+            floats(seed),
+            |a, _, _| (f(a) as f64).to_bits(),
+            |w| f64::from_bits(w).is_nan(),
+        );
+        check(
+            "cvt.rn.f16.f32 %l, %f; cvt.u64.u16 %d, %l;",
+            floats(seed),
+            |a, _, _| f16::from_f32(f(a)).to_bits() as u64,
+            |w| f16::from_bits(w as u16).is_nan(),
+        );
+        check(
+            "cvt.rn.bf16.f32 %l, %f; cvt.u64.u16 %d, %l;",
+            floats(seed),
+            |a, _, _| bf16::from_f32(f(a)).to_bits() as u64,
+            |w| bf16::from_bits(w as u16).is_nan(),
+        );
+        check(
+            "cvt.rn.bf16x2.f32 %w, %f, %g; and.b32 %w, %w, 0x7f807f80; cvt.u64.u32 %d, %w;",
+            floats(seed),
+            |a, b, _| {
+                ((bf16::from_f32(f(a)).to_bits() as u64) << 16 | bf16::from_f32(f(b)).to_bits() as u64) & 0x7f80_7f80
+            },
+            |_| false,
+        );
     }
     // A double just above the middle of two halves: rounding twice would go down to even.
     let middle = 1. + 2f64.powi(-11) + 2f64.powi(-40);
     let body = format!("mov.f64 %m, 0d{:016X}; cvt.rn.f16.f64 %l, %m; cvt.u64.u16 %d, %l;", middle.to_bits());
     check(&body, words(1), |_, _, _| 0x3c01, |_| false);
-    integer("cvt.f32.f16 %f, %i; mov.b32 %w, %f; and.b32 %w, %w, 0x7f800000; cvt.u64.u32 %d, %w;", |a, _, _| (f16::from_bits(a as u16).to_f32().to_bits() & 0x7f80_0000) as u64);
+    integer("cvt.f32.f16 %f, %i; mov.b32 %w, %f; and.b32 %w, %w, 0x7f800000; cvt.u64.u32 %d, %w;", |a, _, _| {
+        (f16::from_bits(a as u16).to_f32().to_bits() & 0x7f80_0000) as u64
+    });
 }

@@ -156,7 +156,10 @@ fn float_to_float(form: &Form, to: Type, from: Type, nearest: Option<Rounding>, 
     let mode = nearest.unwrap_or(Rounding::Nearest);
     if (to, from, mode, ftz, sat) == (Type::F32, Type::F64, mode, false, false) && mode != Rounding::Nearest {
         use super::rounding::Float;
-        return form.map1(move |a: f64| (a as f32).step(a - a as f32 as f64, mode));
+        return form.map1(move |a: f64| match a.is_finite() {
+            true => (a as f32).step(a - a as f32 as f64, mode),
+            false => a as f32,
+        });
     }
     reals!(from, A => reals!(to, R => {
         let flushed = move |x: f64| if ftz { flush(x as f32) as f64 } else { x };

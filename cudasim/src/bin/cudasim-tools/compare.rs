@@ -13,7 +13,8 @@ fn copies(file: &Path) -> Result<Vec<Copy>, String> {
     let (mut rest, mut copies) = (&data[..], Vec::new());
     while let [direction, after @ ..] = rest {
         let (length, after) = after.split_first_chunk().ok_or("a record that does not end")?;
-        let (bytes, after) = after.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or("a record that does not end")?;
+        let (bytes, after) =
+            after.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or("a record that does not end")?;
         copies.push((*direction, bytes.to_vec()));
         rest = after;
     }
@@ -34,7 +35,10 @@ pub fn run(emulator: &str, other: &str, arguments: &[&str]) -> Result<bool, Stri
             Some(what) => different.push(format!("{}: {what}", test.label())),
         }
     }
-    println!("{equal} of {} tests copy the same bytes from the emulator and from {other}, {bytes} bytes in all", tests.len());
+    println!(
+        "{equal} of {} tests copy the same bytes from the emulator and from {other}, {bytes} bytes in all",
+        tests.len()
+    );
     different.iter().for_each(|line| println!("  {line}"));
     Ok(different.is_empty())
 }
@@ -72,7 +76,12 @@ fn difference(here: &[Copy], there: &[Copy]) -> Option<String> {
         let count = a.1.iter().zip(&b.1).filter(|(x, y)| x != y).count();
         let at = a.1.iter().zip(&b.1).position(|(x, y)| x != y)? / 4 * 4;
         let word = |c: &[u8]| c.get(at..at + 4).map_or_else(|| format!("{:02x?}", &c[at..]), |w| format!("{:02x?}", w));
-        return Some(format!("copy {i}: {count} of {} bytes differ, at {at} {} and {}", a.1.len(), word(&a.1), word(&b.1)));
+        return Some(format!(
+            "copy {i}: {count} of {} bytes differ, at {at} {} and {}",
+            a.1.len(),
+            word(&a.1),
+            word(&b.1)
+        ));
     }
     (here.len() != there.len()).then(|| format!("{} copies, and {}", here.len(), there.len()))
 }

@@ -18,7 +18,11 @@ struct Module {
 }
 
 pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
-    let number = |name, default: u64| values(arguments, name).first().map_or(Ok(default), |v| v.parse().map_err(|_| format!("expected a number after {name}, got {v}")));
+    let number = |name, default: u64| {
+        values(arguments, name)
+            .first()
+            .map_or(Ok(default), |v| v.parse().map_err(|_| format!("expected a number after {name}, got {v}")))
+    };
     let (per_kernel, mut seed) = (number("--per-kernel", 3)? as usize, number("--seed", 1)?);
     let wanted = values(arguments, "--kernel");
     let began = Instant::now();
@@ -53,7 +57,13 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
                 continue;
             }
             let reason = explanation(&explained, &mutant, &source);
-            println!("survivor: {kernel}: {}: `{}` to `{}`, from `{source}`{}", mutant.rule, mutant.before, mutant.after, reason.map_or(String::new(), |r| format!(": {r}")));
+            println!(
+                "survivor: {kernel}: {}: `{}` to `{}`, from `{source}`{}",
+                mutant.rule,
+                mutant.before,
+                mutant.after,
+                reason.as_ref().map_or(String::new(), |r| format!(": {r}"))
+            );
             match reason {
                 Some(_) => good += 1,
                 None => unexplained.push(mutant),
@@ -65,7 +75,10 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
             weak.push(kernel);
         }
     }
-    println!("{killed} of {all} mutants killed or explained, {} left; seed and kernels name them again", unexplained.len());
+    println!(
+        "{killed} of {all} mutants killed or explained, {} left; seed and kernels name them again",
+        unexplained.len()
+    );
     Ok(unexplained.is_empty() && weak.is_empty())
 }
 
@@ -82,7 +95,8 @@ fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Vec<Module>,
         }
         times.push(time);
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let (path, read) = (entry.path(), |p: &Path| fs::read_to_string(p).map_err(|e| format!("{}: {e}", p.display())));
+            let (path, read) =
+                (entry.path(), |p: &Path| fs::read_to_string(p).map_err(|e| format!("{}: {e}", p.display())));
             if path.extension().is_some_and(|e| e == "covered") {
                 let text = read(&path.with_extension("ptx"))?;
                 let module = modules.entry(text.clone()).or_insert(Module { text, lines: BTreeMap::new() });
@@ -99,7 +113,14 @@ fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Vec<Module>,
 }
 
 /// Whether one of the tests that execute the line fails, or hangs.
-fn kills(emulator: &str, work: &Path, tests: &[Test], times: &[Duration], covering: &[usize], mutant: &Mutant) -> Result<bool, String> {
+fn kills(
+    emulator: &str,
+    work: &Path,
+    tests: &[Test],
+    times: &[Duration],
+    covering: &[usize],
+    mutant: &Mutant,
+) -> Result<bool, String> {
     let file = work.join("mutant");
     mutant.write(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut order = covering.to_vec();
@@ -121,7 +142,10 @@ fn source_line(ptx: &str, line: u32) -> String {
     let mut numbers = loc.split_whitespace().map(|n| n.parse().unwrap_or(0));
     let (file, line) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0usize));
     let declared = ptx.lines().filter_map(|l| l.trim().strip_prefix(".file")?.trim().split_once('"'));
-    let path = declared.into_iter().find(|(index, _)| index.trim().parse() == Ok(file)).map(|(_, path)| path.split('"').next().unwrap_or(""));
+    let path = declared
+        .into_iter()
+        .find(|(index, _)| index.trim().parse() == Ok(file))
+        .map(|(_, path)| path.split('"').next().unwrap_or(""));
     let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
     text.lines().nth(line.wrapping_sub(1)).unwrap_or("").trim().to_string()
 }
