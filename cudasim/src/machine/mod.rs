@@ -8,6 +8,7 @@ pub mod collective;
 pub mod launch;
 pub mod memory;
 pub mod race;
+mod region;
 pub mod registers;
 pub mod report;
 mod schedule;

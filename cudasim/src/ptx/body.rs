@@ -75,6 +75,7 @@ fn statement(text: &str) -> Result<(Option<Statement>, usize), String> {
     }
     let end = find_outside(text, ';').ok_or_else(|| format!("no `;` after `{text}`"))?;
     let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.replacen(".reg.", ".reg .", 1); // as hand-written assembly has it
     let statement = match line.split_once(' ').unwrap_or((&line, "")) {
         ("", _) | (".pragma", _) => None,
         (".reg", declared) => Some(registers(declared)?),
