@@ -12,27 +12,24 @@
 //! GB/s counts the bytes that a perfect kernel moves: x read and y written forward, then x and dy
 //! read and dx written backward.
 
+mod timing;
+
 use std::fs::File;
-use std::hint::black_box;
 use std::num::ParseIntError;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Context;
 use candle_core::backprop::GradStore;
-use candle_core::{bail, DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_instance_norm::{instance_norm, instance_norm_backward};
 use candle_nn::{GroupNorm, Module};
 use clap::{Parser, ValueEnum};
 use serde_json::{json, Value};
+use timing::{device, take_turns, Contender};
 
 const SHAPES: &str = "1x64x256x256,1x128x128x128,8x256x64x64,1x32x512x512,4x512x16x16,\
     20x100x35x45,1x32x64x64x64,1x3x2160x3840,32x256x56x56,16x256x7x7";
 const EPS: f64 = 1e-5;
-/// A batch of calls takes at least this long, so that a call that only queues work for a device
-/// is not timed by its launch.
-const MIN_BATCH_SECONDS: f64 = 1e-3;
-const MIN_BATCHES: usize = 3;
 
 /// Median times of instance norm, of a copy and of candle's GroupNorm.
 #[derive(Parser)]
@@ -67,81 +64,8 @@ enum Direction {
     Autograd,
 }
 
-fn device(text: &str) -> Result<Device> {
-    match text {
-        "cpu" => Ok(Device::Cpu),
-        "cuda" => Device::new_cuda(0),
-        _ => bail!("expected cpu or cuda"),
-    }
-}
-
 fn dims(text: &str) -> std::result::Result<Vec<usize>, ParseIntError> {
     text.split('x').map(str::parse).collect()
-}
-
-/// One of the things timed in turns.
-struct Contender {
-    call: Box<dyn Fn() -> Result<()>>,
-    /// The number of calls in a batch.
-    batch: usize,
-    /// The seconds of each batch.
-    times: Vec<f64>,
-}
-
-impl Contender {
-    /// What `call` returns is dropped within the time of the call.
-    fn new<R>(call: impl Fn() -> Result<R> + 'static) -> Self {
-        Self {
-            call: Box::new(move || call().map(|output| drop(black_box(output)))),
-            batch: 1,
-            times: Vec::new(),
-        }
-    }
-
-    /// The seconds that a batch takes, to the end of its work on the device.
-    fn run_batch(&self, device: &Device) -> Result<f64> {
-        let start = Instant::now();
-        for _ in 0..self.batch {
-            (self.call)()?;
-        }
-        device.synchronize()?;
-        Ok(start.elapsed().as_secs_f64())
-    }
-
-    /// Runs for `seconds`, for caches, the allocator and clocks, and finds the size of a batch.
-    fn warm_up(&mut self, device: &Device, seconds: f64) -> Result<()> {
-        let start = Instant::now();
-        // The first call may load kernels and says nothing about the next.
-        self.run_batch(device)?;
-        loop {
-            if self.run_batch(device)? < MIN_BATCH_SECONDS {
-                self.batch *= 2;
-            } else if start.elapsed().as_secs_f64() >= seconds {
-                return Ok(());
-            }
-        }
-    }
-
-    fn median_ms(&mut self) -> f64 {
-        self.times.sort_by(f64::total_cmp);
-        self.times[self.times.len() / 2] * 1e3 / self.batch as f64
-    }
-}
-
-/// Times the contenders in turns, so that a change of clocks or of load meets all of them alike.
-/// Each takes part until its share of `seconds` is used up, and at least `MIN_BATCHES` times.
-fn take_turns(contenders: &mut [Contender], device: &Device, seconds: f64) -> Result<()> {
-    let share = seconds / contenders.len() as f64;
-    let unfinished =
-        |c: &Contender| c.times.len() < MIN_BATCHES || c.times.iter().sum::<f64>() < share;
-    while contenders.iter().any(unfinished) {
-        for contender in contenders.iter_mut().filter(|c| unfinished(c)) {
-            // An untimed call first: whoever came before has left the caches full of other data.
-            (contender.call)()?;
-            contender.times.push(contender.run_batch(device)?);
-        }
-    }
-    Ok(())
 }
 
 /// Ours, copy and composed.
@@ -215,24 +139,9 @@ fn row(direction: Direction, x: &Tensor, dy: &Tensor, seconds: f64) -> Result<Va
     }))
 }
 
-fn device_name(device: &Device) -> anyhow::Result<String> {
-    match device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(cuda) => Ok(cuda.cuda_stream().context().name()?),
-        _ => {
-            // Linux on x86 says it; elsewhere the architecture has to do.
-            let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-            let model = info.lines().find_map(|l| l.strip_prefix("model name\t: "));
-            Ok(model.unwrap_or(std::env::consts::ARCH).to_string())
-        }
-    }
-}
-
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let (name, threads) = (device_name(&args.device)?, rayon::current_num_threads());
-    println!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    println!("{name}, {threads} threads\n");
+    timing::print_header(&args.device)?;
     println!("shape           dtype direction          ours ms     GB/s ours/copy composed/ours");
     let mut rows = Vec::new();
     for dims in &args.shapes {

@@ -66,11 +66,12 @@ template <typename M> __device__ M from_lane(const M &m, int lane_mask) {
     return out;
 }
 
-// The merge of all lanes, in every lane. Both lanes of a pair merge the lower one first, so that
-// all lanes end up with the same bits.
-template <typename M> __device__ M warp_merge(M m) {
+// The merge of the lanes whose places differ by multiples of `step`, a power of two, in each of them.
+// Both lanes of a pair merge the lower one first, so that all end up with the same bits.
+template <typename M> __device__ M warp_merge(M m, int step = 1) {
 #pragma unroll
     for (int mask = 1; mask < WARP; mask *= 2) {
+        if (mask < step) continue;
         const M other = from_lane(m, mask);
         m = threadIdx.x & mask ? merge(other, m) : merge(m, other);
     }
@@ -78,7 +79,7 @@ template <typename M> __device__ M warp_merge(M m) {
 }
 
 // The merge of all threads, in every thread: one barrier, then each warp merges the warps' results
-// for itself. Called once a kernel.
+// for itself. Called once a kernel for each M.
 template <typename M> __device__ M block_merge(M m) {
     __shared__ M of_warp[MAX_THREADS / WARP];
     const int lane = threadIdx.x % WARP;
@@ -89,62 +90,32 @@ template <typename M> __device__ M block_merge(M m) {
     return warp_merge(m);
 }
 
-// The merge of a plane's parts, in every lane of the warp, in an order that `parts` alone decides.
-template <typename M> __device__ M merge_parts(const M *of_plane, int parts) {
-    M m{};
-    for (int i = threadIdx.x % WARP; i < parts; i += WARP) m = merge(m, of_plane[i]);
-    return warp_merge(m);
-}
-
-// The moments of the elements that a thread holds: `vectors[k]` is vector `first + k * step`.
-template <typename T, int N>
-__device__ Moments<Acc<T>> measure(const Vector<T> (&x)[N], const Window<T> &window, int first,
-                                   int step) {
-    using A = Acc<T>;
+// The moments of some values: `each(f)` calls f(x) with every one of them, the same each time.
+template <typename A, typename Each> __device__ Moments<A> moments(Each each) {
     A n = 0, sum = 0;
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-        window.each(first + k * step, [&](int j) { sum += widen(x[k].v[j]), n += 1; });
-    }
+    each([&](A x) { sum += x, n += 1; });
     const A inverse = n > 0 ? 1 / n : 0, mean = sum * inverse;
     A off = 0, square = 0;
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-        window.each(first + k * step, [&](int j) {
-            const A d = widen(x[k].v[j]) - mean;
-            off += d;
-            square += d * d;
-        });
-    }
+    each([&](A x) {
+        const A d = x - mean;
+        off += d;
+        square += d * d;
+    });
     const A rest = off * inverse;
     return {n, {mean, rest}, square - off * rest};
 }
 
-template <typename T, int N>
-__device__ CoMoments<Acc<T>> measure(const Vector<T> (&x)[N], const Vector<T> (&g)[N],
-                                     const Window<T> &window, int first, int step) {
-    using A = Acc<T>;
+// Those of pairs: `each(f)` calls f(x, g).
+template <typename A, typename Each> __device__ CoMoments<A> comoments(Each each) {
     A n = 0, sum = 0, g_sum = 0;
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-        window.each(first + k * step, [&](int j) {
-            sum += widen(x[k].v[j]), g_sum += widen(g[k].v[j]), n += 1;
-        });
-    }
+    each([&](A x, A g) { sum += x, g_sum += g, n += 1; });
     const A inverse = n > 0 ? 1 / n : 0, mean = sum * inverse, g_mean = g_sum * inverse;
     A off = 0, square = 0, g_off = 0, cross = 0;
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-        window.each(first + k * step, [&](int j) {
-            const A d = widen(x[k].v[j]) - mean, e = widen(g[k].v[j]) - g_mean;
-            off += d, g_off += e;
-            square += d * d, cross += d * e;
-        });
-    }
+    each([&](A x, A g) {
+        const A d = x - mean, e = g - g_mean;
+        off += d, g_off += e;
+        square += d * d, cross += d * e;
+    });
     const A rest = off * inverse, g_rest = g_off * inverse;
     return {{n, {mean, rest}, square - off * rest}, {g_mean, g_rest}, cross - off * g_rest};
-}
-
-template <typename A> __device__ A rstd(const Moments<A> &m, double eps) {
-    return 1 / sqrt(m.m2 / m.n + A(eps));
 }

@@ -18,42 +18,26 @@ __device__ __forceinline__ void narrow(double v, double &out) { out = v; }
 __device__ __forceinline__ void narrow(float v, __half &out) { out = __float2half_rn(v); }
 __device__ __forceinline__ void narrow(float v, __nv_bfloat16 &out) { out = __float2bfloat16_rn(v); }
 
-// The structs below are filled in by src/cuda/memory.rs, field for field.
-
-// An input of any strides over N and C; the elements of a plane are adjacent.
-struct Input {
-    const void *data;
-    long long stride_n, stride_c;
-};
-
-// A weight or bias: plane p takes element p % period. `data` is null where there is none.
-struct Param {
-    const void *data;
-    int period;
-    int is_f32;  // f32 beside an x of a half type
-};
-
-struct Shape {
-    long long spatial;
-    int planes, c;
-    double eps;
-};
-
-template <typename T> __device__ Acc<T> load(const Param &param, int plane, Acc<T> absent) {
-    if (param.data == nullptr) return absent;
-    const int i = plane % param.period;
-    if (param.is_f32) return static_cast<const float *>(param.data)[i];
-    return widen(static_cast<const T *>(param.data)[i]);
-}
-
-template <typename T> __device__ const T *plane_of(const Input &x, const Shape &shape, int plane) {
-    const long long n = plane / shape.c, c = plane % shape.c;
-    return static_cast<const T *>(x.data) + n * x.stride_n + c * x.stride_c;
-}
-
 template <typename T> constexpr int PER_VECTOR = VECTOR_BYTES / sizeof(T);
 
 template <typename T> struct alignas(VECTOR_BYTES) Vector { T v[PER_VECTOR<T>]; };
+
+// The elements of a vector before they are rounded to its type.
+template <typename T> struct Wide { Acc<T> v[PER_VECTOR<T>]; };
+
+template <typename T> __device__ __forceinline__ Wide<T> widen(const Vector<T> &x) {
+    Wide<T> out;
+#pragma unroll
+    for (int j = 0; j < PER_VECTOR<T>; ++j) out.v[j] = widen(x.v[j]);
+    return out;
+}
+
+template <typename T> __device__ __forceinline__ Vector<T> narrow(const Wide<T> &x) {
+    Vector<T> out;
+#pragma unroll
+    for (int j = 0; j < PER_VECTOR<T>; ++j) narrow(x.v[j], out.v[j]);
+    return out;
+}
 
 // The elements [head, end) of a run of vectors; the first and the last may be there in part.
 template <typename T> struct Window {
@@ -86,38 +70,66 @@ template <typename T> struct Window {
     }
 };
 
-// One side of a pass over a window. Where its 16-byte boundaries are not those that the window
-// was made for (an input at another offset), its elements are accessed one by one.
-template <typename T> struct Access {
-    T *base;
-    bool aligned;
+// A vector of a window, which starts `ahead` elements behind the pointer that goes with it.
+template <typename T> struct Site {
+    Window<T> window;
+    int vector;
+    long long ahead;
 
-    template <typename W>
-    __device__ Access(T *data, const W &window)
-        : base(data - window.head),
-          aligned(reinterpret_cast<size_t>(data - window.head) % VECTOR_BYTES == 0) {}
+    __device__ long long offset() const { return ahead + (vector * PER_VECTOR<T> - window.head); }
 };
 
+// Where the 16-byte boundaries of a tensor are not those that the window was made for (one at
+// another offset), its elements are accessed one by one.
 template <typename T>
-__device__ __forceinline__ Vector<T> load(const Access<const T> &from, const Window<T> &window,
-                                          int vector) {
+__device__ __forceinline__ bool at_once(const T *vector, const Site<T> &site) {
+    return site.window.whole(site.vector) && reinterpret_cast<size_t>(vector) % VECTOR_BYTES == 0;
+}
+
+template <typename T>
+__device__ __forceinline__ Vector<T> load(const T *from, const Site<T> &site) {
     Vector<T> out;
-    const T *at = from.base + vector * PER_VECTOR<T>;
-    if (from.aligned && window.whole(vector)) {
+    const T *at = from + site.offset();
+    if (at_once(at, site)) {
         *reinterpret_cast<uint4 *>(&out) = *reinterpret_cast<const uint4 *>(at);
     } else {
-        window.each(vector, [&](int j) { out.v[j] = at[j]; });
+        site.window.each(site.vector, [&](int j) { out.v[j] = at[j]; });
     }
     return out;
 }
 
 template <typename T>
-__device__ __forceinline__ void store(const Access<T> &to, const Window<T> &window, int vector,
-                                      const Vector<T> &value) {
-    T *at = to.base + vector * PER_VECTOR<T>;
-    if (to.aligned && window.whole(vector)) {
-        *reinterpret_cast<uint4 *>(at) = *reinterpret_cast<const uint4 *>(&value);
+__device__ __forceinline__ void store(T *to, const Site<T> &site, const Vector<T> &value) {
+    T *at = to + site.offset();
+    if (at_once(at, site)) {
+        // By its name: nvcc takes a plain assignment apart in some kernels.
+        __stwb(reinterpret_cast<uint4 *>(at), *reinterpret_cast<const uint4 *>(&value));
     } else {
-        window.each(vector, [&](int j) { at[j] = value.v[j]; });
+        site.window.each(site.vector, [&](int j) { at[j] = value.v[j]; });
     }
 }
+
+// A struct as one launch leaves it for the next, in whole vectors.
+template <typename M> struct alignas(VECTOR_BYTES) Stored {
+    M value;
+
+    static constexpr int VECTORS = (sizeof(M) + VECTOR_BYTES - 1) / VECTOR_BYTES;
+
+    __device__ M get() const {
+        Stored out;
+#pragma unroll
+        for (int i = 0; i < VECTORS; ++i) {
+            reinterpret_cast<uint4 *>(&out)[i] = __ldg(reinterpret_cast<const uint4 *>(this) + i);
+        }
+        return out.value;
+    }
+
+    __device__ void put(const M &m) {
+        Stored in{};
+        in.value = m;
+#pragma unroll
+        for (int i = 0; i < VECTORS; ++i) {
+            __stwb(reinterpret_cast<uint4 *>(this) + i, reinterpret_cast<const uint4 *>(&in)[i]);
+        }
+    }
+};

@@ -1,6 +1,6 @@
-// Who computes a plane, and which part of it.
+// Who computes a plane on chip.
 #pragma once
-#include "moments.cuh"
+#include "pointwise.cuh"
 
 enum class Tier { Warp, Block };
 
@@ -25,21 +25,38 @@ template <Tier TIER> struct Team {
     }
 };
 
-constexpr int UNROLL = SPLIT_VECTORS;  // a pragma takes a constant, but no macro
+// The vectors of a plane that a thread keeps: number k is `first + k * step` of the window.
+template <typename T, int N> struct Held {
+    Window<T> window;
+    int first, step;
 
-// The part of a plane that a block of the split tier has: `chunk` vectors, counted from the
-// 16-byte boundary at or before the plane, so that all parts but the first start on one.
-struct Chunk {
-    int plane, index;
-    long long start;  // in elements of the plane
-    int size;
+    // Calls f(k, site) for each of them.
+    template <typename F> __device__ __forceinline__ void each(F f) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            const int vector = first + k * step;
+            if (vector < window.vectors()) f(k, Site<T>{window, vector, 0});
+        }
+    }
 
-    template <typename T>
-    static __device__ Chunk of(const Input &x, const Shape &shape, int chunks, int vectors) {
-        const int plane = blockIdx.x / chunks, index = blockIdx.x % chunks;
-        const int head = Window<T>::at(plane_of<T>(x, shape, plane), 0).head;
-        const long long length = (long long)vectors * PER_VECTOR<T>, begin = index * length - head;
-        const long long start = max(0LL, begin), end = min(shape.spatial, begin + length);
-        return {plane, index, start, (int)max(0LL, end - start)};
+    // Calls f(k, j) for each element of them.
+    template <typename F> __device__ __forceinline__ void elements(F f) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            window.each(first + k * step, [&](int j) { f(k, j); });
+        }
+    }
+
+    __device__ Moments<Acc<T>> measure(const Vector<T> (&x)[N]) const {
+        return moments<Acc<T>>([&](auto f) {
+            elements([&](int k, int j) { f(widen(x[k].v[j])); });
+        });
+    }
+
+    __device__ CoMoments<Acc<T>> measure(const Vector<T> (&x)[N],
+                                            const Upstream<T> (&g)[N]) const {
+        return comoments<Acc<T>>([&](auto f) {
+            elements([&](int k, int j) { f(widen(x[k].v[j]), widen(g[k].v[j])); });
+        });
     }
 };

@@ -35,6 +35,7 @@ mod plan;
 mod shapes;
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 mod tuning;
+pub mod weights;
 
 pub use args::{Activation, EpsMode};
 pub use ops::{

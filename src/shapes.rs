@@ -83,14 +83,6 @@ impl PlaneLayout {
         }
         self.offset + (plane / c) * self.stride_n + (plane % c) * self.stride_c
     }
-
-    /// Whether the planes lie multiples of `elements` apart.
-    #[cfg(any(feature = "cuda", test))]
-    pub fn strides_in(&self, elements: usize) -> bool {
-        [self.stride_n, self.stride_c]
-            .iter()
-            .all(|v| v.is_multiple_of(elements))
-    }
 }
 
 /// [`PlaneLayout::new`] where the op has already made sure of it.
@@ -170,7 +162,7 @@ impl Param {
             [batch, channels] if batch == n && channels == c => Granularity::Sample,
             _ if param.dims() == x.dims() => Granularity::Element,
             _ => bail!(
-                "norm: expected {name} of shape [{c}], [{n}, {c}] or {:?} for x of that shape, got {:?}",
+                "norm: expected {name} of shape [{c}], [{n}, {c}] or that of x, {:?}, got {:?}",
                 x.dims(),
                 param.dims()
             ),
@@ -281,11 +273,5 @@ mod tests {
             stride_c: 1 << 31,
         };
         assert_eq!(layout.start(13, 5), 3 + (13 << 31));
-        assert!(layout.strides_in(4));
-        assert!(!PlaneLayout {
-            stride_c: 6,
-            ..layout
-        }
-        .strides_in(4));
     }
 }

@@ -12,19 +12,23 @@ pub const MAX_THREADS: usize = 512;
 pub const SPLIT_THREADS: usize = 256;
 /// Vectors that a thread of the split tier loads before it computes: 16 KB in flight a block.
 pub const SPLIT_VECTORS: usize = 4;
+/// The most vectors of channels that a block has side by side, channels-last: 128 bytes, a full line
+/// of the L2.
+pub const MAX_COLUMNS: usize = 8;
 /// Threads of a block that sums gradients over N.
-pub const PARAM_THREADS: usize = 128;
+pub const PARAM_THREADS: usize = 256;
 /// Bytes of one vector access.
 pub const VECTOR_BYTES: usize = 16;
 
 /// The name and value of each of them.
 #[allow(dead_code)] // the crate itself has no use for the list
-pub const ALL: [(&str, usize); 7] = [
+pub const ALL: [(&str, usize); 8] = [
     ("WARP", WARP),
     ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),
     ("MAX_THREADS", MAX_THREADS),
     ("SPLIT_THREADS", SPLIT_THREADS),
     ("SPLIT_VECTORS", SPLIT_VECTORS),
+    ("MAX_COLUMNS", MAX_COLUMNS),
     ("PARAM_THREADS", PARAM_THREADS),
     ("VECTOR_BYTES", VECTOR_BYTES),
 ];

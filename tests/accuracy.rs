@@ -19,7 +19,7 @@ use candle_instance_norm::nn::{instance_norm1d, InstanceNormConfig};
 use candle_nn::VarBuilder;
 use common::reference::{Affine, Case, Exact, Random};
 use common::to_f64;
-use plan::{CpuPlan, GpuPlan, Pass, Tier};
+use plan::{CpuPlan, Cut, GpuPlan, Job, Pass, Tier};
 use std::collections::BTreeSet;
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
@@ -175,14 +175,24 @@ fn the_table_reaches_every_kernel() -> Result<()> {
             let planes = shapes::Planes { n, c, spatial };
             let aligned = (spatial * size).is_multiple_of(tuning::VECTOR_BYTES);
             for pass in [Pass::Forward, Pass::Backward] {
-                let plan = GpuPlan::new(pass, &planes, size, aligned, 132)?;
+                let job = Job {
+                    pass,
+                    planes,
+                    format: shapes::Format::Planar,
+                    group: 1,
+                    given: false,
+                    element: size,
+                    aligned,
+                };
+                let plan = GpuPlan::new(&job, 132)?;
                 let tier = match plan.tier {
                     Tier::Warp { vectors } => format!("warp{vectors}"),
                     Tier::Block { vectors } => format!("block{vectors}"),
-                    Tier::Split { .. } => "split".to_string(),
+                    Tier::Split(_) => "split".to_string(),
+                    Tier::Columns(_) => "columns".to_string(),
                 };
                 seen.insert(format!("{pass:?} {tier} {dtype:?}"));
-                if let Tier::Split { chunk, .. } = plan.tier {
+                if let Tier::Split(Cut { chunk, .. }) = plan.tier {
                     let at_once = tuning::SPLIT_THREADS * tuning::SPLIT_VECTORS;
                     seen.insert(format!("{pass:?} loops: {}", chunk > at_once));
                 }

@@ -1,17 +1,22 @@
 //! [`ResnetGenerator`] against PyTorch, with small random weights and with a published network.
 
-#[allow(dead_code)] // The example also writes pictures.
-#[path = "../examples/stylize/image_io.rs"]
-mod image_io;
+mod common;
+#[path = "../examples/stylize/pixels.rs"]
+mod pixels;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use candle_instance_norm::models::{reflection_pad2d, ResnetGenerator};
+use candle_instance_norm::models::{reflection_pad2d, Norms, ResnetGenerator};
+use candle_instance_norm::weights::Weights;
 use candle_nn::{Module, VarBuilder};
+use common::pictures::{check_bytes, published};
 use image::RgbImage;
+use pixels::Pixels;
+
+const PUBLISHED: &str = "cyclegan-horse2zebra";
 
 const GOLDEN: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -53,38 +58,19 @@ fn check_golden(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The folder of a published CycleGAN, which lies beside the repository where it is at hand.
-fn published() -> Option<PathBuf> {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../shared/models/cyclegan-horse2zebra"
-    );
-    let folder = PathBuf::from(folder);
-    if !folder.is_dir() {
-        println!("did not run: {} is absent", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
 fn translate(folder: &Path, image: &RgbImage, device: &Device) -> Result<RgbImage> {
-    let weights = folder.join("latest_net_G.safetensors");
-    let generator = generator(candle_core::safetensors::load(weights, device)?, device)?;
-    let y = generator.forward(&image_io::to_tensor(image, 4)?.to_device(device)?)?;
-    image_io::from_tensor(&y.to_device(&Device::Cpu)?, image.width(), image.height())
+    let weights = Weights::open(folder.join("latest_net_G.pth"))?;
+    let generator = weights.build(DType::F32, device, ResnetGenerator::new)?;
+    let (width, height) = image.dimensions();
+    let x = Pixels::Signed.to_tensor(image, 0..width, 0..height)?;
+    let y = generator.forward(&x.to_device(device)?)?;
+    let mut result = RgbImage::new(width, height);
+    Pixels::Signed.draw(&y, (0, 0), &mut result, (0..width, 0..height))?;
+    Ok(result)
 }
 
-/// At least 99.9 % of the bytes are equal and none is off by more than 1: where a value falls
-/// on a border between two bytes, the last bit of f32 decides.
-fn check_bytes(got: &RgbImage, expected: &RgbImage) -> Result<()> {
-    ensure!(got.dimensions() == expected.dimensions());
-    let off = || got.iter().zip(expected.iter()).map(|(a, b)| a.abs_diff(*b));
-    let max = off().max().context("empty picture")?;
-    let equal = off().filter(|&off| off == 0).count() as f64 / got.len() as f64;
-    println!("{:.4} % equal, largest difference {max}", 100. * equal);
-    ensure!(max <= 1, "a byte is {max} off");
-    ensure!(equal >= 0.999, "only {:.4} % are equal", 100. * equal);
-    Ok(())
+fn read(path: &Path) -> Result<RgbImage> {
+    Ok(image::open(path)?.into_rgb8())
 }
 
 #[test]
@@ -94,12 +80,12 @@ fn golden_on_cpu() -> Result<()> {
 
 #[test]
 fn published_network_on_cpu() -> Result<()> {
-    let Some(folder) = published() else {
+    let Some(folder) = published(PUBLISHED) else {
         return Ok(());
     };
-    let input = image_io::read(&folder.join("input.png"))?;
-    let expected = image_io::read(&folder.join("expected.png"))?;
-    check_bytes(&translate(&folder, &input, &Device::Cpu)?, &expected)
+    let input = read(&folder.join("input.png"))?;
+    let expected = read(&folder.join("expected.png"))?;
+    check_bytes(&translate(&folder, &input, &Device::Cpu)?, &expected, 1)
 }
 
 #[cfg(feature = "cuda")]
@@ -113,14 +99,67 @@ fn golden_on_cuda() -> Result<()> {
 #[test]
 fn published_network_on_cuda_as_on_cpu() -> Result<()> {
     const SIDE: u32 = 64;
-    let Some(folder) = published() else {
+    let Some(folder) = published(PUBLISHED) else {
         return Ok(());
     };
-    let input = image_io::read(&folder.join("input.png"))?;
+    let input = read(&folder.join("input.png"))?;
     let (left, top) = ((input.width() - SIDE) / 2, (input.height() - SIDE) / 2);
     let crop = image::imageops::crop_imm(&input, left, top, SIDE, SIDE).to_image();
     let on_cuda = translate(&folder, &crop, &Device::new_cuda(0)?)?;
-    check_bytes(&on_cuda, &translate(&folder, &crop, &Device::Cpu)?)
+    check_bytes(&on_cuda, &translate(&folder, &crop, &Device::Cpu)?, 1)
+}
+
+/// A tile that reaches as far as the network does has inside it what the whole picture has, with
+/// the same statistics; one that reaches less does not.
+#[test]
+fn tiles_have_what_the_whole_picture_has() -> Result<()> {
+    let device = &Device::Cpu;
+    for form in ["full", "separable"] {
+        let generator = generator(state_dict(form, device)?, device)?;
+        let reach = generator.reach();
+        assert_eq!(reach, 32);
+        let x = Tensor::rand(-1f32, 1., (1, 3, 20, 160), device)?;
+        let mut norms = Norms::measuring();
+        generator.forward_with(
+            &Tensor::rand(-1f32, 1., (1, 3, 20, 20), device)?,
+            &mut norms,
+        )?;
+        let whole = generator.forward_with(&x, &mut norms.frozen())?;
+        let off = |reach: usize| -> Result<f32> {
+            let (start, end) = (64 - reach, 80 + reach);
+            let tile = x.narrow(3, start, end - start)?;
+            let tile = generator.forward_with(&tile, &mut norms.frozen())?;
+            let off = (tile.narrow(3, reach, 16)? - whole.narrow(3, 64, 16)?)?;
+            Ok(off.abs()?.max_all()?.to_scalar()?)
+        };
+        assert!(off(reach)? < 1e-5, "{form}: {:e}", off(reach)?);
+        assert!(off(reach - 8)? > 1e-5, "{form}: {:e}", off(reach - 8)?);
+    }
+    Ok(())
+}
+
+/// Frozen to its own statistics, a network does what it does anyway; to those of another, or in
+/// another order, it does not.
+#[test]
+fn frozen_norms_are_those_that_were_measured() -> Result<()> {
+    let device = &Device::Cpu;
+    let generator = generator(state_dict("full", device)?, device)?;
+    let x = golden(device)?["input"].narrow(0, 0, 1)?;
+    let mut norms = Norms::measuring();
+    let y = generator.forward_with(&x, &mut norms)?;
+    let same = generator.forward_with(&x, &mut norms.frozen())?;
+    let off: f32 = (&y - same)?.abs()?.max_all()?.to_scalar()?;
+    assert!(off < GOLDEN_TOLERANCE, "{off:e}");
+    let other = generator.forward_with(&(&x * 0.5)?, &mut norms.frozen())?;
+    let off: f32 = (&y - other)?.abs()?.max_all()?.to_scalar()?;
+    assert!(off > 1e-2, "{off:e}");
+
+    let mut used_up = norms.frozen();
+    generator.forward_with(&x, &mut used_up)?;
+    let error = generator.forward_with(&x, &mut used_up).err();
+    let error = error.context("ran twice")?.to_string();
+    assert!(error.contains("had only 9 of them"), "{error}");
+    Ok(())
 }
 
 /// The error of a full golden generator whose state dict `change` has spoiled.
@@ -175,7 +214,8 @@ fn load_errors_name_the_tensor() -> Result<()> {
         tensors.insert("model.10.conv_block.5.bias".into(), zeros(&[8])?);
         Ok(())
     })?;
-    assert!(error.contains("must have 16 output channels"), "{error}");
+    let expected = "conv_block.5.weight must have shape [16, 16, 3, 3], got [8, 16, 3, 3]";
+    assert!(error.contains(expected), "{error}");
     Ok(())
 }
 

@@ -48,7 +48,7 @@ fn wrong_calls(device: &Device) -> Result<()> {
     let matrices = [&[3, 3][..], &[1, 3], &[3, 2], &[2, 3, 1], &[1, 3, 1, 1]];
     for shape in vectors.into_iter().chain(matrices) {
         refused(&x, &zeros(shape, F32), EPS, |name| {
-            format!("{name} of shape [3] or [2, 3] for x of shape [2, 3, 4, 5], got {shape:?}")
+            format!("{name} of shape [3], [2, 3] or that of x, [2, 3, 4, 5], got {shape:?}")
         });
     }
     for (of_x, of_param, expected) in [

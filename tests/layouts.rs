@@ -126,7 +126,8 @@ fn copied(t: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 /// Every view of x with another of dy: right, and near the results of contiguous copies. The
-/// bits are the same where the planes start as far into a vector of 16 bytes as the copies' do.
+/// bits are the same where the planes start as far into a vector of 16 bytes as the copies' do,
+/// and the order in memory is theirs.
 fn views(device: &Device) -> Result<()> {
     let mut random = Random::new(21, device);
     // Planes for the warp, block and split kernels; each but the first of whole vectors.
@@ -162,7 +163,9 @@ fn views(device: &Device) -> Result<()> {
                 case.check(bound(dtype))?;
             }
             let whole_vectors = j > 0 && !matches!(x_view, Offset(1 | 3));
-            if device.is_cpu() || whole_vectors {
+            // Channels-last memory is summed in another order, in place.
+            let in_order = x_view != ChannelsLast && (device.is_cpu() || whole_vectors);
+            if in_order {
                 let same = |got: &Tensor, want: &Tensor| {
                     assert_eq!(to_f64(got), to_f64(want), "{}", case.what)
                 };

@@ -1,208 +1,294 @@
 //! The `stylize` example from the outside: what it writes, and its one-line errors.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
+use common::workshop::{check_error, check_success, Workshop};
+use image::RgbImage;
 
-const GOLDEN: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/golden/resnet_generator.safetensors"
-);
+const NET: &str = "net.safetensors";
 
-/// A folder of its own for a test, with a small picture and a small network in it.
-struct Workshop(PathBuf);
-
-impl Workshop {
-    fn new(test: &str) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder)?;
-        let picture =
-            image::RgbImage::from_fn(23, 18, |x, y| image::Rgb([11 * x as u8, 13 * y as u8, 90]));
-        picture.save(folder.join("in.png"))?;
-        let weights = candle_core::safetensors::load(GOLDEN, &Device::Cpu)?;
-        let strip = |(name, tensor): (String, Tensor)| {
-            Some((name.strip_prefix("separable.")?.to_string(), tensor))
-        };
-        let weights = weights.into_iter().filter_map(strip).collect();
-        candle_core::safetensors::save(&weights, folder.join("net.safetensors"))?;
-        Ok(Self(folder))
-    }
-
-    /// Runs the example in the folder. `cargo test` builds it beforehand, but names no variable
-    /// for it; `cargo test --test stylize` does not build it.
-    fn run(&self, args: &[&str]) -> Result<Output> {
-        let test = std::env::current_exe()?;
-        let profile = test.parent().and_then(Path::parent);
-        let examples = profile.context("no target folder")?.join("examples");
-        let stylize = examples.join(format!("stylize{}", std::env::consts::EXE_SUFFIX));
-        let run = Command::new(&stylize)
-            .args(args)
-            .current_dir(&self.0)
-            // candle's messages go on with a backtrace then; the errors must stay single lines.
-            .env("RUST_BACKTRACE", "1")
-            .output();
-        run.with_context(|| format!("cannot run {}; is it built?", stylize.display()))
-    }
-
-    fn stylize(&self, weights: &str, input: &str, output: &str, rest: &[&str]) -> Result<Output> {
-        let files = ["--weights", weights, "--input", input, "--output", output];
-        self.run(&[&files[..], rest].concat())
-    }
-
-    fn files(&self) -> Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let mut names = names.collect::<Result<Vec<_>>>()?;
-        names.sort();
-        Ok(names)
-    }
-}
-
-fn check_success(output: &Output) -> Result<()> {
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{error}");
-    Ok(())
-}
-
-/// Exit code 1 and a single line on stderr that has all of `parts`.
-fn check_error(output: &Output, parts: &[&str]) -> Result<()> {
-    let error = String::from_utf8_lossy(&output.stderr);
-    // What the loader says of a CUDA library without symbol versions is not the program's.
-    let own = |line: &&str| !line.contains("no version information available");
-    let error = error.lines().filter(own).collect::<Vec<_>>().join("\n");
-    ensure!(
-        output.status.code() == Some(1),
-        "{:?}: {error}",
-        output.status
-    );
-    ensure!(
-        error.starts_with("error: ") && error.lines().count() == 1,
-        "{error}"
-    );
-    for part in parts {
-        ensure!(error.contains(part), "no {part:?} in: {error}");
-    }
-    Ok(())
+fn rgb(path: impl AsRef<Path>) -> Result<RgbImage> {
+    Ok(image::open(path)?.into_rgb8())
 }
 
 #[test]
 fn demo_needs_no_arguments() -> Result<()> {
     let shop = Workshop::new("demo")?;
-    let output = shop.run(&[])?;
-    check_success(&output)?;
-    assert!(String::from_utf8_lossy(&output.stdout).contains("stylize-demo.png"));
+    let line = check_success(&shop.run(&[])?)?;
+    assert!(line.contains("stylize-demo.png"));
     let sheet = image::open(shop.0.join("stylize-demo.png"))?;
     assert_eq!((sheet.width(), sheet.height()), (3 * 256 + 2 * 8, 256));
     Ok(())
 }
 
 #[test]
+fn help_has_examples() -> Result<()> {
+    let help = check_success(&Workshop::new("help")?.run(&["--help"])?)?;
+    assert!(
+        help.contains("Examples:") && help.contains("hf://owner/name"),
+        "{help}"
+    );
+    Ok(())
+}
+
+#[test]
 fn output_has_the_size_of_the_input() -> Result<()> {
     let shop = Workshop::new("size")?;
-    let output = shop.stylize("net.safetensors", "in.png", "out.png", &[])?;
-    check_success(&output)?;
-    let line = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        line.contains("23x18") && line.contains(" s (cpu, f32)"),
-        "{line}"
-    );
-    let picture = image::open(shop.0.join("out.png"))?;
-    assert_eq!((picture.width(), picture.height()), (23, 18));
-    assert_eq!(shop.files()?, ["in.png", "net.safetensors", "out.png"]);
+    let lines = check_success(&shop.stylize(NET, "in.png", "out.png", &[])?)?;
+    assert!(lines.contains("out.png: 23x18 in "), "{lines}");
+    assert!(lines.contains(" s (cpu, f32)"), "{lines}");
+    assert!(lines.contains(" s for the weights, "), "{lines}");
+    assert_eq!(rgb(shop.0.join("out.png"))?.dimensions(), (23, 18));
+    assert_eq!(shop.files()?, ["in.png", NET, "out.png"]);
     Ok(())
+}
+
+/// The same network, in every file that it may come in.
+#[test]
+fn weights_are_known_by_their_names() -> Result<()> {
+    let shop = Workshop::new("names")?;
+    check_success(&shop.stylize(NET, "in.png", "plain.png", &[])?)?;
+    let weights = candle_core::safetensors::load(shop.0.join(NET), &Device::Cpu)?;
+    let nested = weights
+        .into_iter()
+        .map(|(name, tensor)| (format!("netG.{name}"), tensor));
+    let mut nested: std::collections::HashMap<_, _> = nested.collect();
+    let other = Tensor::zeros((8, 3, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
+    nested.insert("netD.model.0.weight".to_string(), other);
+    candle_core::safetensors::save(&nested, shop.0.join("nested.pth"))?;
+    for arch in [&[][..], &["--arch", "cyclegan"]] {
+        check_success(&shop.stylize("nested.pth", "in.png", "nested.png", arch)?)?;
+        assert_eq!(
+            rgb(shop.0.join("plain.png"))?,
+            rgb(shop.0.join("nested.png"))?
+        );
+    }
+    Ok(())
+}
+
+/// A network of several files, as they are published, that takes its style from pictures.
+#[test]
+fn styles_come_from_pictures() -> Result<()> {
+    let shop = Workshop::new("styles")?;
+    let golden = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/microast.safetensors"
+    );
+    let mut golden = candle_core::safetensors::load(golden, &Device::Cpu)?;
+    // Its outputs go far beyond black and white.
+    for (name, scale, shift) in [("weight", 0.02, 0.), ("bias", 0., 0.5)] {
+        let name = format!("decoder.dec3.10.conv_layer.{name}");
+        let tensor = golden[&name].affine(scale, shift)?;
+        golden.insert(name, tensor);
+    }
+    fs::create_dir(shop.0.join("microast"))?;
+    for file in ["content_encoder", "style_encoder", "modulator", "decoder"] {
+        let prefix = format!("{file}.");
+        let part = |(name, tensor): (&String, &Tensor)| {
+            Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone()))
+        };
+        let part = golden.iter().filter_map(part).collect();
+        let path = format!("microast/{file}_iter_160000.pth.tar");
+        candle_core::safetensors::save(&part, shop.0.join(path))?;
+    }
+    let grey = RgbImage::from_fn(30, 20, |x, y| image::Rgb([(7 * x + 2 * y) as u8; 3]));
+    grey.save(shop.0.join("grey.png"))?;
+    let stylize = |output: &str, rest: &[&str]| -> Result<RgbImage> {
+        check_success(&shop.stylize("microast", "in.png", output, rest)?)?;
+        rgb(shop.0.join(output))
+    };
+    let one = stylize("one.png", &["--style", "grey.png"])?;
+    assert_eq!(one.dimensions(), (23, 18));
+    let own = stylize("own.png", &["--style", "in.png"])?;
+    assert_ne!(one, own);
+    let both = ["--style", "grey.png", "--style", "in.png"];
+    let first = ["--style-weight", "3", "--style-weight", "0"];
+    assert_eq!(stylize("first.png", &[both, first].concat())?, one);
+    let mixed = stylize("mixed.png", &both)?;
+    assert!(mixed != one && mixed != own);
+    assert_ne!(
+        stylize("half.png", &["--style", "grey.png", "--alpha", "0.5"])?,
+        one
+    );
+
+    let none = shop.stylize("microast", "in.png", "none.png", &[])?;
+    check_error(&none, &["give --style"])
+}
+
+#[test]
+fn folders_and_several_pictures() -> Result<()> {
+    let shop = Workshop::new("folders")?;
+    fs::create_dir(shop.0.join("album"))?;
+    for name in ["album/b.png", "album/a.jpg"] {
+        rgb(shop.0.join("in.png"))?.save(shop.0.join(name))?;
+    }
+    fs::write(shop.0.join("album/notes.txt"), "no picture")?;
+    let lines = check_success(&shop.stylize(NET, "album", "out/deep", &[])?)?;
+    let order = (lines.find("a.jpg"), lines.find("b.png"));
+    assert!(order.0.is_some() && order.0 < order.1, "{lines}");
+    assert_eq!(rgb(shop.0.join("out/deep/a.jpg"))?.dimensions(), (23, 18));
+    assert_eq!(rgb(shop.0.join("out/deep/b.png"))?.dimensions(), (23, 18));
+
+    // One that cannot be read does not keep the others from it.
+    fs::write(shop.0.join("album/bad.png"), "not a picture")?;
+    let output = shop.stylize(NET, "album", "again", &[])?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("bad.png is not a picture"), "{errors}");
+    assert!(errors.contains("1 of 3 pictures were not made"), "{errors}");
+    let names = fs::read_dir(shop.0.join("again"))?.count();
+    assert_eq!(names, 2);
+
+    let twice = [
+        "--weights",
+        NET,
+        "--input",
+        "in.png",
+        "./in.png",
+        "--output",
+        "x",
+    ];
+    check_error(&shop.run(&twice)?, &["two pictures", "in.png"])?;
+    check_error(
+        &shop.stylize(NET, "in.png", ".", &[])?,
+        &["in.png", "over itself"],
+    )?;
+    fs::create_dir(shop.0.join("empty"))?;
+    check_error(
+        &shop.stylize(NET, "empty", "x", &[])?,
+        &["empty holds no .png"],
+    )
 }
 
 #[test]
 fn errors_are_one_line_and_leave_nothing_behind() -> Result<()> {
     let shop = Workshop::new("errors")?;
-    let weights = fs::read(shop.0.join("net.safetensors"))?;
-    fs::write(
-        shop.0.join("cut.safetensors"),
-        &weights[..weights.len() / 2],
-    )?;
-    fs::write(
-        shop.0.join("legacy.pth"),
-        [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20],
-    )?;
     fs::write(shop.0.join("text.png"), "not a picture")?;
-    fs::create_dir(shop.0.join("folder.png"))?;
     let other = Tensor::zeros((8, 3, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
-    let other = [("conv1.weight".to_string(), other)].into_iter().collect();
+    let other = [("conv.weight".to_string(), other)].into_iter().collect();
     candle_core::safetensors::save(&other, shop.0.join("other.safetensors"))?;
     let before = shop.files()?;
 
-    for (weights, input, output, parts) in [
+    let other = "other.safetensors";
+    for (weights, input, output, rest, parts) in [
         (
             "no.safetensors",
             "in.png",
             "out.png",
+            &[][..],
             ["no.safetensors", "cannot read"],
         ),
         (
-            "cut.safetensors",
+            other,
             "in.png",
             "out.png",
-            ["cut.safetensors", "not a whole safetensors"],
+            &[],
+            ["is of none of cyclegan", "conv.weight"],
         ),
         (
-            "legacy.pth",
+            other,
             "in.png",
             "out.png",
-            ["legacy.pth", "not a whole safetensors"],
+            &["--arch", "cyclegan"],
+            [other, "missing model.1.bias, model.1.weight"],
         ),
+        (NET, "no.png", "out.png", &[], ["no.png", "cannot read"]),
         (
-            "other.safetensors",
-            "in.png",
-            "out.png",
-            ["other.safetensors", "model.1.weight"],
-        ),
-        (
-            "net.safetensors",
-            "no.png",
-            "out.png",
-            ["no.png", "cannot read"],
-        ),
-        (
-            "net.safetensors",
+            NET,
             "text.png",
             "out.png",
+            &[],
             ["text.png", "not a picture"],
         ),
         (
-            "net.safetensors",
+            NET,
             "in.png",
             "no/out.png",
+            &[],
             ["no/out.png", "cannot write"],
         ),
+        (NET, "in.png", "out.gif", &[], ["out.gif", ".png"]),
+        (NET, "in.png", "in.png", &[], ["in.png", "over itself"]),
         (
-            "net.safetensors",
+            NET,
             "in.png",
-            "folder.png",
-            ["folder.png", "cannot write"],
+            "out.png",
+            &["--dtype", "i8"],
+            ["--dtype", "f32, f16, bf16"],
         ),
-        ("net.safetensors", "in.png", "out.gif", ["out.gif", ".png"]),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--dtype", "bf16"],
+            ["cannot run", "BF16"],
+        ),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--alpha", "1.5"],
+            ["--alpha", "got 1.5"],
+        ),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--alpha", "NaN"],
+            ["--alpha", "got NaN"],
+        ),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--tile", "3"],
+            ["--tile", "3 is not in 16"],
+        ),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--max-size", "0"],
+            ["--max-size", "0 is not in"],
+        ),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--style", "in.png"],
+            ["--style", "in its weights"],
+        ),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--style-weight", "1"],
+            ["0 of --style", "1 of --style-weight"],
+        ),
+        (
+            NET,
+            "in.png",
+            "out.png",
+            &["--arch", "vgg"],
+            ["--arch", "cyclegan"],
+        ),
     ] {
-        check_error(&shop.stylize(weights, input, output, &[])?, &parts)?;
+        check_error(&shop.stylize(weights, input, output, rest)?, &parts)
+            .with_context(|| format!("{weights} {input} {output} {rest:?}"))?;
     }
-    let stylize = |rest: &[&str]| shop.stylize("net.safetensors", "in.png", "out.png", rest);
-    check_error(
-        &stylize(&["--dtype", "i8"])?,
-        &["--dtype", "f32, f16, bf16"],
-    )?;
-    check_error(&stylize(&["--dtype", "bf16"])?, &["BF16"])?;
+    let stylize = |rest: &[&str]| shop.stylize(NET, "in.png", "out.png", rest);
     if !cfg!(feature = "cuda") {
         check_error(&stylize(&["--device", "cuda"])?, &["CUDA"])?;
     }
     if !cfg!(feature = "metal") {
         check_error(&stylize(&["--device", "metal"])?, &["Metal"])?;
     }
-    let half = shop.run(&["--weights", "net.safetensors"])?;
+    let half = shop.run(&["--weights", NET])?;
     check_error(&half, &["missing --input and --output"])?;
 
     assert_eq!(shop.files()?, before);

@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor, D};
 use candle_instance_norm::instance_norm;
 use image::{ImageFormat, Rgb, RgbImage};
 
-use crate::{image_io, scenes};
+use crate::picture::Picture;
+use crate::scenes;
 
 const SIDE: usize = 256;
 const GAP: usize = 8;
@@ -32,8 +33,8 @@ pub fn run(path: &Path, device: &Device) -> Result<()> {
     let style = scenes::draw(scenes::sunset_waves, SIDE, device)?;
     let result = transfer_colours(&content, &style)?;
 
-    let format = ImageFormat::Png;
-    image_io::write(&side_by_side(&[content, style, result])?, path, format)?;
+    let rgb = side_by_side(&[content, style, result])?;
+    Picture { rgb, alpha: None }.write(path, ImageFormat::Png)?;
     let folder = std::env::current_dir().context("cannot name the current directory")?;
     println!("content, style, result: {}", folder.join(path).display());
     Ok(())

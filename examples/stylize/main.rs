@@ -1,104 +1,51 @@
-//! Translates a picture with a published style network, or, without arguments, shows on two
+//! Gives pictures another style with a published network, or, without arguments, shows on two
 //! pictures drawn in code how instance norm moves a style from one to the other.
 //!
 //! ```text
 //! cargo run --release --example stylize
-//! cargo run --release --example stylize -- --arch cyclegan --weights latest_net_G.safetensors \
-//!     --input horse.png --output zebra.png --device cpu --dtype f32
+//! cargo run --release --example stylize -- --weights latest_net_G.pth \
+//!     --input horse.png --output zebra.png
+//! cargo run --release --example stylize -- --help
 //! ```
 
+mod arch;
+mod batch;
+mod colour;
 mod demo;
-mod image_io;
+mod options;
+mod picture;
+mod pixels;
 mod scenes;
+mod tiles;
 
-use std::path::{Path, PathBuf};
+use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use anyhow::{bail, ensure, Context, Result};
-use candle_core::{DType, Device};
-use candle_instance_norm::models::ResnetGenerator;
-use candle_nn::{Module, VarBuilder};
-use clap::{Parser, ValueEnum};
+use anyhow::{anyhow, Result};
+use clap::Parser;
 
-/// Translate a picture with a style network. Without arguments: draw a small demonstration.
-#[derive(Parser)]
-struct Args {
-    /// The network the weights belong to.
-    #[arg(long, value_enum, default_value = "cyclegan")]
-    arch: Arch,
-    /// Weights under their original names, as .safetensors.
-    #[arg(long)]
-    weights: Option<PathBuf>,
-    /// The picture to translate: PNG, JPEG or WebP.
-    #[arg(long)]
-    input: Option<PathBuf>,
-    /// Where to put the result; the extension chooses the format.
-    #[arg(long)]
-    output: Option<PathBuf>,
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: DeviceKind,
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Precision,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Arch {
-    /// ResNet generator of CycleGAN and pix2pix, full or compressed.
-    Cyclegan,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum DeviceKind {
-    Cpu,
-    Cuda,
-    Metal,
-}
-
-impl DeviceKind {
-    fn open(self) -> Result<Device> {
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda => Device::new_cuda(0).context("cannot use a CUDA device"),
-            Self::Metal => Device::new_metal(0).context("cannot use a Metal device"),
-        }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Precision {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl From<Precision> for DType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => DType::F32,
-            Precision::F16 => DType::F16,
-            Precision::Bf16 => DType::BF16,
-        }
-    }
-}
-
-fn device_name(device: &Device) -> &'static str {
-    match device {
-        Device::Cpu => "cpu",
-        Device::Cuda(_) => "cuda",
-        Device::Metal(_) => "metal",
-    }
-}
+use options::Options;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let options = match Options::try_parse() {
+        Ok(options) => options,
         Err(help) if !help.use_stderr() => help.exit(),
         Err(error) => return fail(usage_line(&error)),
     };
-    match run(args) {
+    // A panic is a fault of this program or of a crate that reads files; it is told in a line too.
+    set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(|| run(&options)));
+    match result.unwrap_or_else(|panic| Err(panicked(&*panic))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error_line(&error)),
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    match options.job()? {
+        Some((weights, output)) => batch::run(options, weights, output),
+        None => demo::run(Path::new("stylize-demo.png"), &options.device.open()?),
     }
 }
 
@@ -108,10 +55,12 @@ fn fail(line: String) -> ExitCode {
 }
 
 /// The error and its causes. With `RUST_BACKTRACE` set, candle's messages go on with a backtrace,
-/// which ends up last and is of no use to whoever gave a wrong file.
+/// which ends up last and is of no use to whoever gave a wrong file. What files say of themselves
+/// may hold control characters, which are for no terminal.
 fn error_line(error: &anyhow::Error) -> String {
     let text = format!("error: {error:#}");
-    text.lines().next().unwrap_or_default().to_string()
+    let line = text.lines().next().unwrap_or_default();
+    line.replace(char::is_control, "?")
 }
 
 /// clap's message without the usage that follows it, on one line.
@@ -121,65 +70,8 @@ fn usage_line(error: &clap::Error) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn run(args: Args) -> Result<()> {
-    let device = args.device.open()?;
-    match (&args.weights, &args.input, &args.output) {
-        (Some(weights), Some(input), Some(output)) => {
-            stylize(&args, &device, weights, input, output)
-        }
-        (None, None, None) => demo::run(Path::new("stylize-demo.png"), &device),
-        (weights, input, output) => {
-            let given = [
-                ("--weights", weights),
-                ("--input", input),
-                ("--output", output),
-            ];
-            let missing = given.iter().filter(|(_, path)| path.is_none());
-            let missing: Vec<_> = missing.map(|&(name, _)| name).collect();
-            bail!("missing {}", missing.join(" and "))
-        }
-    }
-}
-
-fn stylize(
-    args: &Args,
-    device: &Device,
-    weights: &Path,
-    input: &Path,
-    output: &Path,
-) -> Result<()> {
-    let format = image_io::format_of(output)?;
-    let image = image_io::read(input)?;
-    let network = load(args.arch, weights, args.dtype.into(), device)?;
-
-    let start = Instant::now();
-    // The network halves the sides twice and doubles them again.
-    let x = image_io::to_tensor(&image, 4)?;
-    let x = x.to_device(device)?.to_dtype(args.dtype.into())?;
-    let y = network.forward(&x).context("cannot run the network")?;
-    let y = y.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-    let seconds = start.elapsed().as_secs_f64();
-
-    let (width, height) = image.dimensions();
-    let image = image_io::from_tensor(&y, width, height)?;
-    image_io::write(&image, output, format)?;
-    println!(
-        "{}: {width}x{height} in {seconds:.2} s ({}, {})",
-        output.display(),
-        device_name(device),
-        DType::from(args.dtype).as_str(),
-    );
-    Ok(())
-}
-
-fn load(arch: Arch, path: &Path, dtype: DType, device: &Device) -> Result<ResnetGenerator> {
-    let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-    ensure!(!bytes.is_empty(), "cannot read {shown}: the file is empty");
-    let vb = VarBuilder::from_buffered_safetensors(bytes, dtype, device)
-        .with_context(|| format!("{shown} is not a whole safetensors file"))?;
-    match arch {
-        Arch::Cyclegan => ResnetGenerator::new(vb)
-            .with_context(|| format!("{shown} does not hold a CycleGAN ResNet generator")),
-    }
+fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    anyhow!("a fault of this program: {}", text.unwrap_or("unknown"))
 }

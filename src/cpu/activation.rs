@@ -4,29 +4,73 @@ use super::element::Acc;
 use super::simd::Simd;
 use crate::args::Activation;
 
-/// `v = activation(v)`
+/// An activation as code that a loop is compiled with.
+pub trait Function<A: Acc>: Copy {
+    fn of<S: Simd>(self, v: A) -> A;
+}
+
+#[derive(Clone, Copy)]
+pub struct Identity;
+
+impl<A: Acc> Function<A> for Identity {
+    #[inline(always)]
+    fn of<S: Simd>(self, v: A) -> A {
+        v
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Relu;
+
+impl<A: Acc> Function<A> for Relu {
+    #[inline(always)]
+    fn of<S: Simd>(self, v: A) -> A {
+        // NaN stays NaN.
+        if v < A::default() {
+            A::default()
+        } else {
+            v
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LeakyRelu<A>(A);
+
+impl<A: Acc> Function<A> for LeakyRelu<A> {
+    #[inline(always)]
+    fn of<S: Simd>(self, v: A) -> A {
+        if v > A::default() {
+            v
+        } else {
+            v * self.0
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+
+impl<A: Acc> Function<A> for Silu {
+    #[inline(always)]
+    fn of<S: Simd>(self, v: A) -> A {
+        v / (A::from_f64(1.) + A::exp::<S>(A::default() - v))
+    }
+}
+
+/// A loop that ends in an activation.
+pub trait Loop<A: Acc> {
+    fn run<S: Simd, F: Function<A>>(self, f: F);
+}
+
+/// Runs the loop compiled with the activation.
 #[inline(always)]
-pub fn activate<S: Simd, A: Acc>(activation: Activation, v: &mut [A]) {
-    let zero = A::default();
+pub fn with_activation<S: Simd, A: Acc>(activation: Activation, l: impl Loop<A>) {
     match activation {
-        Activation::None => {}
-        Activation::Relu => {
-            for v in v {
-                // NaN stays NaN.
-                *v = if *v < zero { zero } else { *v };
-            }
-        }
-        Activation::LeakyRelu(slope) => {
-            let slope = A::from_f64(slope);
-            for v in v {
-                *v = if *v > zero { *v } else { *v * slope };
-            }
-        }
-        Activation::Silu => {
-            for v in v {
-                *v = *v * sigmoid::<S, A>(*v);
-            }
-        }
+        Activation::None => l.run::<S, _>(Identity),
+        Activation::Relu => l.run::<S, _>(Relu),
+        Activation::LeakyRelu(slope) => l.run::<S, _>(LeakyRelu(A::from_f64(slope))),
+        Activation::Silu => l.run::<S, _>(Silu),
     }
 }
 
@@ -77,7 +121,13 @@ pub fn exp_f32<S: Simd>(x: f32) -> f32 {
     let r = S::mul_add(n, -LN2_HIGH, clamped);
     let r = S::mul_add(n, -LN2_LOW, r);
     let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    for c in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
         p = S::mul_add(p, r, c);
     }
     let p = S::mul_add(p * r, r, r) + 1.;

@@ -15,18 +15,18 @@
 
 use super::activation::pull_back;
 use super::dispatch;
-use super::element::{Acc, Element, Scratch};
+use super::element::{as_room, Acc, Element, Scratch};
 use super::fwd::{set_stats, split, Operands};
 use super::moments::CoMoments;
 use super::operand::{Operand, Place, Target};
-use super::rule::Spread;
-use super::simd::Simd;
 use super::room::Room;
-use super::sweep::{sweep, Lanes, Reads, SetOp, Workspace};
+use super::rule::Spread;
+use super::set_op::{Lanes, Reads, SetOp, Workspace};
+use super::simd::Simd;
+use super::sweep::sweep;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
 use crate::shapes::{Granularity, Param};
 use candle_core::{CpuStorage, Result};
-use std::mem::MaybeUninit;
 
 struct Backward<'a, T> {
     operands: Operands<'a, T>,
@@ -63,14 +63,23 @@ impl<T: Element> Backward<'_, T> {
         k: [V; 3],
         reads: &'w mut Reads<T>,
     ) -> (&'w [T::Acc], &'w [T::Acc]) {
-        let Reads { x, dy, beside, v } = reads;
+        let Reads {
+            x,
+            dy,
+            beside,
+            residual,
+            v,
+        } = reads;
         let x = self.operands.x.read::<S>(place, len, x);
         let dy = self.dy.read::<S>(place, len, dy);
         if self.activation() == Activation::None {
             return (x, dy);
         }
         let room = as_room(&mut v[..len]);
-        let v = self.operands.normalize::<S, V>(x, place, k, room, beside);
+        let scratch = [beside, residual];
+        let v = self
+            .operands
+            .normalize::<S, V>(x, place, k, Activation::None, room, scratch);
         pull_back::<S, _>(self.activation(), dy, v);
         (x, v)
     }
@@ -258,13 +267,6 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
     }
 }
 
-/// Numbers that are about to be overwritten.
-#[inline(always)]
-fn as_room<A: Acc>(numbers: &mut [A]) -> &mut [MaybeUninit<A>] {
-    // SAFETY: of the same layout, and whoever gets it writes numbers.
-    unsafe { &mut *(numbers as *mut [A] as *mut [MaybeUninit<A>]) }
-}
-
 pub fn backward<T: Element>(
     inputs: &Inputs<View<CpuStorage>>,
     dy: View<CpuStorage>,
@@ -273,9 +275,8 @@ pub fn backward<T: Element>(
 ) -> Result<Gradients<CpuStorage>> {
     let operands = Operands::<T>::new(inputs, norm)?;
     let dy = Operand::new(dy, norm)?;
-    let per_element = |param: Option<Param>| {
-        param.is_some_and(|p| p.granularity == Granularity::Element)
-    };
+    let per_element =
+        |param: Option<Param>| param.is_some_and(|p| p.granularity == Granularity::Element);
     let [mut dx, mut dv, mut dweight] = [wanted.x, wanted.v, per_element(wanted.weight)]
         .map(|wanted| wanted.then(|| Room::new(norm.planes.elements())));
     let op = Backward {

@@ -6,7 +6,7 @@ use super::simd::Simd;
 use ::half::{bf16, f16};
 use candle_core::{CpuStorage, WithDType};
 use std::mem::MaybeUninit;
-use std::ops::{Add, AddAssign, Div, Mul, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Sub};
 
 /// Elements computed on at once: 8 KiB in f32, so that x, dy and a result stay in a 32 KiB L1.
 pub const CHUNK: usize = 2048;
@@ -22,6 +22,7 @@ pub trait Acc:
     + Mul<Output = Self>
     + Div<Output = Self>
     + AddAssign
+    + MulAssign
     + PartialOrd
     + 'static
 {
@@ -102,10 +103,7 @@ macro_rules! wide {
                 chunk
             }
             #[inline(always)]
-            fn widen_copy<'a, S: Simd>(
-                chunk: &[$t],
-                scratch: &'a mut Scratch<$t>,
-            ) -> &'a [$t] {
+            fn widen_copy<'a, S: Simd>(chunk: &[$t], scratch: &'a mut Scratch<$t>) -> &'a [$t] {
                 let copy = &mut scratch[..chunk.len()];
                 copy.copy_from_slice(chunk);
                 copy
@@ -142,10 +140,7 @@ macro_rules! half {
                 wide
             }
             #[inline(always)]
-            fn widen_copy<'a, S: Simd>(
-                chunk: &[$t],
-                scratch: &'a mut Scratch<f32>,
-            ) -> &'a [f32] {
+            fn widen_copy<'a, S: Simd>(chunk: &[$t], scratch: &'a mut Scratch<f32>) -> &'a [f32] {
                 let wide = &mut scratch[..chunk.len()];
                 $widen(chunk, wide);
                 wide
@@ -155,9 +150,7 @@ macro_rules! half {
                 chunk: &'a mut [MaybeUninit<$t>],
                 scratch: &'a mut Scratch<f32>,
             ) -> &'a mut [MaybeUninit<f32>] {
-                let wide: &mut [f32] = &mut scratch[..chunk.len()];
-                // SAFETY: `MaybeUninit<f32>` has the layout of f32, and the caller writes floats.
-                unsafe { &mut *(wide as *mut [f32] as *mut [MaybeUninit<f32>]) }
+                as_room(&mut scratch[..chunk.len()])
             }
             #[inline(always)]
             fn narrow<S: Simd>(chunk: &mut [MaybeUninit<$t>], scratch: &Scratch<f32>) {
@@ -171,3 +164,21 @@ macro_rules! half {
 }
 half!(f16, F16, S::widen_f16, S::narrow_f16);
 half!(bf16, BF16, widen_bf16, narrow_bf16);
+
+/// What has been written to the room.
+///
+/// # Safety
+///
+/// Every number of it has been.
+#[inline(always)]
+pub unsafe fn written<A: Acc>(room: &mut [MaybeUninit<A>]) -> &mut [A] {
+    // SAFETY: of the same layout; the rest is promised by the caller.
+    unsafe { &mut *(room as *mut [MaybeUninit<A>] as *mut [A]) }
+}
+
+/// Numbers that are about to be overwritten.
+#[inline(always)]
+pub fn as_room<A: Acc>(numbers: &mut [A]) -> &mut [MaybeUninit<A>] {
+    // SAFETY: of the same layout, and whoever gets it writes numbers.
+    unsafe { &mut *(numbers as *mut [A] as *mut [MaybeUninit<A>]) }
+}

@@ -1,14 +1,15 @@
 //! The forward pass: `y = activation((x - mean) * scale + shift ...)`, see [`Norm`].
 
-use super::activation::activate;
-use super::element::{Acc, Element, Scratch};
+use super::activation::{with_activation, Function, Identity, Loop};
+use super::element::{written, Acc, Element, Scratch};
 use super::moments::{Measure, Moments, OfX};
 use super::operand::{Operand, Param, Place, Target};
 use super::room::Room;
-use super::simd::Simd;
-use super::sweep::{sweep, Lanes, SetOp, Workspace};
 use super::rule::SetStats;
-use crate::args::{Beside, Inputs, Norm, Second, View};
+use super::set_op::{Lanes, SetOp, Workspace};
+use super::simd::Simd;
+use super::sweep::sweep;
+use crate::args::{Activation, Beside, Inputs, Norm, Second, View};
 use candle_core::{CpuStorage, Layout, Result};
 use std::mem::MaybeUninit;
 
@@ -49,9 +50,9 @@ impl<'a, T: Element> Operands<'a, T> {
         })
     }
 
-    /// The coefficients of `z` or `v` for whole sets of planes from `first` on: `(x - mean) * scale
-    /// + shift`. What an f32 `mean` leaves out of the mean, times `scale`, is part of `shift`: at a
-    /// mean of 1e4 and a deviation of 1e-2 that is up to 5 % of a deviation.
+    /// The coefficients of `z` or `v` for whole sets of planes from `first` on: the mean, and the
+    /// scale and the shift of `x - mean`. What an f32 leaves out of the mean, times the scale, is
+    /// part of the shift: at a mean of 1e4 and a deviation of 1e-2 up to 5 % of a deviation.
     #[inline(always)]
     pub fn affine<const F: usize>(
         &self,
@@ -68,16 +69,17 @@ impl<'a, T: Element> Operands<'a, T> {
                     (set, self.norm.rule.spread(set.var, set.n).rstd)
                 }
             };
-            for i in start..start + per_set {
-                let plane = first + i;
+            let of_set = &mut coefficients[start..start + per_set];
+            for (i, coefficients) in of_set.iter_mut().enumerate() {
+                let plane = first + start + i;
                 let (set, rstd) = self.given_or(plane, set, rstd);
                 let weight = self.norm.full_weight(self.weight.of(plane));
                 let bias = self.bias.of(plane).unwrap_or(0.);
                 let (mean, rest) = split(set.mean);
                 let (scale, shift) = self.norm.scale_and_shift(&set, rstd, weight, bias, rest);
-                coefficients[i][0] = mean;
-                coefficients[i][1] = Acc::from_f64(scale);
-                coefficients[i][2] = Acc::from_f64(shift);
+                coefficients[0] = mean;
+                coefficients[1] = Acc::from_f64(scale);
+                coefficients[2] = Acc::from_f64(shift);
             }
         }
     }
@@ -94,37 +96,113 @@ impl<'a, T: Element> Operands<'a, T> {
         }
     }
 
-    /// `v`: what [`affine`](Self::affine) says, parameters per element, and the residual.
+    /// `f(v)`, where `v` is what [`affine`](Self::affine) says of x, with the parameters per element
+    /// and the residual.
     #[inline(always)]
     pub fn normalize<'r, S: Simd, V: Lanes<T::Acc>>(
         &self,
         x: &[T::Acc],
         place: Place,
-        [mean, scale, shift]: [V; 3],
+        k: [V; 3],
+        activation: Activation,
         room: &'r mut [MaybeUninit<T::Acc>],
-        scratch: &mut Scratch<T::Acc>,
+        [beside, beside_too]: [&mut Scratch<T::Acc>; 2],
     ) -> &'r mut [T::Acc] {
         let len = x.len();
-        let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
         let room = &mut room[..len];
-        for i in 0..len {
-            room[i].write(S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i)));
+        let residual = self.residual.as_ref();
+        let residual = residual.map(|r| r.read::<S>(place, len, beside_too));
+        let (weight, bias) = (self.weight.per_element(), self.bias.per_element());
+        if weight.is_none() && bias.is_none() {
+            let normalize = Normalize {
+                x,
+                k,
+                residual,
+                room,
+            };
+            with_activation::<S, _>(activation, normalize);
+        } else {
+            let normalize = Normalize {
+                x,
+                k,
+                residual: None,
+                room,
+            };
+            normalize.run::<S, _>(Identity);
+            // SAFETY: the loop has written every element.
+            let v = unsafe { written(room) };
+            if let Some(operand) = weight {
+                let offset = Acc::from_f64(self.norm.weight_offset);
+                for (v, &w) in v.iter_mut().zip(operand.read::<S>(place, len, beside)) {
+                    *v *= w + offset;
+                }
+            }
+            if let Some(operand) = bias {
+                for (v, &b) in v.iter_mut().zip(operand.read::<S>(place, len, beside)) {
+                    *v += b;
+                }
+            }
+            with_activation::<S, _>(activation, Finish { v, residual });
         }
-        // SAFETY: the loop has written every element.
-        let v = unsafe { room.assume_init_mut() };
-        if let Some(operand) = self.weight.per_element() {
-            let offset = Acc::from_f64(self.norm.weight_offset);
-            for (v, &w) in v.iter_mut().zip(operand.read::<S>(place, len, scratch)) {
-                *v = *v * (w + offset);
+        // SAFETY: the loops have written every element.
+        unsafe { written(room) }
+    }
+}
+
+/// `room = f((x - mean) * scale + shift + residual)`
+struct Normalize<'a, A, V> {
+    x: &'a [A],
+    k: [V; 3],
+    residual: Option<&'a [A]>,
+    room: &'a mut [MaybeUninit<A>],
+}
+
+impl<A: Acc, V: Lanes<A>> Loop<A> for Normalize<'_, A, V> {
+    #[inline(always)]
+    fn run<S: Simd, F: Function<A>>(self, f: F) {
+        let len = self.x.len();
+        let (x, room) = (self.x, &mut self.room[..len]);
+        let [mean, scale, shift] = self.k;
+        let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
+        match self.residual {
+            None => {
+                for i in 0..len {
+                    let v = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
+                    room[i].write(f.of::<S>(v));
+                }
+            }
+            Some(residual) => {
+                let residual = &residual[..len];
+                for i in 0..len {
+                    let v = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
+                    room[i].write(f.of::<S>(v + residual[i]));
+                }
             }
         }
-        if let Some(operand) = self.bias.per_element() {
-            add(v, operand.read::<S>(place, len, scratch));
+    }
+}
+
+/// `v = f(v + residual)`
+struct Finish<'a, A> {
+    v: &'a mut [A],
+    residual: Option<&'a [A]>,
+}
+
+impl<A: Acc> Loop<A> for Finish<'_, A> {
+    #[inline(always)]
+    fn run<S: Simd, F: Function<A>>(self, f: F) {
+        match self.residual {
+            None => {
+                for v in self.v {
+                    *v = f.of::<S>(*v);
+                }
+            }
+            Some(residual) => {
+                for (v, &r) in self.v.iter_mut().zip(residual) {
+                    *v = f.of::<S>(*v + r);
+                }
+            }
         }
-        if let Some(operand) = &self.residual {
-            add(v, operand.read::<S>(place, len, scratch));
-        }
-        v
     }
 }
 
@@ -134,13 +212,6 @@ const GIVEN: SetStats = SetStats {
     mean: 0.,
     var: 0.,
 };
-
-#[inline(always)]
-fn add<A: Acc>(v: &mut [A], by: &[A]) {
-    for (v, &by) in v.iter_mut().zip(by) {
-        *v += by;
-    }
-}
 
 /// The statistics of planes taken together.
 #[inline(always)]
@@ -226,9 +297,10 @@ impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
         // SAFETY: promised by the caller; in place, x is a copy by now.
         let y = unsafe { y.slice(place, norm.planes.spatial, len) };
         let room = T::room(y, &mut ws.output);
-        let scratch = &mut ws.beside;
-        let v = self.operands.normalize::<S, V>(x, place, coefficients, room, scratch);
-        activate::<S, _>(norm.activation, v);
+        let scratch = [&mut ws.reads.beside, &mut ws.reads.residual];
+        let (k, activation) = (coefficients, norm.activation);
+        let operands = &self.operands;
+        operands.normalize::<S, V>(x, place, k, activation, room, scratch);
         T::narrow::<S>(y, &ws.output);
     }
 }
@@ -254,16 +326,18 @@ pub fn forward_in_place<T: Element>(
 ) -> Result<()> {
     let (x, y) = Operand::in_place(x, layout, norm)?;
     let operands = Operands::with_x(x, beside, norm)?;
-    sweep(&Forward { operands, y: Some(y) }, norm);
+    sweep(
+        &Forward {
+            operands,
+            y: Some(y),
+        },
+        norm,
+    );
     Ok(())
 }
 
 /// The mean of every plane, then the second statistic of every plane.
-pub fn stats<T: Element>(
-    x: View<CpuStorage>,
-    norm: &Norm,
-    second: Second,
-) -> Result<CpuStorage> {
+pub fn stats<T: Element>(x: View<CpuStorage>, norm: &Norm, second: Second) -> Result<CpuStorage> {
     let operands = Operands::with_x(Operand::<T>::new(x, norm)?, &Beside::none(), norm)?;
     let n = norm.planes.spatial as f64;
     let stats = sweep(&Forward { operands, y: None }, norm);

@@ -11,6 +11,8 @@ mod pool;
 mod room;
 mod rows;
 mod rule;
+mod run;
+mod set_op;
 mod simd;
 mod sweep;
 

@@ -53,11 +53,7 @@ impl<'a, T: Element> Operand<'a, T> {
     }
 
     /// The elements of a contiguous x, and the same as the place of the results.
-    pub fn in_place(
-        data: &'a mut [T],
-        layout: &Layout,
-        norm: &Norm,
-    ) -> Result<(Self, Target<T>)> {
+    pub fn in_place(data: &'a mut [T], layout: &Layout, norm: &Norm) -> Result<(Self, Target<T>)> {
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("norm: expected a contiguous x to work in place, got {layout:?}")
         };

@@ -7,8 +7,8 @@ use super::element::{Acc, Element};
 use super::moments::{add_row, wide, Measure};
 use super::operand::Place;
 use super::pool::for_each;
+use super::set_op::{SetOp, Workspace};
 use super::simd::{Isa, Kernel, Simd};
-use super::sweep::{SetOp, Workspace};
 use crate::args::Norm;
 use crate::plan::SEGMENT;
 
@@ -105,7 +105,12 @@ fn batch<T, O, const I: usize, const K: usize, const F: usize>(
     let mut lanes = vec![[(); F].map(|_| vec![T::Acc::default(); rows.long]); samples];
     let mut coefficients = vec![[T::Acc::default(); F]; shares.len()];
     let mut parts = vec![O::Measure::default(); samples * segments * c];
-    let run = |job: usize| (job / segments, rows.run(first + job / segments, job % segments));
+    let run = |job: usize| {
+        (
+            job / segments,
+            rows.run(first + job / segments, job % segments),
+        )
+    };
     for round in 0..op.rounds() {
         if op.measures(round) {
             let jobs = parts.chunks_mut(c).enumerate().collect();
@@ -180,21 +185,17 @@ where
         let row_count = run.len.div_ceil(run.long);
         for piece in (0..run.long).step_by(LANES) {
             let width = LANES.min(run.long - piece);
-            let mut k = [&self.lanes[0][..0]; F];
-            for f in 0..F {
-                k[f] = &self.lanes[f][piece..piece + width];
-            }
+            let k = piece_of(self.lanes, piece, width);
             let mut totals = vec![O::Measure::default(); width];
             let mut shifts = [(); I].map(|_| vec![T::Acc::default(); width]);
             for block in (0..row_count).step_by(ROWS) {
                 let rows = block..row_count.min(block + ROWS);
                 // The last long row may be cut short, at the end of a place.
-                let lanes_of = |row: usize| {
-                    width.min((run.len - row * run.long).saturating_sub(piece))
-                };
+                let lanes_of =
+                    |row: usize| width.min((run.len - row * run.long).saturating_sub(piece));
                 if block == 0 {
                     // Whole rows, or the only one there is.
-                    let whole = row_count.min(SHIFT_ROWS + 1).max(2) - 1;
+                    let whole = (row_count - 1).clamp(1, SHIFT_ROWS);
                     let share = T::Acc::from_f64(1. / whole as f64);
                     for row in 0..whole {
                         let place = Place::Row(run.start + row * run.long + piece);
@@ -245,6 +246,16 @@ where
     }
 }
 
+/// The coefficients of some lanes.
+#[inline(always)]
+fn piece_of<A, const F: usize>(lanes: &[Vec<A>; F], start: usize, len: usize) -> [&[A]; F] {
+    let mut k = [&lanes[0][..0]; F];
+    for (k, lanes) in k.iter_mut().zip(lanes) {
+        *k = &lanes[start..start + len];
+    }
+    k
+}
+
 struct WriteRows<'a, T: Element, O, const I: usize, const K: usize, const F: usize> {
     op: &'a O,
     run: Run,
@@ -266,10 +277,7 @@ where
             let end = run.long.min(run.len - row);
             for piece in (0..end).step_by(LANES) {
                 let len = LANES.min(end - piece);
-                let mut k = [&self.lanes[0][..0]; F];
-                for f in 0..F {
-                    k[f] = &self.lanes[f][piece..piece + len];
-                }
+                let k = piece_of(self.lanes, piece, len);
                 let place = Place::Row(run.start + row + piece);
                 // SAFETY: each segment is the job of one thread.
                 unsafe { self.op.write::<S, _>(place, len, k, self.ws) }

@@ -126,7 +126,10 @@ mod tests {
                         rule.second(which, var + h, n) - rule.second(which, var - h, n);
                     let (got, want) = (rule.slope(which, var, n), difference / (2. * h));
                     let what = format!("{rule:?} {which:?} {var} {n}");
-                    assert!((got - want).abs() <= 1e-7 * want.abs() + 1e-8, "{what}: {got} {want}");
+                    assert!(
+                        (got - want).abs() <= 1e-7 * want.abs() + 1e-8,
+                        "{what}: {got} {want}"
+                    );
                 }
             }
         }

@@ -1,117 +1,160 @@
-//! The gradients of x, weight and bias.
+//! The gradients.
 
-use super::launch::{writer, Arg, Gpu};
-use super::memory::{
-    alloc, is_final, narrower, read, write, InputPlanes, OutputArg, ParamPointer, ShapeArg,
-};
-use super::module::Kernel;
-use crate::args::{Gradients, Inputs, View, Wanted};
-use crate::plan::{GpuPlan, Pass, Tier};
+use super::call::{is_f32_beside, per_plane, CallArg, SharesArg, Tensors};
+use super::launch::{Arg, Gpu};
+use super::memory::{alloc, read, write, Pointer};
+use super::module::{Kernel, Step};
+use super::parts::InParts;
+use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
+use crate::plan::{Pass, Tier};
 use crate::shapes::{acc_dtype, Param, Planes};
 use crate::tuning::PARAM_THREADS;
 use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Shape};
 
-/// Numbers of a `CoMoments` in moments.cuh: those of x, the two halves of the mean of dy, cross.
-const COMOMENTS: usize = 7;
+/// The most numbers of a parameter that a block sums side by side: 32 bytes of f32, a sector.
+const PARAM_COLUMNS: usize = 8;
 
 pub fn backward(
-    inputs: &Inputs<CudaStorage>,
+    inputs: &Inputs<View<CudaStorage>>,
     dy: View<CudaStorage>,
-    eps: f64,
+    norm: &Norm,
     wanted: &Wanted,
 ) -> Result<Gradients<CudaStorage>> {
-    let planes = inputs.planes()?;
     let (storage, _) = inputs.x;
-    let (device, dtype) = (storage.device(), storage.dtype());
-    if planes.elements() == 0 {
-        return empty(device, dtype, &planes, wanted);
-    }
-    let shares = |param: Option<Param>| {
-        param
-            .map(|_| alloc(device, acc_dtype(dtype), planes.count()))
-            .transpose()
+    let (device, dtype, planes) = (storage.device(), storage.dtype(), &norm.planes);
+    // Without an activation the gradient of v is dy, and with parameters per element a bias has it.
+    let of_plane = |param: Option<Param>| param.filter(per_plane);
+    let wanted = Wanted {
+        v: wanted.v && norm.activation != Activation::None,
+        bias: of_plane(wanted.bias),
+        ..*wanted
     };
-    let dx = wanted
-        .x
-        .then(|| alloc(device, dtype, planes.elements()))
-        .transpose()?;
+    if planes.elements() == 0 {
+        return empty(device, dtype, planes, &wanted);
+    }
+    let elements = |wanted: bool| {
+        let new = || alloc(device, dtype, planes.elements());
+        wanted.then(new).transpose()
+    };
+    let shares = |param: Option<Param>| {
+        let new = |_| alloc(device, acc_dtype(dtype), planes.count());
+        of_plane(param).map(new).transpose()
+    };
+    let mut dweights = elements(wanted.weight.is_some_and(|p| !per_plane(&p)))?;
     let mut grads = Gradients {
-        x: dx,
+        x: elements(wanted.x)?,
         weight: shares(wanted.weight)?,
         bias: shares(wanted.bias)?,
+        v: elements(wanted.v)?,
+        mean: shares(wanted.mean)?,
+        rstd: shares(wanted.rstd)?,
     };
     let gpu = Gpu::of(storage)?;
-    launch(&gpu, inputs, dy, eps, &planes, &mut grads)?;
+    launch(&gpu, inputs, dy, norm, &mut grads, &mut dweights)?;
     let finish = |shares: Option<CudaStorage>, param: Option<Param>| match (shares, param) {
-        (Some(shares), Some(param)) => sum_params(&gpu, shares, param, &planes).map(Some),
+        (Some(shares), Some(param)) => sum_params(&gpu, shares, param, planes).map(Some),
         _ => Ok(None),
     };
     Ok(Gradients {
         x: grads.x,
-        weight: finish(grads.weight, wanted.weight)?,
+        weight: match dweights {
+            Some(dweights) => Some(dweights),
+            None => finish(grads.weight, wanted.weight)?,
+        },
         bias: finish(grads.bias, wanted.bias)?,
+        v: grads.v,
+        mean: finish(grads.mean, wanted.mean)?,
+        rstd: finish(grads.rstd, wanted.rstd)?,
     })
 }
 
-/// Fills dx and every plane's share of the other gradients.
+/// Fills what is there of the gradients per element and of every plane's shares of the others.
 fn launch(
     gpu: &Gpu,
-    inputs: &Inputs<CudaStorage>,
+    inputs: &Inputs<View<CudaStorage>>,
     dy: View<CudaStorage>,
-    eps: f64,
-    planes: &Planes,
+    norm: &Norm,
     grads: &mut Gradients<CudaStorage>,
+    dweights: &mut Option<CudaStorage>,
 ) -> Result<()> {
-    let stream = &gpu.stream;
-    let x = InputPlanes::new(inputs.x, stream)?;
-    let dy = InputPlanes::new(dy, stream)?;
-    let weight = ParamPointer::new(inputs.weight, gpu.dtype, stream)?;
-    let shape = ShapeArg::new(planes, eps);
-    let size = gpu.dtype.size_in_bytes();
-    let plan = GpuPlan::new(
-        Pass::Backward,
-        planes,
-        size,
-        x.aligned,
-        gpu.kernels.sm_count,
-    )?;
-
-    let targets = [&mut grads.x, &mut grads.weight, &mut grads.bias];
-    let mut pointers = [const { None }; 3];
-    for (pointer, target) in pointers.iter_mut().zip(targets) {
-        *pointer = target.as_mut().map(|t| write(t, stream)).transpose()?;
-    }
-    let [dx, dweight, dbias] = pointers
-        .each_ref()
-        .map(|p| p.as_ref().map_or(0, |p| p.address));
-    let out = OutputArg { dx, dweight, dbias };
-
-    let (x, dy, out, weight, shape) = (&x.arg, &dy.arg, &out, &weight.arg, &shape);
-    let write_grads = writer(Pass::Backward, plan.tier);
-    let Tier::Split { chunks, chunk } = plan.tier else {
-        // SAFETY: x and dy hold `planes` at their strides, weight `period` numbers, dx as many
-        // elements as x, the others a number for each plane; the plan covers every plane.
-        return unsafe { gpu.run(write_grads, &plan, &[x, dy, out, weight, shape]) };
+    let mut tensors = Tensors::new(norm, gpu.dtype, &gpu.stream);
+    let mut call = CallArg::new(norm);
+    call.x = tensors.read(inputs.x)?;
+    call.dy = tensors.read(dy)?;
+    tensors.beside(&mut call, &inputs.beside)?;
+    let mut pointers = vec![];
+    let Gradients {
+        x,
+        weight,
+        bias,
+        v,
+        mean,
+        rstd,
+    } = grads;
+    let mut address = |storage| pointer_to(storage, &gpu.stream, &mut pointers);
+    let [dx, dv, dweights] = [address(x)?, address(v)?, address(dweights)?];
+    call.shares = SharesArg {
+        weight: address(weight)?,
+        bias: address(bias)?,
+        mean: address(mean)?,
+        rstd: address(rstd)?,
     };
-    let (chunks, chunk) = (&(chunks as i32), &(chunk as i32));
-    let mut parts = alloc(
-        gpu.device,
-        acc_dtype(gpu.dtype),
-        plan.grid as usize * COMOMENTS,
-    )?;
-    let parts = &write(&mut parts, stream)?.address;
-    let measure = Kernel::SplitMeasure(Pass::Backward);
-    // SAFETY: as above; `parts` holds a `CoMoments` for each block of the plan, and the first
-    // launch has filled it when the second runs, on the same stream.
-    unsafe {
-        gpu.run(measure, &plan, &[x, dy, parts, shape, chunks, chunk])?;
-        gpu.run(
-            write_grads,
-            &plan,
-            &[x, dy, out, weight, shape, parts, chunks, chunk],
-        )
+    [call.out, call.dv, call.dweights] = [dx, dv, dweights].map(|a| tensors.contiguous(a));
+
+    let given = inputs.beside.given.is_some();
+    let plan = gpu.plan(Pass::Backward, norm, (call.x.data, inputs.x.1), given)?;
+    if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
+        let kernel = Kernel::of(plan.tier, Pass::Backward, Step::Write);
+        // SAFETY: x and dy hold the planes at their strides, as does whatever goes with their
+        // elements, the parameters hold `period` numbers each, the gradients per element an element
+        // for each of x, the others a number for each plane; the plan covers every plane.
+        return unsafe { gpu.launch(kernel, call.is_plain(), (plan.grid, plan.threads), &[&call]) };
     }
+    let run = InParts::new(
+        gpu,
+        &call,
+        plan,
+        norm.planes.count(),
+        norm.channels_per_group,
+    )?;
+    // What the forward pass made of an element: an activation needs it before anything is summed,
+    // a weight per element (z, to be exact) when the gradients are written.
+    let activation = norm.activation != Activation::None;
+    let affines_first = activation || (given && dweights != 0);
+    let affines_after = !affines_first && dweights != 0;
+    let affines = match (affines_first, given) {
+        (false, _) => None,
+        (true, true) => run.affines(&None)?,
+        (true, false) => run.affines(&run.measure(Pass::Forward, &None)?)?,
+    };
+    let sums = call.shares.any() || affines_after || (dx != 0 && !given);
+    let parts = match sums {
+        true => run.measure(Pass::Backward, &affines)?,
+        false => None,
+    };
+    let [gradients, after] = match sums || dx != 0 {
+        true => run.gradients(&parts, [dx != 0, affines_after])?,
+        false => [None, None],
+    };
+    if dx != 0 || dv != 0 || dweights != 0 {
+        run.write_gradients(&affines.or(after), &gradients)?;
+    }
+    Ok(())
+}
+
+/// Where a result goes, as long as `pointers` live; 0 for one that nobody wants.
+fn pointer_to<'a>(
+    storage: &'a mut Option<CudaStorage>,
+    stream: &'a CudaStream,
+    pointers: &mut Vec<Pointer<'a>>,
+) -> Result<u64> {
+    let Some(storage) = storage else { return Ok(0) };
+    let pointer = write(storage, stream)?;
+    let address = pointer.address;
+    pointers.push(pointer);
+    Ok(address)
 }
 
 /// The gradient of a parameter from the planes' shares, summed over N where samples share it.
@@ -121,19 +164,27 @@ fn sum_params(
     param: Param,
     planes: &Planes,
 ) -> Result<CudaStorage> {
-    if is_final(param, planes, gpu.dtype) {
+    let period = param.granularity.period(planes);
+    if period == planes.count() && param.dtype == acc_dtype(gpu.dtype) {
         return Ok(shares);
     }
-    let period = param.granularity.period(planes);
     let mut out = alloc(gpu.device, param.dtype, period)?;
     {
         let (shares, out) = (read(&shares, &gpu.stream)?, write(&mut out, &gpu.stream)?);
         let (n, c) = ((planes.count() / period) as i32, period as i32);
-        let is_f32 = narrower(gpu.dtype, param.dtype);
-        let args: &[Arg] = &[&shares.address, &out.address, &n, &c, &is_f32];
-        let grid = period.div_ceil(PARAM_THREADS) as u32;
+        let columns = period.next_power_of_two().min(PARAM_COLUMNS);
+        let is_f32 = is_f32_beside(gpu.dtype, param.dtype);
+        let args: &[Arg] = &[
+            &shares.address,
+            &out.address,
+            &n,
+            &c,
+            &(columns as i32),
+            &is_f32,
+        ];
+        let size = (period.div_ceil(columns) as u32, PARAM_THREADS as u32);
         // SAFETY: `shares` holds n * c numbers and `out` c of the parameter's dtype.
-        unsafe { gpu.launch(Kernel::SumParams, grid, PARAM_THREADS, args)? }
+        unsafe { gpu.launch(Kernel::SumParams, true, size, args)? }
     }
     Ok(out)
 }
@@ -145,15 +196,23 @@ fn empty(
     planes: &Planes,
     wanted: &Wanted,
 ) -> Result<Gradients<CudaStorage>> {
+    let nothing = |wanted: bool| wanted.then(|| alloc(device, dtype, 0)).transpose();
     let zeros = |param: Option<Param>| {
-        let shape = |p: Param| Shape::from(p.granularity.dims(planes));
-        param
-            .map(|p| device.zeros_impl(&shape(p), p.dtype))
-            .transpose()
+        let zeros = |p: Param| {
+            let shape = Shape::from(p.granularity.period(planes));
+            device.zeros_impl(&shape, p.dtype)
+        };
+        param.map(zeros).transpose()
     };
     Ok(Gradients {
-        x: wanted.x.then(|| alloc(device, dtype, 0)).transpose()?,
-        weight: zeros(wanted.weight)?,
+        x: nothing(wanted.x)?,
+        weight: match wanted.weight {
+            Some(param) if !per_plane(&param) => nothing(true)?,
+            param => zeros(param)?,
+        },
         bias: zeros(wanted.bias)?,
+        v: nothing(wanted.v)?,
+        mean: zeros(wanted.mean)?,
+        rstd: zeros(wanted.rstd)?,
     })
 }

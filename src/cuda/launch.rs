@@ -1,13 +1,15 @@
 //! Launching a kernel: which handle, on which stream, with which arguments.
 
+use super::call::is_aligned;
 use super::module::{Kernel, Kernels};
-use crate::plan::{GpuPlan, Pass, Tier};
+use crate::args::Norm;
+use crate::plan::{GpuPlan, Job, Pass};
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::WrapErr;
-use candle_core::{CudaDevice, CudaStorage, DType, Result};
+use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result};
 use std::sync::Arc;
 
 /// Where a call runs, and on which dtype.
@@ -15,22 +17,48 @@ pub struct Gpu<'a> {
     pub device: &'a CudaDevice,
     pub stream: Arc<CudaStream>,
     pub dtype: DType,
-    pub kernels: Arc<Kernels>,
+    kernels: Arc<Kernels>,
 }
 
 impl<'a> Gpu<'a> {
-    /// The device and dtype of `x`.
-    pub fn of(x: &'a CudaStorage) -> Result<Self> {
-        let device = x.device();
+    pub fn new(device: &'a CudaDevice, dtype: DType) -> Result<Self> {
         Ok(Self {
             device,
             stream: device.cuda_stream(),
-            dtype: x.dtype(),
+            dtype,
             kernels: Kernels::of(device)?,
         })
     }
 
-    /// Launches `kernel` for the tensor's dtype.
+    /// The device and dtype of `x`.
+    pub fn of(x: &'a CudaStorage) -> Result<Self> {
+        Self::new(x.device(), x.dtype())
+    }
+
+    /// What is planned for an x that starts at an address.
+    fn job(&self, pass: Pass, norm: &Norm, (address, layout): Start, given: bool) -> Job {
+        Job {
+            pass,
+            planes: norm.planes,
+            format: norm.format,
+            group: norm.channels_per_group,
+            given,
+            element: self.dtype.size_in_bytes(),
+            aligned: is_aligned(address, layout, self.dtype),
+        }
+    }
+
+    pub fn plan(&self, pass: Pass, norm: &Norm, x: Start, given: bool) -> Result<GpuPlan> {
+        GpuPlan::new(&self.job(pass, norm, x, given), self.kernels.sm_count)
+    }
+
+    /// How planes are measured and nothing else.
+    pub fn plan_in_parts(&self, norm: &Norm, x: Start) -> Result<GpuPlan> {
+        let job = self.job(Pass::Forward, norm, x, false);
+        GpuPlan::in_parts(&job, self.kernels.sm_count)
+    }
+
+    /// Launches `kernel` for the tensor's dtype, that for `plain` calls or that for all.
     ///
     /// # Safety
     ///
@@ -39,44 +67,28 @@ impl<'a> Gpu<'a> {
     pub unsafe fn launch(
         &self,
         kernel: Kernel,
-        grid: u32,
-        threads: usize,
+        plain: bool,
+        (grid, threads): (u32, u32),
         args: &[Arg],
     ) -> Result<()> {
-        let function = self.kernels.function(kernel, self.dtype)?;
+        let function = self.kernels.function(kernel, plain, self.dtype)?;
         let mut launch = self.stream.launch_builder(&function);
         for arg in args {
             arg.push(&mut launch);
         }
         let config = LaunchConfig {
             grid_dim: (grid, 1, 1),
-            block_dim: (threads as u32, 1, 1),
+            block_dim: (threads, 1, 1),
             shared_mem_bytes: 0,
         };
         // SAFETY: promised by the caller.
         unsafe { launch.launch(config) }.w()?;
         Ok(())
     }
-
-    /// [`launch`](Self::launch) with the blocks and threads of a plan.
-    ///
-    /// # Safety
-    ///
-    /// As `launch`.
-    pub unsafe fn run(&self, kernel: Kernel, plan: &GpuPlan, args: &[Arg]) -> Result<()> {
-        // SAFETY: promised by the caller.
-        unsafe { self.launch(kernel, plan.grid, plan.threads as usize, args) }
-    }
 }
 
-/// The kernel that writes the results of a pass.
-pub fn writer(pass: Pass, tier: Tier) -> Kernel {
-    match tier {
-        Tier::Warp { vectors } => Kernel::Warp(pass, vectors),
-        Tier::Block { vectors } => Kernel::Block(pass, vectors),
-        Tier::Split { .. } => Kernel::SplitWrite(pass),
-    }
-}
+/// The address of the first element of a tensor, and how the others lie.
+pub type Start<'a> = (u64, &'a Layout);
 
 /// An argument of a kernel, whatever its type.
 pub type Arg<'a> = &'a dyn Argument;

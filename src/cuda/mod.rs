@@ -4,10 +4,12 @@
 //! call; the launches are those that [`GpuPlan`](crate::plan::GpuPlan) names.
 
 mod bwd;
+mod call;
 mod fwd;
 mod launch;
 mod memory;
 mod module;
+mod parts;
 
 pub use bwd::backward;
-pub use fwd::{forward, stats};
+pub use fwd::{forward, forward_in_place, stats};

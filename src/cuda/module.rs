@@ -1,22 +1,57 @@
 //! The kernels of a device: which there are, what they are called, and their handles.
 
-use crate::plan::Pass;
+use crate::plan::{Pass, Tier};
 use candle_core::cuda_backend::cudarc::driver::{sys, CudaContext, CudaFunction, CudaModule};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{bail, CudaDevice, DType, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-/// The PTX of one source file, for the baseline and for Hopper.
+/// The PTX of one source file for one dtype, for the baseline and for Hopper.
 macro_rules! ptx {
+    ($file:literal, $dtype:literal) => {
+        [
+            include_str!(concat!(
+                env!("OUT_DIR"),
+                "/",
+                $file,
+                ".",
+                $dtype,
+                ".baseline.ptx"
+            )),
+            include_str!(concat!(
+                env!("OUT_DIR"),
+                "/",
+                $file,
+                ".",
+                $dtype,
+                ".hopper.ptx"
+            )),
+        ]
+    };
     ($file:literal) => {
         [
-            include_str!(concat!(env!("OUT_DIR"), "/", $file, ".baseline.ptx")),
-            include_str!(concat!(env!("OUT_DIR"), "/", $file, ".hopper.ptx")),
+            ptx!($file, "f32"),
+            ptx!($file, "f16"),
+            ptx!($file, "bf16"),
+            ptx!($file, "f64"),
         ]
     };
 }
-const PTX: [[&str; 2]; 2] = [ptx!("in_fwd"), ptx!("in_bwd")];
+/// By [`Source`] and [`dtype_index`]. They are modules of their own since the driver compiles a
+/// module as a whole, when the first of its kernels is asked for.
+const PTX: [[[&str; 2]; 4]; SOURCES] = [
+    ptx!("in_fwd.plain"),
+    ptx!("in_fwd.full"),
+    ptx!("in_bwd.plain"),
+    ptx!("in_bwd.full"),
+    ptx!("split.plain"),
+    ptx!("split.full"),
+    ptx!("channels_last.plain"),
+    ptx!("channels_last.full"),
+    ptx!("finish"),
+];
+const SOURCES: usize = 9;
 /// The compute capability from which on a device takes the second of them: 9.0.
 const HOPPER: i32 = 90;
 /// Set, it makes every device take the first, so that tests reach it on newer ones.
@@ -27,50 +62,77 @@ const BASELINE: &str = "CANDLE_INSTANCE_NORM_BASELINE";
 pub enum Kernel {
     Warp(Pass, usize),
     Block(Pass, usize),
-    /// The first launch of the split tier.
-    SplitMeasure(Pass),
-    /// The second launch of the split tier.
-    SplitWrite(Pass),
+    Split(Pass, Step),
+    Columns(Pass, Step),
+    /// From parts to the coefficients of planes.
+    Finish(Pass),
     Stats,
     SumParams,
 }
 
+/// A launch over the elements, in the tiers that have two of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    Measure,
+    Write,
+}
+
 impl Kernel {
+    /// That of a tier for a step; on chip there is but one.
+    pub fn of(tier: Tier, pass: Pass, step: Step) -> Self {
+        match tier {
+            Tier::Warp { vectors } => Self::Warp(pass, vectors),
+            Tier::Block { vectors } => Self::Block(pass, vectors),
+            Tier::Split(_) => Self::Split(pass, step),
+            Tier::Columns(_) => Self::Columns(pass, step),
+        }
+    }
+
     /// The name of the entry in the PTX.
-    pub fn entry(self, dtype: DType) -> Result<String> {
-        let pass = |pass| match pass {
+    fn entry(self) -> String {
+        let on_chip = |pass| match pass {
             Pass::Forward => "in_fwd",
             Pass::Backward => "in_bwd",
         };
-        let name = match self {
-            Self::Warp(p, n) => format!("{}_warp{n}", pass(p)),
-            Self::Block(p, n) => format!("{}_block{n}", pass(p)),
-            Self::SplitMeasure(Pass::Forward) => "in_split_moments".to_string(),
-            Self::SplitMeasure(Pass::Backward) => "in_split_comoments".to_string(),
-            Self::SplitWrite(p) => format!("{}_split", pass(p)),
+        let step = |pass, step| match (pass, step) {
+            (Pass::Forward, Step::Measure) => "moments",
+            (Pass::Backward, Step::Measure) => "comoments",
+            (Pass::Forward, Step::Write) => "write",
+            (Pass::Backward, Step::Write) => "write_grad",
+        };
+        match self {
+            Self::Warp(p, n) => format!("{}_warp{n}", on_chip(p)),
+            Self::Block(p, n) => format!("{}_block{n}", on_chip(p)),
+            Self::Split(p, s) => format!("in_split_{}", step(p, s)),
+            Self::Columns(p, s) => format!("in_columns_{}", step(p, s)),
+            Self::Finish(Pass::Forward) => "in_finish".to_string(),
+            Self::Finish(Pass::Backward) => "in_finish_grad".to_string(),
             Self::Stats => "in_stats".to_string(),
             Self::SumParams => "in_sum_params".to_string(),
-        };
-        let dtype = match dtype {
-            DType::F32 => "f32",
-            DType::F16 => "f16",
-            DType::BF16 => "bf16",
-            DType::F64 => "f64",
-            other => bail!("instance-norm: no CUDA kernel for dtype {other:?}"),
-        };
-        Ok(format!("{name}_{dtype}"))
-    }
-
-    fn module(self) -> usize {
-        match self {
-            Self::Warp(pass, _)
-            | Self::Block(pass, _)
-            | Self::SplitMeasure(pass)
-            | Self::SplitWrite(pass) => pass as usize,
-            Self::Stats => Pass::Forward as usize,
-            Self::SumParams => Pass::Backward as usize,
         }
     }
+
+    /// The index of its source in [`PTX`].
+    fn source(self, plain: bool) -> usize {
+        let of_elements = match self {
+            Self::Warp(Pass::Forward, _) | Self::Block(Pass::Forward, _) => 0,
+            Self::Warp(Pass::Backward, _) | Self::Block(Pass::Backward, _) => 2,
+            Self::Split(..) => 4,
+            Self::Columns(..) => 6,
+            Self::Finish(_) | Self::Stats | Self::SumParams => return SOURCES - 1,
+        };
+        of_elements + !plain as usize
+    }
+}
+
+fn dtype_index(dtype: DType) -> Result<usize> {
+    Ok(match dtype {
+        DType::F32 => 0,
+        DType::F16 => 1,
+        DType::BF16 => 2,
+        DType::F64 => 3,
+        other => bail!("norm: no CUDA kernel for dtype {other:?}"),
+    })
 }
 
 /// The modules and kernel handles of one device, each looked up once.
@@ -78,8 +140,8 @@ pub struct Kernels {
     context: Arc<CudaContext>,
     pub sm_count: usize,
     hopper: bool,
-    modules: Mutex<[Option<Arc<CudaModule>>; 2]>,
-    functions: RwLock<HashMap<(Kernel, DType), CudaFunction>>,
+    modules: Mutex<[[Option<Arc<CudaModule>>; 4]; SOURCES]>,
+    functions: RwLock<HashMap<(Kernel, bool, DType), CudaFunction>>,
 }
 
 impl Kernels {
@@ -113,31 +175,33 @@ impl Kernels {
         })
     }
 
-    pub fn function(&self, kernel: Kernel, dtype: DType) -> Result<CudaFunction> {
-        let key = (kernel, dtype);
+    /// `plain` says that nothing goes beside the normalization.
+    pub fn function(&self, kernel: Kernel, plain: bool, dtype: DType) -> Result<CudaFunction> {
+        let key = (kernel, plain, dtype);
         if let Some(function) = self.functions.read().map_err(poisoned)?.get(&key) {
             return Ok(function.clone());
         }
-        let entry = kernel.entry(dtype)?;
-        let function = self.load(kernel.module())?.load_function(&entry).w()?;
+        let module = self.load(kernel.source(plain), dtype_index(dtype)?)?;
+        let function = module.load_function(&kernel.entry()).w()?;
         let mut functions = self.functions.write().map_err(poisoned)?;
         Ok(functions.entry(key).or_insert(function).clone())
     }
 
-    fn load(&self, module: usize) -> Result<Arc<CudaModule>> {
+    fn load(&self, source: usize, dtype: usize) -> Result<Arc<CudaModule>> {
         let mut modules = self.modules.lock().map_err(poisoned)?;
-        if let Some(module) = &modules[module] {
+        let module = &mut modules[source][dtype];
+        if let Some(module) = module {
             return Ok(module.clone());
         }
-        let ptx = PTX[module][self.hopper as usize];
+        let ptx = PTX[source][dtype][self.hopper as usize];
         let loaded = self.context.load_module(ptx.into()).w()?;
-        modules[module] = Some(loaded.clone());
+        *module = Some(loaded.clone());
         Ok(loaded)
     }
 }
 
 fn poisoned<T>(_: T) -> candle_core::Error {
-    candle_core::Error::Msg("instance-norm: a thread panicked while it loaded kernels".into())
+    candle_core::Error::Msg("norm: a thread panicked while it loaded kernels".into())
 }
 
 #[cfg(test)]
@@ -147,7 +211,7 @@ mod tests {
 
     /// Every entry that Rust can ask for is in the PTX, and nothing else is.
     #[test]
-    fn entries_and_ptx_agree() -> Result<()> {
+    fn entries_and_ptx_agree() {
         let mut kernels = vec![Kernel::Stats, Kernel::SumParams];
         for pass in [Pass::Forward, Pass::Backward] {
             let sizes = |least| {
@@ -157,16 +221,19 @@ mod tests {
             };
             kernels.extend(sizes(1).map(|v| Kernel::Warp(pass, v)));
             kernels.extend(sizes(pass.few_vectors()).map(|v| Kernel::Block(pass, v)));
-            kernels.extend([Kernel::SplitMeasure(pass), Kernel::SplitWrite(pass)]);
-        }
-        for (module, ptx) in PTX.iter().enumerate() {
-            let mut wanted = BTreeSet::new();
-            for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
-                for kernel in kernels.iter().filter(|k| k.module() == module) {
-                    wanted.insert(kernel.entry(dtype)?);
-                }
+            for step in [Step::Measure, Step::Write] {
+                kernels.extend([Kernel::Split(pass, step), Kernel::Columns(pass, step)]);
             }
-            for ptx in ptx {
+            kernels.push(Kernel::Finish(pass));
+        }
+        for (source, of_dtypes) in PTX.iter().enumerate() {
+            let of_source = |k: &&Kernel| [true, false].iter().any(|&p| k.source(p) == source);
+            let wanted: BTreeSet<String> = kernels
+                .iter()
+                .filter(of_source)
+                .map(|k| k.entry())
+                .collect();
+            for ptx in of_dtypes.iter().flatten() {
                 let found: BTreeSet<String> = ptx
                     .lines()
                     .filter_map(|line| line.split_once(".entry ")?.1.split('(').next())
@@ -175,6 +242,5 @@ mod tests {
                 assert_eq!(found, wanted);
             }
         }
-        Ok(())
     }
 }

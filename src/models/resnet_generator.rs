@@ -3,9 +3,9 @@
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Conv2d, ConvTranspose2d, Module, VarBuilder};
 
-use super::layers::{conv2d, conv_transpose2d, Depthwise};
-use super::reflection_pad2d;
-use crate::instance_norm;
+use super::layers::{conv2d, conv_transpose2d, Depthwise, ANY};
+use super::{reflection_pad2d, Norms};
+use crate::{Activation, Normalization};
 
 /// `torch.nn.InstanceNorm2d`'s default; the checkpoints were all trained with it.
 const EPS: f64 = 1e-5;
@@ -22,7 +22,7 @@ const MIN_SIDE: usize = 5;
 ///
 /// A 7x7 convolution, two that halve the image, residual blocks, two transposed convolutions that
 /// double it again and a 7x7 convolution to a `tanh`. Each convolution but the last is followed by
-/// [`instance_norm`] without affine parameters (eps 1e-5).
+/// [`instance_norm`](crate::instance_norm) without affine parameters (eps 1e-5).
 ///
 /// # Shapes
 ///
@@ -82,28 +82,21 @@ impl ResnetGenerator {
     /// When a tensor is missing or its shape does not fit the layer before it; the error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let model = vb.pp("model");
-        let (head, width) = conv2d(&model.pp(1), None, 7, 1)?;
-        let (down0, width) = conv2d(&model.pp(4), Some(width), 3, 2)?;
-        let (down1, width) = conv2d(&model.pp(7), Some(width), 3, 2)?;
+        let (head, width) = conv2d(&model.pp(1), [ANY; 2], 7, 1)?;
+        let (down0, width) = conv2d(&model.pp(4), [ANY, width], 3, 2)?;
+        let (down1, width) = conv2d(&model.pp(7), [ANY, width], 3, 2)?;
 
-        let mut blocks = Vec::new();
-        loop {
-            let block = model.pp(FIRST_BLOCK + blocks.len()).pp("conv_block");
-            if !has_conv(&block, 1) {
-                break;
-            }
-            blocks.push(ResnetBlock::new(&block, width)?);
-        }
-        if blocks.is_empty() {
-            let first = model.pp(FIRST_BLOCK).pp("conv_block.1").prefix();
-            bail!("ResnetGenerator: expected a residual block, got neither {first}.weight nor {first}.conv.0.weight")
-        }
+        let block = |index| model.pp(FIRST_BLOCK + index).pp("conv_block");
+        let more = (1..).take_while(|&index| has_conv(&block(index), 1));
+        let blocks = std::iter::once(0).chain(more);
+        let blocks = blocks.map(|index| ResnetBlock::new(&block(index), width));
+        let blocks = blocks.collect::<Result<Vec<_>>>()?;
 
         // Each stage takes three indices: convolution, norm, ReLU; the last has its padding first.
         let next = FIRST_BLOCK + blocks.len();
         let (up0, width) = conv_transpose2d(&model.pp(next), width)?;
         let (up1, width) = conv_transpose2d(&model.pp(next + 3), width)?;
-        let (tail, _) = conv2d(&model.pp(next + 7), Some(width), 7, 1)?;
+        let (tail, _) = conv2d(&model.pp(next + 7), [ANY, width], 7, 1)?;
         Ok(Self {
             head,
             down: [down0, down1],
@@ -116,6 +109,30 @@ impl ResnetGenerator {
     /// The number of residual blocks.
     pub fn num_blocks(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// How many pixels around it a pixel of the output depends on, where the statistics of the
+    /// norms are given: 88 with 9 blocks.
+    pub fn reach(&self) -> usize {
+        // In pixels of the input: 3 for the head, 1 and 2 on the way down, 2 convolutions of 4 in
+        // each block, 4 and 2 on the way up, 3 for the tail, and 1 since the way up is lopsided.
+        16 + 8 * self.blocks.len()
+    }
+
+    /// [`forward`](Module::forward) with the statistics that `norms` says.
+    pub fn forward_with(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        self.check_input(x)?;
+        let mut x = norm_relu(&self.head.forward(&reflection_pad2d(x, 3)?)?, norms)?;
+        for down in &self.down {
+            x = norm_relu(&down.forward(&x)?, norms)?;
+        }
+        for block in &self.blocks {
+            x = block.forward(&x, norms)?;
+        }
+        for up in &self.up {
+            x = norm_relu(&up.forward(&x)?, norms)?;
+        }
+        self.tail.forward(&reflection_pad2d(&x, 3)?)?.tanh()
     }
 
     fn check_input(&self, x: &Tensor) -> Result<()> {
@@ -134,24 +151,18 @@ impl ResnetGenerator {
 
 impl Module for ResnetGenerator {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.check_input(x)?;
-        let mut x = norm(&self.head.forward(&reflection_pad2d(x, 3)?)?)?.relu()?;
-        for down in &self.down {
-            x = norm(&down.forward(&x)?)?.relu()?;
-        }
-        for block in &self.blocks {
-            x = block.forward(&x)?;
-        }
-        for up in &self.up {
-            x = norm(&up.forward(&x)?)?.relu()?;
-        }
-        self.tail.forward(&reflection_pad2d(&x, 3)?)?.tanh()
+        self.forward_with(x, &mut Norms::own())
     }
 }
 
 /// Instance norm as these networks use it.
-fn norm(x: &Tensor) -> Result<Tensor> {
-    instance_norm(x, None, None, EPS)
+fn norm(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    norms.apply(x, Normalization::instance(EPS))
+}
+
+/// [`norm`] and ReLU in one pass.
+fn norm_relu(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    norms.apply(x, Normalization::instance(EPS).activation(Activation::Relu))
 }
 
 /// Whether a block's state dict has a convolution at `index`.
@@ -169,22 +180,18 @@ struct ResnetBlock {
 
 impl ResnetBlock {
     fn new(vb: &VarBuilder, width: usize) -> Result<Self> {
-        let (conv1, inner) = BlockConv::new(&vb.pp(1), width)?;
+        let (conv1, inner) = BlockConv::new(&vb.pp(1), [ANY, width])?;
         // With dropout after the first ReLU, everything behind it moves up by one.
         let second = if has_conv(vb, 5) { 5 } else { 6 };
-        let (conv2, out) = BlockConv::new(&vb.pp(second), inner)?;
-        if out != width {
-            let name = vb.pp(second).prefix();
-            bail!("ResnetGenerator: {name} must have {width} output channels, as its block has inputs, got {out}")
-        }
+        let (conv2, _) = BlockConv::new(&vb.pp(second), [width, inner])?;
         Ok(Self { conv1, conv2 })
     }
-}
 
-impl Module for ResnetBlock {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = norm(&self.conv1.forward(&reflection_pad2d(x, 1)?)?)?.relu()?;
-        x + norm(&self.conv2.forward(&reflection_pad2d(&y, 1)?)?)?
+    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        let y = self.conv1.forward(&reflection_pad2d(x, 1)?, norms)?;
+        let y = norm_relu(&y, norms)?;
+        let y = self.conv2.forward(&reflection_pad2d(&y, 1)?, norms)?;
+        norms.apply(&y, Normalization::instance(EPS).residual(x))
     }
 }
 
@@ -200,14 +207,14 @@ enum BlockConv {
 }
 
 impl BlockConv {
-    fn new(vb: &VarBuilder, width: usize) -> Result<(Self, usize)> {
-        if vb.contains_tensor("weight") {
-            let (conv, out) = conv2d(vb, Some(width), 3, 1)?;
+    fn new(vb: &VarBuilder, [c_out, c_in]: [usize; 2]) -> Result<(Self, usize)> {
+        let separable = vb.pp("conv");
+        if !separable.contains_tensor("0.weight") {
+            let (conv, out) = conv2d(vb, [c_out, c_in], 3, 1)?;
             return Ok((Self::Full(conv), out));
         }
-        let vb = vb.pp("conv");
-        let depthwise = Depthwise::new(&vb.pp(0), width)?;
-        let (pointwise, out) = conv2d(&vb.pp(2), Some(width), 1, 1)?;
+        let depthwise = Depthwise::new(&separable.pp(0), c_in)?;
+        let (pointwise, out) = conv2d(&separable.pp(2), [c_out, c_in], 1, 1)?;
         Ok((
             Self::Separable {
                 depthwise,
@@ -216,16 +223,14 @@ impl BlockConv {
             out,
         ))
     }
-}
 
-impl Module for BlockConv {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         match self {
             Self::Full(conv) => conv.forward(x),
             Self::Separable {
                 depthwise,
                 pointwise,
-            } => pointwise.forward(&norm(&depthwise.forward(x)?)?),
+            } => pointwise.forward(&norm(&depthwise.forward(x)?, norms)?),
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::args::{Beside, EpsMode, Inputs, Norm, Rule, Second, View, Wanted};
 use crate::cpu;
 use crate::shapes::{float_dtype, format_of, same_device, to_format, Planes};
 use candle_core::op::BackpropOp;
-use candle_core::{bail, CpuStorage, Layout, Result, Shape, Tensor};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+use candle_core::{bail, CpuStorage, Layout, Result, Shape, Tensor};
 use std::sync::Arc;
 
 /// The conventions of [`adain`]; the default is that of Huang and Belongie's code and of
@@ -274,7 +274,10 @@ impl FusedOp for AdaIn {
         let [content, style] = [inputs[0], inputs[1]];
         let stats = Stats::of(&style.detach(), &self.of_style, Second::Std)?;
         let shape = self.layouts()[0].shape().clone();
-        let [mean, std] = [stats.get(0)?.reshape(&shape)?, stats.get(1)?.reshape(&shape)?];
+        let [mean, std] = [
+            stats.get(0)?.reshape(&shape)?,
+            stats.get(1)?.reshape(&shape)?,
+        ];
         let call = Call::adaptive(self.norm, &content.detach(), &std, &mean)?;
         let wanted = Wanted {
             x: content.track_op(),

@@ -89,7 +89,9 @@ impl Call {
         let dy = &to_format(dy, self.norm.format)?;
         // Without an activation v is y, and its gradient there already.
         let plain = self.norm.activation == Activation::None;
-        let element_bias = wanted.bias.filter(|p| p.granularity == Granularity::Element);
+        let element_bias = wanted
+            .bias
+            .filter(|p| p.granularity == Granularity::Element);
         let asked = Wanted {
             bias: wanted.bias.filter(|_| element_bias.is_none()),
             v: (wanted.v || element_bias.is_some()) && !plain,
@@ -108,7 +110,10 @@ impl Call {
             }
             _ => Ok(None),
         };
-        let Inputs { x: at_x, beside: at } = at;
+        let Inputs {
+            x: at_x,
+            beside: at,
+        } = at;
         let [mean, rstd] = at.given.map_or([None; 2], |given| given.map(Some));
         let v = match plain {
             true => Some(dy.clone()),
@@ -209,7 +214,8 @@ impl FusedOp for Fused {
         let tracked: Vec<bool> = inputs.iter().map(|t| t.track_op()).collect();
         let Inputs { x, beside } = self.named(&tracked);
         let params = &self.params;
-        let of = |param: Option<Param>, tracked: Option<bool>| param.filter(|_| tracked == Some(true));
+        let of =
+            |param: Option<Param>, tracked: Option<bool>| param.filter(|_| tracked == Some(true));
         let given = |i: usize| of(params.given.map(|g| g[i]), beside.given.map(|g| g[i]));
         let wanted = Wanted {
             x,

@@ -101,7 +101,11 @@ fn to_planes(t: &Tensor, norm: &Norm) -> Result<Tensor> {
     let Planes { n, c, spatial } = norm.planes;
     match norm.format {
         Format::Planar => t.contiguous()?.reshape((n, c, spatial)),
-        Format::ChannelsLast => t.contiguous()?.reshape((n, spatial, c))?.transpose(1, 2)?.contiguous(),
+        Format::ChannelsLast => t
+            .contiguous()?
+            .reshape((n, spatial, c))?
+            .transpose(1, 2)?
+            .contiguous(),
     }
 }
 

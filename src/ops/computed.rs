@@ -104,7 +104,8 @@ impl FusedOp for Gradient {
         let Some(first) = first.get(&tensors[self.of]) else {
             bail!("norm: the composed op does not depend on input {}", self.of)
         };
-        let second = (first * grad)?.sum_all()?.backward()?;
+        // Without the graph behind it, which this pass is no part of.
+        let second = (first * grad.detach())?.sum_all()?.backward()?;
         let all: Vec<&Tensor> = inputs.iter().copied().chain([grad]).collect();
         let on_graph = |var| second.get(var).map(|t| last(t, &all)).transpose();
         tensors.iter().map(on_graph).collect()

@@ -2,12 +2,12 @@
 //! three.
 
 use crate::args::View;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{
     bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Storage,
     Tensor,
 };
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
@@ -36,7 +36,9 @@ pub fn apply<F: FusedOp>(op: F, inputs: &[&Tensor]) -> Result<Tensor> {
         let held = inputs.iter().map(|_| None).collect();
         return Custom::new(op, held, vec![]).apply(inputs);
     }
-    let mut tracked: Vec<usize> = (0..inputs.len()).filter(|&i| inputs[i].track_op()).collect();
+    let mut tracked: Vec<usize> = (0..inputs.len())
+        .filter(|&i| inputs[i].track_op())
+        .collect();
     if tracked.is_empty() {
         tracked.push(0);
     }
@@ -92,7 +94,9 @@ impl<F: FusedOp> Custom<F> {
             }
         }
         for ((carried, slot), carrier) in self.carriers.iter().zip(next) {
-            let carried = carried.iter().map(|&i| grads.get_mut(i).and_then(Option::take));
+            let carried = carried
+                .iter()
+                .map(|&i| grads.get_mut(i).and_then(Option::take));
             slot.put(carried.collect())?;
             of_given.push(Some(carrier.zeros_like()?));
         }
@@ -199,7 +203,10 @@ impl FusedOp for Carrier {
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         use candle_core::backend::{BackendDevice, BackendStorage};
         let shape = Shape::from(1);
-        let zero = inputs[0].0.device().zeros_impl(&shape, candle_core::DType::F32)?;
+        let zero = inputs[0]
+            .0
+            .device()
+            .zeros_impl(&shape, candle_core::DType::F32)?;
         Ok((zero, shape))
     }
 

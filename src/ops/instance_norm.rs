@@ -68,9 +68,7 @@ pub fn instance_norm(
     bias: Option<&Tensor>,
     eps: f64,
 ) -> Result<Tensor> {
-    Normalization::instance(eps)
-        .affine(weight, bias)
-        .forward(x)
+    Normalization::instance(eps).affine(weight, bias).forward(x)
 }
 
 /// [`instance_norm`] with given statistics: `y = (x - mean) * rstd * weight + bias`.

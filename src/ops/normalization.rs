@@ -1,7 +1,10 @@
 //! The one op behind the family, with everything that can be chosen about it.
 
 use super::call::Call;
-use crate::args::{Activation, Beside, EpsMode, Gradients, Inputs, Norm, Rule, Target, Wanted};
+use super::stats::plane_stats;
+use crate::args::{
+    Activation, Beside, EpsMode, Gradients, Inputs, Norm, Rule, Second, Target, Wanted,
+};
 use crate::shapes::{
     channels_first, channels_last, float_dtype, format_of, same_device, to_format, valid_eps,
     Format, Granularity, Param, Planes,
@@ -219,7 +222,10 @@ impl Normalization {
             bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
         }
         if !call.inputs.x.is_contiguous() {
-            bail!("norm: expected a contiguous x to work in place, got {:?}", x.layout());
+            bail!(
+                "norm: expected a contiguous x to work in place, got {:?}",
+                x.layout()
+            );
         }
         call.forward_in_place()
     }
@@ -265,6 +271,12 @@ impl Normalization {
         })
     }
 
+    /// The statistics of instances that `x` would be normalized with, for
+    /// [`stats`](Self::stats).
+    pub(crate) fn measure(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        plane_stats(x, self.rule, Second::Rstd)
+    }
+
     /// What is to be computed of `x`.
     pub(super) fn norm(&self, x: &Tensor) -> Result<Norm> {
         let planes = Planes::new(x.dims())?;
@@ -272,7 +284,10 @@ impl Normalization {
         valid_eps(self.rule.eps)?;
         self.activation.check()?;
         if self.rule.correction > 1 {
-            bail!("norm: expected a correction of 0 or 1, got {}", self.rule.correction);
+            bail!(
+                "norm: expected a correction of 0 or 1, got {}",
+                self.rule.correction
+            );
         }
         let channels_per_group = match self.groups {
             None => 1,
@@ -330,7 +345,8 @@ impl Normalization {
             bail!("norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
                 weight.as_ref().map(|w| w.dims()), bias.as_ref().map(|b| b.dims()));
         }
-        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || given.is_some()) {
+        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || given.is_some())
+        {
             bail!("norm: expected no blending beside parameters per element or given statistics, got alpha {}", self.alpha);
         }
         let lay = |t: &Tensor| match t.rank() == x.rank() {

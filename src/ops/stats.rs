@@ -3,11 +3,11 @@
 use super::composed;
 use super::computed::{gradient, Composed};
 use super::custom::{apply, FusedOp};
+use super::normalization::in_format;
 use crate::args::{
     stats_shape, Activation, Beside, EpsMode, Inputs, Norm, Rule, Second, Target, View,
 };
 use crate::cpu;
-use super::normalization::in_format;
 use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;

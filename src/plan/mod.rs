@@ -7,4 +7,4 @@ mod gpu;
 
 pub use cpu::{CpuPlan, GROUP, SEGMENT};
 #[cfg_attr(not(feature = "cuda"), allow(unused_imports))]
-pub use gpu::{GpuPlan, Pass, Tier};
+pub use gpu::{Cut, GpuPlan, Job, Pass, Tier};

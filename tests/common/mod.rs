@@ -1,7 +1,11 @@
 //! Helpers that the integration tests share.
 #![allow(dead_code, unused_macros)] // each test file uses some of them
 
+pub mod network;
+pub mod pictures;
 pub mod reference;
+pub mod server;
+pub mod workshop;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};

@@ -1,0 +1,198 @@
+//! The CUDA driver API as far as candle and this repository call it, and what candle links of
+//! cuBLAS and cuRAND, on a [`Simulator`]. Calls are synchronous: what a stream would do later is
+//! done at once.
+
+mod context;
+mod libraries;
+mod memory;
+mod module;
+mod stream;
+
+use crate::{Options, Order, Simulator};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{c_char, c_int, c_void, CString};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+pub type Handle = *mut c_void;
+/// `CUresult`.
+pub type Status = c_int;
+
+pub const SUCCESS: Status = 0;
+pub const INVALID_VALUE: Status = 1;
+pub const INVALID_DEVICE: Status = 101;
+pub const INVALID_IMAGE: Status = 200;
+pub const NO_BINARY_FOR_GPU: Status = 209;
+pub const INVALID_PTX: Status = 218;
+pub const NOT_FOUND: Status = 500;
+pub const ILLEGAL_ADDRESS: Status = 700;
+pub const MISALIGNED_ADDRESS: Status = 716;
+pub const LAUNCH_FAILED: Status = 719;
+pub const NOT_SUPPORTED: Status = 801;
+
+/// What the environment says; the README lists the variables.
+pub struct Settings {
+    pub options: Options,
+    /// Races and uninitialised reads fail the launch; otherwise they are only printed.
+    pub strict: bool,
+    pub print_calls: bool,
+    pub print_statistics: bool,
+    pub coverage: Option<String>,
+    pub mutant: Option<String>,
+}
+
+impl Settings {
+    fn from_environment() -> Self {
+        let text = |name: &str| std::env::var(name).ok();
+        let number = |name: &str, default| text(name).and_then(|v| v.parse().ok()).unwrap_or(default);
+        let print_statistics = text("PTXSIM_STATS").is_some();
+        Self {
+            options: Options {
+                order: Order::ALL[number("PTXSIM_ORDER", 0).min(2) as usize],
+                seed: number("PTXSIM_SEED", 1),
+                compute_capability: number("PTXSIM_SM", 90) as u32,
+                checks: number("PTXSIM_CHECK", 1) != 0,
+                memory_statistics: print_statistics,
+                budget: number("PTXSIM_BUDGET", Options::default().budget),
+            },
+            strict: number("PTXSIM_STRICT", 1) != 0,
+            print_calls: text("PTXSIM_API").is_some(),
+            print_statistics,
+            coverage: text("PTXSIM_COVERAGE"),
+            mutant: text("PTXSIM_MUTANT"),
+        }
+    }
+}
+
+/// The one device, and everything that handles point to.
+pub struct Device {
+    pub simulator: Simulator,
+    pub settings: Settings,
+    /// A fault leaves the context unusable, as it does on hardware.
+    pub broken: Status,
+    pub modules: Vec<module::Loaded>,
+    pub functions: Vec<module::Function>,
+    pub streams: HashMap<usize, stream::Stream>,
+    pub graphs: Vec<stream::Graph>,
+    pub random: u64,
+    calls: Vec<(&'static str, u64)>,
+}
+
+/// Waits for its turn: the tests of a process share the device.
+pub fn device() -> MutexGuard<'static, Device> {
+    static DEVICE: OnceLock<Mutex<Device>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| {
+        extern "C" fn at_exit() {
+            device().finish();
+        }
+        extern "C" {
+            fn atexit(f: extern "C" fn()) -> c_int;
+        }
+        // SAFETY: a C function that keeps a pointer to another, which lives as long as the process.
+        unsafe { atexit(at_exit) };
+        Mutex::new(Device {
+            simulator: Simulator::default(),
+            settings: Settings::from_environment(),
+            broken: SUCCESS,
+            modules: Vec::new(),
+            functions: Vec::new(),
+            streams: HashMap::new(),
+            graphs: Vec::new(),
+            random: 0,
+            calls: Vec::new(),
+        })
+    });
+    device.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+thread_local! {
+    /// What `cuGetErrorString` says about the thread's last error.
+    static MESSAGE: RefCell<(Status, CString)> = RefCell::default();
+}
+
+impl Device {
+    pub fn count(&mut self, name: &'static str) {
+        match self.calls.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, count)) => *count += 1,
+            None => self.calls.push((name, 1)),
+        }
+    }
+
+    /// Remembers and prints what went wrong.
+    pub fn fail(&mut self, status: Status, message: impl Into<String>) -> Status {
+        let message = message.into();
+        eprintln!("[cudasim] {message}");
+        if matches!(status, ILLEGAL_ADDRESS | MISALIGNED_ADDRESS | LAUNCH_FAILED) {
+            self.broken = status;
+        }
+        let text = CString::new(message.replace('\0', " ")).unwrap_or_default();
+        MESSAGE.with(|m| *m.borrow_mut() = (status, text));
+        status
+    }
+
+    /// The status of an operation on memory.
+    pub fn check(&mut self, result: Result<(), String>) -> Status {
+        match result {
+            _ if self.broken != SUCCESS => self.broken,
+            Ok(()) => SUCCESS,
+            Err(message) => self.fail(INVALID_VALUE, message),
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.settings.print_calls {
+            for (name, count) in &self.calls {
+                eprintln!("[cudasim] {name} x{count}");
+            }
+        }
+        self.write_coverage();
+    }
+}
+
+/// Entry points of the C API: each locks the device, counts itself, and gives the body the device.
+macro_rules! entry_points {
+    ($($name:ident |$device:ident| ($($argument:ident : $ty:ty),*) $body:block)*) => { $(
+        /// # Safety
+        ///
+        /// As the C API asks: pointers are null where that is allowed, or valid.
+        #[no_mangle]
+        #[allow(non_snake_case, unused_variables, clippy::too_many_arguments)]
+        pub unsafe extern "C" fn $name($($argument: $ty),*) -> $crate::driver::Status {
+            #[allow(unused_mut)]
+            let mut guard = $crate::driver::device();
+            guard.count(stringify!($name));
+            let $device = &mut *guard;
+            $body
+        }
+    )* };
+}
+use entry_points;
+
+/// Entry points that have nothing to do here.
+macro_rules! do_nothing {
+    ($($name:ident)*) => { $(
+        #[no_mangle]
+        #[allow(non_snake_case)]
+        pub extern "C" fn $name() -> $crate::driver::Status {
+            $crate::driver::device().count(stringify!($name));
+            $crate::driver::SUCCESS
+        }
+    )* };
+}
+use do_nothing;
+
+entry_points! {
+    cuGetErrorString |device| (status: Status, text: *mut *const c_char) {
+        let message = MESSAGE.with(|m| {
+            let (of, message) = &*m.borrow();
+            if *of == status { message.clone() } else { CString::new(format!("CUDA error {status}")).unwrap_or_default() }
+        });
+        // The caller keeps the pointer for as long as it likes.
+        *text = message.into_raw();
+        SUCCESS
+    }
+    cuGetErrorName |device| (status: Status, text: *mut *const c_char) {
+        *text = c"CUDA_ERROR".as_ptr();
+        SUCCESS
+    }
+}

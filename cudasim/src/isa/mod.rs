@@ -1,0 +1,66 @@
+//! The instruction set (9.7), a file for each group of the manual.
+
+mod compare;
+mod control;
+mod convert;
+mod float;
+mod form;
+mod integer;
+pub mod lanes;
+mod logic;
+mod memory;
+mod rounding;
+mod warp;
+
+use crate::decode::Decoder;
+use crate::machine::access::MemoryOp;
+use crate::machine::barrier::BarrierOp;
+use crate::machine::collective::Collective;
+use form::Form;
+use lanes::{LaneOp, Predicate};
+
+pub use memory::Reduce;
+
+/// What an instruction does.
+pub enum Action {
+    Lanes(Box<dyn LaneOp>),
+    Memory(Box<MemoryOp>),
+    /// Of the lanes of a warp that its member mask names.
+    Collective(Box<Collective>),
+    Barrier(BarrierOp),
+    /// `membar` and `fence`.
+    Fence,
+    /// `activemask`: into this register.
+    ActiveMask(u32),
+    Branch(u32),
+    Exit,
+    Trap(String),
+    Nothing,
+}
+
+pub struct Instruction {
+    pub action: Action,
+    pub guard: Option<Predicate>,
+    pub ptx_line: u32,
+    /// File and line, as `.loc` gives them.
+    pub source: (u32, u32),
+}
+
+/// Decodes an instruction. The error says what about it is not supported.
+pub fn decode(opcode: &str, operands: &[String], decoder: &mut Decoder) -> Result<Action, String> {
+    let form = Form::new(opcode, operands, decoder);
+    let groups = [
+        float::decode,
+        integer::decode,
+        compare::decode,
+        logic::decode,
+        convert::decode,
+        memory::decode,
+        warp::decode,
+        control::decode,
+    ];
+    let action = groups.iter().find_map(|decode| decode(&form));
+    let action = action.unwrap_or_else(|| Err(form.unsupported()))?;
+    form.check_modifiers()?;
+    Ok(action)
+}

@@ -1,0 +1,147 @@
+//! Global memory: allocations with gaps between them, the bytes that were ever written, the races.
+
+use super::address;
+use super::race::Shadow;
+
+/// Bytes, which of them hold a value, and who accessed them.
+#[derive(Default)]
+pub struct Region {
+    pub data: Vec<u8>,
+    valid: Vec<bool>,
+    all_valid: bool,
+    pub shadow: Shadow,
+}
+
+impl Region {
+    /// Filled with a pattern that is a NaN in each floating-point type.
+    pub fn new(bytes: usize) -> Self {
+        Self { data: vec![0xff; bytes], valid: vec![false; bytes], all_valid: bytes == 0, shadow: Shadow::default() }
+    }
+
+    /// Forgets the values, not the history: times go on, and the next block starts after a barrier.
+    pub fn invalidate(&mut self) {
+        self.data.fill(0xff);
+        self.valid.fill(false);
+        self.all_valid = self.data.is_empty();
+    }
+
+    #[inline]
+    pub fn is_valid(&self, offset: usize, bytes: usize) -> bool {
+        self.all_valid || !self.valid[offset..offset + bytes].contains(&false)
+    }
+
+    #[inline]
+    pub fn set_valid(&mut self, offset: usize, bytes: usize) {
+        if !self.all_valid {
+            self.valid[offset..offset + bytes].fill(true);
+            self.all_valid = bytes == self.data.len();
+        }
+    }
+}
+
+pub struct Allocation {
+    pub start: u64,
+    pub bytes: usize,
+    pub live: bool,
+    pub region: Region,
+}
+
+/// Between allocations, so that an access beyond one hits none.
+const GAP: u64 = 256;
+
+/// The memory of the device, and the time that orders what happens in it.
+#[derive(Default)]
+pub struct Memory {
+    pub allocations: Vec<Allocation>,
+    end: u64,
+    pub now: u64,
+}
+
+impl Memory {
+    /// Aligned to 256 bytes, as `cuMemAlloc` does.
+    pub fn allocate(&mut self, bytes: usize) -> u64 {
+        let start = self.end.max(address::GLOBAL);
+        self.end = start + (bytes as u64).next_multiple_of(256) + GAP;
+        self.allocations.push(Allocation { start, bytes, live: true, region: Region::new(bytes) });
+        start
+    }
+
+    pub fn free(&mut self, start: u64) -> Result<(), String> {
+        match self.find(start) {
+            Some(i) if self.allocations[i].start == start && self.allocations[i].live => {
+                self.allocations[i].live = false;
+                self.allocations[i].region = Region::default();
+                Ok(())
+            }
+            _ => Err(format!("free of {start:#x}, which is no live allocation")),
+        }
+    }
+
+    /// The allocation that starts at or last before an address.
+    pub fn find(&self, address: u64) -> Option<usize> {
+        self.allocations.partition_point(|a| a.start <= address).checked_sub(1)
+    }
+
+    /// The allocation that `bytes` at `address` lie in, and their offset.
+    pub fn locate(&self, address: u64, bytes: usize) -> Result<(usize, usize), String> {
+        let outside = || format!("address {address:#x} is in no allocation");
+        let i = self.find(address).ok_or_else(outside)?;
+        let allocation = &self.allocations[i];
+        let offset = (address - allocation.start) as usize;
+        if !allocation.live {
+            return Err(format!("address {address:#x} was freed"));
+        }
+        if offset + bytes > allocation.bytes {
+            let size = allocation.bytes;
+            return Err(format!("{bytes} bytes at offset {offset} of an allocation of {size} bytes"));
+        }
+        Ok((i, offset))
+    }
+
+    fn bytes(&mut self, address: u64, bytes: usize) -> Result<(&mut Region, usize), String> {
+        let (i, offset) = self.locate(address, bytes)?;
+        Ok((&mut self.allocations[i].region, offset))
+    }
+
+    /// A copy from the host.
+    pub fn write(&mut self, address: u64, data: &[u8]) -> Result<(), String> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (region, offset) = self.bytes(address, data.len())?;
+        region.data[offset..offset + data.len()].copy_from_slice(data);
+        region.set_valid(offset, data.len());
+        Ok(())
+    }
+
+    /// A copy to the host, and how many of the bytes nothing ever wrote.
+    pub fn read(&self, address: u64, data: &mut [u8]) -> Result<usize, String> {
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let (i, offset) = self.locate(address, data.len())?;
+        let region = &self.allocations[i].region;
+        data.copy_from_slice(&region.data[offset..offset + data.len()]);
+        let valid = (offset..offset + data.len()).filter(|o| !region.is_valid(*o, 1));
+        Ok(if region.all_valid { 0 } else { valid.count() })
+    }
+
+    pub fn fill(&mut self, address: u64, pattern: &[u8], count: usize) -> Result<(), String> {
+        self.write(address, &pattern.repeat(count))
+    }
+
+    /// A copy within the device, of values and of whether they are any.
+    pub fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<(), String> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (region, offset) = self.bytes(from, bytes)?;
+        let data = region.data[offset..offset + bytes].to_vec();
+        let valid: Vec<bool> = (offset..offset + bytes).map(|o| region.is_valid(o, 1)).collect();
+        let (region, offset) = self.bytes(to, bytes)?;
+        region.data[offset..offset + bytes].copy_from_slice(&data);
+        region.valid[offset..offset + bytes].copy_from_slice(&valid);
+        region.all_valid = region.valid.iter().all(|v| *v);
+        Ok(())
+    }
+}

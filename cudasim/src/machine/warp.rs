@@ -1,0 +1,169 @@
+//! A warp, and executing it: the lanes at one program counter run together until they diverge,
+//! wait, or come to where others are.
+
+use super::registers::{lanes, Registers, LANES};
+use super::report::{Fault, Report};
+use super::Machine;
+use crate::isa::Action;
+
+#[derive(Default)]
+pub struct Warp {
+    pub registers: Registers,
+    pub pc: [u32; LANES],
+    /// Lanes that exist, and those of them that have not exited.
+    pub lanes: u32,
+    pub live: u32,
+    /// Lanes that wait, for others of the warp, of the block, of the cluster.
+    pub at_collective: u32,
+    pub at_barrier: u32,
+    pub at_cluster: u32,
+    /// The number of the barrier that a lane waits at.
+    pub barrier: [u8; LANES],
+    /// Arrived at the cluster barrier and not waiting yet; and past it already.
+    pub cluster_arrived: u32,
+    pub cluster_passed: u32,
+    /// When a lane last passed a `bar.warp.sync`, and its last fence.
+    pub synchronized: [u64; LANES],
+    pub fenced: [u64; LANES],
+    pub local: Vec<u8>,
+}
+
+impl Warp {
+    pub fn runnable(&self) -> u32 {
+        self.live & !(self.at_collective | self.at_barrier | self.at_cluster)
+    }
+}
+
+/// The lanes of `mask` whose program counter is `pc`.
+fn at_pc(warp: &Warp, mask: u32, pc: u32) -> u32 {
+    let equal = (0..LANES).fold(0, |m, l| m | ((warp.pc[l] == pc) as u32) << l);
+    equal & mask
+}
+
+impl Machine<'_> {
+    /// Runs a warp until it cannot go on, or for about `quantum` instructions.
+    pub(super) fn run_warp(&mut self, at: (usize, usize), warp: &mut Warp, quantum: u64) -> Result<(), Report> {
+        let end = self.statistics.warp_instructions.saturating_add(quantum);
+        let random = self.options.order == super::launch::Order::Random;
+        while self.statistics.warp_instructions < end {
+            let runnable = warp.runnable();
+            if runnable == 0 {
+                return Ok(());
+            }
+            let lowest = lanes(runnable).map(|l| warp.pc[l]).min().unwrap_or(0);
+            let mut pc = lowest;
+            if random && at_pc(warp, runnable, lowest) != runnable {
+                let nth = self.random() % runnable.count_ones() as u64;
+                pc = warp.pc[lanes(runnable).nth(nth as usize).unwrap_or(0)];
+            }
+            let group = at_pc(warp, runnable, pc);
+            let others = runnable & !group;
+            // Lowest first, up to the next higher: diverged lanes meet again where paths join.
+            let (until, end) = match random && others != 0 {
+                true => (u32::MAX, self.statistics.warp_instructions + 1 + self.random() % 16),
+                false => (lanes(others).map(|l| warp.pc[l]).min().unwrap_or(u32::MAX), end),
+            };
+            self.run_group(at, warp, group, pc, until, end)?;
+            if self.statistics.warp_instructions > self.options.budget {
+                let detail = format!("still running after {} instructions", self.options.budget);
+                let lane = group.trailing_zeros() as usize;
+                return Err(self.report(Fault::Deadlock, self.who(at.0, at.1, lane), pc, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs lanes that are at the same `pc` until they are no longer, or reach `until`.
+    fn run_group(
+        &mut self,
+        at: (usize, usize),
+        warp: &mut Warp,
+        group: u32,
+        mut pc: u32,
+        until: u32,
+        end: u64,
+    ) -> Result<(), Report> {
+        let kernel = self.kernel;
+        loop {
+            let instruction = &kernel.code[pc as usize];
+            let mask = match instruction.guard {
+                None => group,
+                Some(guard) => group & guard.mask(&warp.registers),
+            };
+            self.statistics.warp_instructions += 1;
+            self.statistics.thread_instructions += mask.count_ones() as u64;
+            if mask != 0 {
+                self.covered[pc as usize] = true;
+                match &instruction.action {
+                    Action::Lanes(op) => op.run(&mut warp.registers, mask),
+                    Action::Memory(op) => self.memory(at, warp, pc, op, mask)?,
+                    Action::Branch(target) if mask == group => {
+                        pc = *target;
+                        if pc >= until || self.statistics.warp_instructions >= end {
+                            lanes(group).for_each(|l| warp.pc[l] = pc);
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Action::Nothing => {}
+                    action => {
+                        lanes(group).for_each(|l| warp.pc[l] = pc + 1);
+                        if self.step(at, warp, pc, action, mask)? != group || mask != group {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            pc += 1;
+            if pc >= until || self.statistics.warp_instructions >= end {
+                lanes(group).for_each(|l| warp.pc[l] = pc);
+                return Ok(());
+            }
+        }
+    }
+
+    /// An instruction after which the lanes may part. Their program counters are at the next one;
+    /// returns the lanes that go on there.
+    fn step(
+        &mut self,
+        at: (usize, usize),
+        warp: &mut Warp,
+        pc: u32,
+        action: &Action,
+        mask: u32,
+    ) -> Result<u32, Report> {
+        let stay = |warp: &mut Warp, lanes_there: u32| lanes(lanes_there).for_each(|l| warp.pc[l] = pc);
+        match action {
+            Action::Collective(op) => self.collective(at, warp, pc, op, mask),
+            Action::Barrier(op) => {
+                let on = self.reach(at, warp, pc, op, mask)?;
+                stay(warp, mask & !on);
+                Ok(on)
+            }
+            Action::Fence => {
+                let now = self.tick();
+                lanes(mask).for_each(|l| warp.fenced[l] = now);
+                Ok(mask)
+            }
+            Action::ActiveMask(d) => {
+                warp.registers.write(*d, mask, &[mask; LANES]);
+                Ok(mask)
+            }
+            Action::Branch(target) => {
+                self.statistics.divergent_branches += 1;
+                lanes(mask).for_each(|l| warp.pc[l] = *target);
+                Ok(0)
+            }
+            Action::Exit => {
+                warp.live &= !mask;
+                self.barriers_changed = true;
+                Ok(0)
+            }
+            Action::Trap(why) => {
+                let lane = mask.trailing_zeros() as usize;
+                Err(self.report(Fault::Trap, self.who(at.0, at.1, lane), pc, why.clone()))
+            }
+            Action::Lanes(_) | Action::Memory(_) | Action::Nothing => Ok(mask),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! One picture after the other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+use candle_core::DType;
+use candle_instance_norm::weights::Weights;
+use image::ImageFormat;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::arch::{self, Network};
+use crate::options::Options;
+use crate::picture::{format_of, Picture};
+use crate::tiles::Runner;
+use crate::{colour, error_line};
+
+/// The bar counts thousandths of a picture.
+const STEPS: u64 = 1000;
+
+/// A picture to make.
+struct Task {
+    input: PathBuf,
+    output: PathBuf,
+    format: ImageFormat,
+}
+
+/// Where the time went.
+#[derive(Default)]
+struct Times {
+    read: Duration,
+    network: Duration,
+    write: Duration,
+}
+
+/// Makes all pictures. One that cannot be made does not keep the others from it.
+pub fn run(options: &Options, weights: &Path, output: &Path) -> Result<()> {
+    options.check()?;
+    let device = options.device.open()?;
+    let tasks = tasks(&options.input, output)?;
+    let runner = Runner {
+        device,
+        dtype: options.dtype.into(),
+        tile: options.tile,
+    };
+    let start = Instant::now();
+    let network = load(options, weights, &runner)?;
+    let loading = start.elapsed();
+
+    let bar = ProgressBar::new(STEPS * tasks.len() as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{msg} {wide_bar} {percent}% {eta}",
+    )?);
+    let mut times = Times::default();
+    let mut failed = Vec::new();
+    for (index, task) in tasks.iter().enumerate() {
+        bar.set_message(task.input.display().to_string());
+        let step = |done: usize, all: usize| {
+            bar.set_position(STEPS * index as u64 + STEPS * done as u64 / all as u64)
+        };
+        match make(options, &runner, &*network, task, &mut times, &step) {
+            Ok(line) => bar.suspend(|| println!("{line}")),
+            Err(error) => failed.push(error),
+        }
+        step(1, 1);
+    }
+    bar.finish_and_clear();
+
+    println!(
+        "{:.2} s for the weights, {:.2} s to read, {:.2} s in the network, {:.2} s to write",
+        loading.as_secs_f64(),
+        times.read.as_secs_f64(),
+        times.network.as_secs_f64(),
+        times.write.as_secs_f64(),
+    );
+    match (failed.len(), tasks.len()) {
+        (0, _) => Ok(()),
+        (1, 1) => Err(failed.remove(0)),
+        (count, all) => {
+            for error in failed {
+                eprintln!("{}", error_line(&error));
+            }
+            bail!("{count} of {all} pictures were not made")
+        }
+    }
+}
+
+fn load(options: &Options, weights: &Path, runner: &Runner) -> Result<Box<dyn Network>> {
+    let weights = Weights::open(weights)?;
+    let arch = options.arch.as_deref();
+    let mut network = arch::load(&weights, arch, runner.dtype, &runner.device)?;
+    if options.style.is_empty() {
+        ensure!(
+            !network.takes_style(),
+            "this network takes the style from a picture: give --style"
+        );
+        return Ok(network);
+    }
+    let all: f64 = options.style_weight.iter().sum();
+    let styles = options.style.iter().enumerate().map(|(index, path)| {
+        let mut style = Picture::read(path)?;
+        if let Some(side) = options.max_size {
+            style = style.at_most(side);
+        }
+        let share = match options.style_weight.get(index) {
+            Some(weight) => weight / all,
+            None => 1. / options.style.len() as f64,
+        };
+        let (width, height) = style.rgb.dimensions();
+        let x = network
+            .pixels()
+            .to_tensor(&style.rgb, 0..width, 0..height)?;
+        Ok((x.to_device(&runner.device)?.to_dtype(runner.dtype)?, share))
+    });
+    let styles = styles.collect::<Result<Vec<_>>>()?;
+    network.set_style(&styles, options.alpha)?;
+    Ok(network)
+}
+
+/// Makes a picture; the line that says so.
+fn make(
+    options: &Options,
+    runner: &Runner,
+    network: &dyn Network,
+    task: &Task,
+    times: &mut Times,
+    step: &dyn Fn(usize, usize),
+) -> Result<String> {
+    let start = Instant::now();
+    let mut picture = Picture::read(&task.input)?;
+    if let Some(side) = options.max_size {
+        picture = picture.at_most(side);
+    }
+    let read = start.elapsed();
+
+    let mut styled = runner.run(network, &picture.rgb, step)?;
+    if options.alpha < 1. && !network.takes_style() {
+        colour::blend(&mut styled, &picture.rgb, options.alpha);
+    }
+    if options.preserve_color {
+        colour::preserve(&mut styled, &picture.rgb);
+    }
+    picture.rgb = styled;
+    let network = start.elapsed() - read;
+
+    picture.write(&task.output, task.format)?;
+    times.read += read;
+    times.network += network;
+    times.write += start.elapsed() - read - network;
+    let (width, height) = picture.rgb.dimensions();
+    Ok(format!(
+        "{}: {width}x{height} in {:.2} s ({}, {})",
+        task.output.display(),
+        network.as_secs_f64(),
+        options.device.name(),
+        DType::from(options.dtype).as_str(),
+    ))
+}
+
+/// What to read and where to write it: a file for a file, and a folder, made where there is none,
+/// for several or for a folder.
+fn tasks(inputs: &[PathBuf], output: &Path) -> Result<Vec<Task>> {
+    let pictures = pictures(inputs)?;
+    let one = matches!(inputs, [input] if !input.is_dir());
+    let into_folder = !one || output.is_dir();
+    let task = |input: PathBuf| {
+        let output = match input.file_name() {
+            Some(name) if into_folder => output.join(name),
+            _ => output.to_path_buf(),
+        };
+        let format = format_of(&output)?;
+        let same = input.canonicalize().ok().zip(output.canonicalize().ok());
+        ensure!(
+            same.is_none_or(|(input, output)| input != output),
+            "{} would be written over itself",
+            input.display()
+        );
+        Ok(Task {
+            input,
+            output,
+            format,
+        })
+    };
+    let tasks = pictures.into_iter().map(task).collect::<Result<Vec<_>>>()?;
+    let mut outputs = BTreeSet::new();
+    if let Some(twice) = tasks.iter().find(|task| !outputs.insert(&task.output)) {
+        bail!(
+            "two pictures would be written to {}",
+            twice.output.display()
+        );
+    }
+    if into_folder {
+        fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
+    }
+    Ok(tasks)
+}
+
+/// The inputs, with the pictures that are in them in the place of folders.
+fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut pictures = Vec::new();
+    for input in inputs {
+        if !input.is_dir() {
+            pictures.push(input.clone());
+            continue;
+        }
+        let shown = input.display();
+        let files = input
+            .read_dir()
+            .with_context(|| format!("cannot read {shown}"))?;
+        let mut files = files
+            .map(|file| Ok(file.with_context(|| format!("cannot read {shown}"))?.path()))
+            .collect::<Result<Vec<_>>>()?;
+        files.retain(|file| file.is_file() && format_of(file).is_ok());
+        ensure!(!files.is_empty(), "{shown} holds no .png, .jpg or .webp");
+        files.sort();
+        pictures.extend(files);
+    }
+    Ok(pictures)
+}

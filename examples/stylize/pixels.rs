@@ -1,0 +1,89 @@
+//! Parts of pictures as the tensors that networks take, and back.
+
+use std::ops::Range;
+
+use anyhow::{ensure, Result};
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+
+/// The values that a network has for bytes.
+#[allow(dead_code)] // Each test of a network uses one.
+#[derive(Clone, Copy)]
+pub enum Pixels {
+    /// From -1 to 1, as CycleGAN has them.
+    Signed,
+    /// From 0 to 1.
+    Unit,
+}
+
+impl Pixels {
+    fn of_byte(self, byte: u8) -> f32 {
+        let byte = f32::from(byte);
+        match self {
+            Self::Signed => (byte / 255. - 0.5) / 0.5,
+            Self::Unit => byte / 255.,
+        }
+    }
+
+    /// As the originals round: in f32, then cut off below the point.
+    fn to_byte(self, value: f32) -> u8 {
+        // `as u8` truncates and clamps to 0..=255.
+        match self {
+            Self::Signed => ((value + 1.) / 2. * 255.) as u8,
+            Self::Unit => (value * 255.) as u8,
+        }
+    }
+
+    /// A part of a picture as `(1, 3, H, W)`; beyond the right and lower edge, which are reached
+    /// by less than the sides, it is reflected.
+    pub fn to_tensor(self, image: &RgbImage, xs: Range<u32>, ys: Range<u32>) -> Result<Tensor> {
+        let (width, height) = image.dimensions();
+        ensure!(
+            xs.end < 2 * width && ys.end < 2 * height,
+            "a picture of {width}x{height} is too small"
+        );
+        let reflect = |at: u32, side: u32| if at < side { at } else { 2 * (side - 1) - at };
+        let mut values = Vec::with_capacity(3 * xs.len() * ys.len());
+        for channel in 0..3 {
+            for y in ys.clone() {
+                for x in xs.clone() {
+                    let pixel = image.get_pixel(reflect(x, width), reflect(y, height));
+                    values.push(self.of_byte(pixel[channel]));
+                }
+            }
+        }
+        let shape = (1, 3, ys.len(), xs.len());
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+
+    /// Writes the part of `(1, 3, H, W)` that starts at `from` over the part of `image` that
+    /// starts at `to`, as far as either goes.
+    pub fn draw(
+        self,
+        y: &Tensor,
+        from: (u32, u32),
+        image: &mut RgbImage,
+        to: (Range<u32>, Range<u32>),
+    ) -> Result<()> {
+        let (_, channels, _, width) = y.dims4()?;
+        ensure!(
+            channels == 3,
+            "the network must give RGB, got {channels} channels"
+        );
+        let y = y.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let values = y.flatten_all()?.to_vec1::<f32>()?;
+        ensure!(
+            values.iter().all(|value| value.is_finite()),
+            "the network's output is not finite; try --dtype f32"
+        );
+        let plane = values.len() / 3;
+        for (row, at_y) in to.1.enumerate() {
+            for (column, at_x) in to.0.clone().enumerate() {
+                let index = (from.1 as usize + row) * width + from.0 as usize + column;
+                let byte = |channel| self.to_byte(values[channel * plane + index]);
+                image.put_pixel(at_x, at_y, image::Rgb([byte(0), byte(1), byte(2)]));
+            }
+        }
+        Ok(())
+    }
+}

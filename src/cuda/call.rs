@@ -1,0 +1,311 @@
+//! What the kernels take, the structs of kernels/call.cuh field for field, and how an op's arguments
+//! become that.
+
+use super::memory::{read, Pointer};
+use crate::args::{Activation, Beside, EpsMode, Norm, Second, Target, View};
+use crate::plan::Cut;
+use crate::shapes::{adjacent, Format, Granularity, Param, PlaneLayout};
+use crate::tuning::VECTOR_BYTES;
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DeviceRepr};
+use candle_core::{CudaStorage, DType, Layout, Result};
+
+/// An address of 0 stands for what there is none of.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TensorArg {
+    pub data: u64,
+    stride_n: i64,
+    stride_c: i64,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct ParamArg {
+    data: u64,
+    period: i32,
+    is_f32: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct ShapeArg {
+    spatial: i64,
+    planes: i32,
+    c: i32,
+    group: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct RuleArg {
+    eps: f64,
+    n: f64,
+    unbiased: f64,
+    alpha: f64,
+    beside_alpha: f64,
+    weight_offset: f64,
+    slope: f64,
+    mode: i32,
+    of_stats: i32,
+    second: i32,
+    activation: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SharesArg {
+    pub weight: u64,
+    pub bias: u64,
+    pub mean: u64,
+    pub rstd: u64,
+}
+
+/// `Call` of call.cuh.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct CallArg {
+    shape: ShapeArg,
+    rule: RuleArg,
+    pub x: TensorArg,
+    pub dy: TensorArg,
+    weights: TensorArg,
+    biases: TensorArg,
+    residual: TensorArg,
+    weight: ParamArg,
+    bias: ParamArg,
+    mean: ParamArg,
+    rstd: ParamArg,
+    pub out: TensorArg,
+    pub dv: TensorArg,
+    pub dweights: TensorArg,
+    pub shares: SharesArg,
+}
+
+/// `Cut` of call.cuh.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct CutArg {
+    chunks: i32,
+    chunk: i32,
+    team: i32,
+}
+
+// SAFETY: plain numbers in C layout, field for field those of the kernels' structs; the tests run
+// every kernel with them.
+unsafe impl DeviceRepr for CallArg {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for CutArg {}
+
+impl CutArg {
+    /// The plan has made sure that the numbers fit.
+    pub fn new(cut: Cut) -> Self {
+        Self {
+            chunks: cut.chunks as i32,
+            chunk: cut.chunk as i32,
+            team: cut.team as i32,
+        }
+    }
+}
+
+impl SharesArg {
+    pub fn any(&self) -> bool {
+        [self.weight, self.bias, self.mean, self.rstd] != [0; 4]
+    }
+}
+
+impl CallArg {
+    /// Without any tensor yet.
+    pub fn new(norm: &Norm) -> Self {
+        let n = (norm.channels_per_group * norm.planes.spatial) as f64;
+        let correction = norm.rule.correction as f64;
+        let none = TensorArg::default();
+        Self {
+            shape: ShapeArg {
+                spatial: norm.planes.spatial as i64,
+                // The plan has made sure that the number of planes fits.
+                planes: norm.planes.count() as i32,
+                c: norm.planes.c as i32,
+                group: norm.channels_per_group as i32,
+            },
+            rule: RuleArg {
+                eps: norm.rule.eps,
+                n,
+                unbiased: if correction == 0. {
+                    1.
+                } else {
+                    n / (n - correction)
+                },
+                alpha: norm.alpha,
+                beside_alpha: 1. - norm.alpha,
+                weight_offset: norm.weight_offset,
+                slope: match norm.activation {
+                    Activation::LeakyRelu(slope) => slope,
+                    _ => 0.,
+                },
+                mode: match norm.rule.mode {
+                    EpsMode::AddToVar => 0,
+                    EpsMode::AddToStd => 1,
+                    EpsMode::MaxWithVar => 2,
+                },
+                of_stats: matches!(norm.target, Target::StatsGradient(_)) as i32,
+                second: match norm.target {
+                    Target::StatsGradient(which) => second(which),
+                    Target::Output => 0,
+                },
+                activation: match norm.activation {
+                    Activation::None => 0,
+                    Activation::Relu => 1,
+                    Activation::LeakyRelu(_) => 2,
+                    Activation::Silu => 3,
+                },
+            },
+            x: none,
+            dy: none,
+            weights: none,
+            biases: none,
+            residual: none,
+            weight: ParamArg::default(),
+            bias: ParamArg::default(),
+            mean: ParamArg::default(),
+            rstd: ParamArg::default(),
+            out: none,
+            dv: none,
+            dweights: none,
+            shares: SharesArg::default(),
+        }
+    }
+
+    pub fn set_second(&mut self, which: Second) {
+        self.rule.second = second(which);
+    }
+
+    /// Whether there is nothing beside the normalization of planes: PLAIN of the kernels.
+    pub fn is_plain(&self) -> bool {
+        let beside = [self.weights, self.biases, self.residual, self.dweights];
+        self.rule.activation == 0 && beside.iter().all(|t| t.data == 0)
+    }
+}
+
+fn second(which: Second) -> i32 {
+    match which {
+        Second::Var => 0,
+        Second::Std => 1,
+        Second::Rstd => 2,
+    }
+}
+
+/// The tensors of a call, as long as launches may use their addresses.
+pub struct Tensors<'a> {
+    norm: &'a Norm,
+    dtype: DType,
+    stream: &'a CudaStream,
+    pointers: Vec<Pointer<'a>>,
+}
+
+impl<'a> Tensors<'a> {
+    pub fn new(norm: &'a Norm, dtype: DType, stream: &'a CudaStream) -> Self {
+        Self {
+            norm,
+            dtype,
+            stream,
+            pointers: vec![],
+        }
+    }
+
+    fn address(&mut self, (storage, layout): View<'a, CudaStorage>) -> Result<u64> {
+        let pointer = read(storage, self.stream)?;
+        let start = layout.start_offset() * storage.dtype().size_in_bytes();
+        let address = pointer.address + start as u64;
+        self.pointers.push(pointer);
+        Ok(address)
+    }
+
+    /// A tensor of the size and format of x.
+    pub fn read(&mut self, view: View<'a, CudaStorage>) -> Result<TensorArg> {
+        let data = self.address(view)?;
+        self.at(data, view.1)
+    }
+
+    /// The elements of `layout`, the first of which is at `data`.
+    pub fn at(&self, data: u64, layout: &Layout) -> Result<TensorArg> {
+        match self.norm.format {
+            Format::Planar => {
+                let planes = adjacent(layout)?;
+                Ok(TensorArg {
+                    data,
+                    stride_n: planes.stride_n as i64,
+                    stride_c: planes.stride_c as i64,
+                })
+            }
+            Format::ChannelsLast => Ok(self.contiguous(data)),
+        }
+    }
+
+    /// A result: contiguous in the norm's format.
+    pub fn contiguous(&self, data: u64) -> TensorArg {
+        let planes = &self.norm.planes;
+        let stride_c = match self.norm.format {
+            Format::Planar => planes.spatial,
+            Format::ChannelsLast => 1,
+        };
+        TensorArg {
+            data,
+            stride_n: (planes.c * planes.spatial) as i64,
+            stride_c: stride_c as i64,
+        }
+    }
+
+    fn param(&mut self, view: View<'a, CudaStorage>) -> Result<ParamArg> {
+        Ok(ParamArg {
+            data: self.address(view)?,
+            period: view.1.shape().elem_count() as i32,
+            is_f32: is_f32_beside(self.dtype, view.0.dtype()),
+        })
+    }
+
+    /// Everything beside x.
+    pub fn beside(
+        &mut self,
+        call: &mut CallArg,
+        beside: &Beside<View<'a, CudaStorage>>,
+    ) -> Result<()> {
+        for (view, whole, per_plane) in [
+            (beside.weight, &mut call.weights, &mut call.weight),
+            (beside.bias, &mut call.biases, &mut call.bias),
+        ] {
+            match view {
+                Some(view) if self.norm.is_per_element(view.1) => *whole = self.read(view)?,
+                Some(view) => *per_plane = self.param(view)?,
+                None => {}
+            }
+        }
+        if let Some(view) = beside.residual {
+            call.residual = self.read(view)?;
+        }
+        if let Some([mean, rstd]) = beside.given {
+            (call.mean, call.rstd) = (self.param(mean)?, self.param(rstd)?);
+        }
+        Ok(())
+    }
+}
+
+/// Whether every plane of x, which starts at this address, starts at a multiple of
+/// [`VECTOR_BYTES`]. A storage may wrap memory that somebody else allocated, so the address itself
+/// counts.
+pub fn is_aligned(address: u64, layout: &Layout, dtype: DType) -> bool {
+    let elements = VECTOR_BYTES / dtype.size_in_bytes();
+    let multiple = |stride: usize| stride.is_multiple_of(elements);
+    address.is_multiple_of(VECTOR_BYTES as u64)
+        && PlaneLayout::new(layout).is_some_and(|p| multiple(p.stride_n) && multiple(p.stride_c))
+}
+
+/// Whether a parameter is f32 beside an x that is not.
+pub fn is_f32_beside(x: DType, param: DType) -> i32 {
+    (param == DType::F32 && x != DType::F32) as i32
+}
+
+/// Whether a parameter's gradient is one number for each plane or channel.
+pub fn per_plane(param: &Param) -> bool {
+    param.granularity != Granularity::Element
+}

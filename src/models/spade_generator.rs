@@ -1,0 +1,290 @@
+//! GauGAN.
+
+use candle_core::{bail, Result, Tensor};
+use candle_nn::{Conv2d, Module, VarBuilder};
+
+use super::layers::{named_weight, same_conv2d, same_conv2d_of, ANY};
+use super::resample::{nearest, nearest2x};
+use super::Norms;
+use crate::{Activation, Normalization};
+
+/// PyTorch's default, of instance norm and of batch norm.
+const EPS: f64 = 1e-5;
+
+/// The norm that is modulated: which one a checkpoint was trained with, its names do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpadeNorm {
+    /// `spadeinstance`: instance norm.
+    Instance,
+    /// `spadesyncbatch`, `spadebatch`: batch norm in evaluation, with its running statistics.
+    Batch,
+}
+
+/// What does not follow from the weights of a [`SpadeGenerator`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpadeConfig {
+    /// The norm inside.
+    pub norm: SpadeNorm,
+    /// How often the sides are doubled: 5 for `--num_upsampling_layers normal`, 6 for `more` and 7
+    /// for `most`.
+    pub doublings: usize,
+}
+
+/// The generator of GauGAN (Park et al., "Semantic Image Synthesis with Spatially-Adaptive
+/// Normalization", 2019), as `SPADEGenerator` in `NVlabs/SPADE` without the variational encoder.
+///
+/// From a map of labels alone: residual blocks whose norms are scaled and shifted, pixel by pixel,
+/// by what small convolutions make of the map, `norm(x) * (1 + gamma) + beta`.
+///
+/// # Shapes
+///
+/// - map: `(N, L, H, W)`, one-hot over L labels (with those for edges and unknown, where the
+///   network has them); `H` and `W` multiples of 2 to the number of doublings
+/// - result: `(N, 3, H, W)`, RGB in `[-1, 1]`
+///
+/// # Errors
+///
+/// Another shape, and what candle says of dtype and device.
+///
+/// ```no_run
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_instance_norm::models::{SpadeConfig, SpadeGenerator, SpadeNorm};
+/// use candle_instance_norm::weights::Weights;
+///
+/// let config = SpadeConfig { norm: SpadeNorm::Batch, doublings: 5 };
+/// let weights = Weights::open("latest_net_G.pth")?;
+/// let build = |vb| SpadeGenerator::new(config, vb);
+/// let generator = weights.build(DType::F32, &Device::Cpu, build)?;
+/// let map = Tensor::zeros((1, 184, 256, 256), DType::F32, &Device::Cpu)?;
+/// assert_eq!(generator.forward(&map)?.dims(), [1, 3, 256, 256]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SpadeGenerator {
+    doublings: usize,
+    fc: Conv2d,
+    /// Each with whether the sides are doubled before it.
+    blocks: Vec<(bool, Block)>,
+    conv_img: Conv2d,
+}
+
+impl SpadeGenerator {
+    /// Builds the generator from its state dict (`fc.weight`, `head_0.conv_0.weight_orig`, ...);
+    /// widths and labels follow from it. Spectral norm is divided out of the weights, with the
+    /// vectors that are stored for evaluation.
+    ///
+    /// # Errors
+    ///
+    /// A number of doublings other than 5 to 7, and a tensor that is missing or whose shape does
+    /// not fit the layer before it; the error names it.
+    pub fn new(config: SpadeConfig, vb: VarBuilder) -> Result<Self> {
+        let names: &[(bool, &str)] = match config.doublings {
+            5 => &[
+                (false, "head_0"),
+                (true, "G_middle_0"),
+                (false, "G_middle_1"),
+            ],
+            6 | 7 => &[
+                (false, "head_0"),
+                (true, "G_middle_0"),
+                (true, "G_middle_1"),
+            ],
+            other => bail!("SpadeGenerator: expected 5 to 7 doublings, got {other}"),
+        };
+        let ups = [
+            (true, "up_0"),
+            (true, "up_1"),
+            (true, "up_2"),
+            (true, "up_3"),
+            (true, "up_4"),
+        ];
+        let ups = if config.doublings == 7 {
+            &ups[..]
+        } else {
+            &ups[..4]
+        };
+        let fc = same_conv2d(&vb.pp("fc"), [ANY, ANY], 3, true)?;
+        let [mut c_in, labels, ..] = *fc.weight().dims() else {
+            bail!("SpadeGenerator: fc.weight has no four dimensions")
+        };
+        let mut blocks = Vec::new();
+        for &(doubles, name) in names.iter().chain(ups) {
+            let block = Block::new(&vb.pp(name), c_in, labels, config.norm)?;
+            c_in = block.conv_1.weight().dims()[0];
+            blocks.push((doubles, block));
+        }
+        Ok(Self {
+            doublings: config.doublings,
+            fc,
+            blocks,
+            conv_img: same_conv2d(&vb.pp("conv_img"), [3, c_in], 3, true)?,
+        })
+    }
+
+    /// The number of labels.
+    pub fn labels(&self) -> usize {
+        self.fc.weight().dims()[1]
+    }
+
+    /// The picture for a map; see the [struct](Self) for shapes and errors.
+    pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        self.forward_with(map, &mut Norms::own())
+    }
+
+    /// [`forward`](Self::forward) with the statistics of the instance norms that `norms` says.
+    pub fn forward_with(&self, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        let (labels, multiple) = (self.labels(), 1 << self.doublings);
+        let (height, width) = match *map.dims() {
+            [_, l, h, w] if l == labels && h * w > 0 && h % multiple == 0 && w % multiple == 0 => {
+                (h / multiple, w / multiple)
+            }
+            ref dims => bail!(
+                "SpadeGenerator: the map must have shape (N, {labels}, H, W), H and W multiples of {multiple}, got {dims:?}"
+            ),
+        };
+        let mut x = self.fc.forward(&nearest(map, height, width)?)?;
+        for (doubles, block) in &self.blocks {
+            if *doubles {
+                x = nearest2x(&x)?;
+            }
+            x = block.forward(&x, map, norms)?;
+        }
+        self.conv_img.forward(&activate(&x)?)?.tanh()
+    }
+}
+
+const LEAKY: Activation = Activation::LeakyRelu(0.2);
+
+/// LeakyReLU of slope 0.2.
+fn activate(x: &Tensor) -> Result<Tensor> {
+    candle_nn::ops::leaky_relu(x, 0.2)
+}
+
+/// `conv_s(norm_s(x)) + conv_1(act(norm_1(conv_0(act(norm_0(x))))))`, each norm by the map.
+#[derive(Debug, Clone)]
+struct Block {
+    norm_0: Spade,
+    conv_0: Conv2d,
+    norm_1: Spade,
+    conv_1: Conv2d,
+    shortcut: Option<(Spade, Conv2d)>,
+}
+
+impl Block {
+    fn new(vb: &VarBuilder, c_in: usize, labels: usize, norm: SpadeNorm) -> Result<Self> {
+        let spade = |name, width| Spade::new(&vb.pp(name), [labels, width], norm);
+        let conv_0 = spectral_conv2d(&vb.pp("conv_0"), [ANY, c_in], 3, true)?;
+        let middle = conv_0.weight().dims()[0];
+        let conv_1 = spectral_conv2d(&vb.pp("conv_1"), [ANY, middle], 3, true)?;
+        let c_out = conv_1.weight().dims()[0];
+        let shortcut = match c_in == c_out {
+            true => None,
+            false => {
+                let conv = spectral_conv2d(&vb.pp("conv_s"), [c_out, c_in], 1, false)?;
+                Some((spade("norm_s", c_in)?, conv))
+            }
+        };
+        Ok(Self {
+            norm_0: spade("norm_0", c_in)?,
+            conv_0,
+            norm_1: spade("norm_1", middle)?,
+            conv_1,
+            shortcut,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        let around = match &self.shortcut {
+            Some((norm, conv)) => {
+                conv.forward(&norm.forward(x, map, Activation::None, norms)?)?
+            }
+            None => x.clone(),
+        };
+        let y = self.norm_0.forward(x, map, LEAKY, norms)?;
+        let y = self.conv_0.forward(&y)?;
+        let y = self.norm_1.forward(&y, map, LEAKY, norms)?;
+        around + self.conv_1.forward(&y)?
+    }
+}
+
+/// `norm(x) * (1 + gamma) + beta`, with gamma and beta from the map.
+#[derive(Debug, Clone)]
+struct Spade {
+    /// Mean and reciprocal deviation of a batch norm.
+    running: Option<[Tensor; 2]>,
+    shared: Conv2d,
+    gamma: Conv2d,
+    beta: Conv2d,
+}
+
+impl Spade {
+    fn new(vb: &VarBuilder, [labels, width]: [usize; 2], norm: SpadeNorm) -> Result<Self> {
+        let running = match norm {
+            SpadeNorm::Instance => None,
+            SpadeNorm::Batch => {
+                let free = vb.pp("param_free_norm");
+                let rstd = (free.get(width, "running_var")? + EPS)?.sqrt()?.recip()?;
+                Some([free.get(width, "running_mean")?, rstd])
+            }
+        };
+        let shared = vb.pp("mlp_shared.0");
+        // 3x3 as published, 1x1 or 5x5 as the option has it.
+        let kernel = match shared.get_unchecked_dtype("weight", vb.dtype()) {
+            Ok(weight) if weight.rank() == 4 => weight.dim(3)?,
+            _ => 3,
+        };
+        let shared = same_conv2d(&shared, [ANY, labels], kernel, true)?;
+        let inner = shared.weight().dims()[0];
+        let predict = |name| same_conv2d(&vb.pp(name), [width, inner], kernel, true);
+        Ok(Self {
+            running,
+            gamma: predict("mlp_gamma")?,
+            beta: predict("mlp_beta")?,
+            shared,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        map: &Tensor,
+        activation: Activation,
+        norms: &mut Norms,
+    ) -> Result<Tensor> {
+        let (_, _, height, width) = x.dims4()?;
+        let inner = self.shared.forward(&nearest(map, height, width)?)?.relu()?;
+        let norm = Normalization::instance(EPS)
+            .one_plus_weight()
+            .weight(&self.gamma.forward(&inner)?)
+            .bias(&self.beta.forward(&inner)?)
+            .activation(activation);
+        match &self.running {
+            Some([mean, rstd]) => norm.stats(mean, rstd).forward(x),
+            None => norms.apply(x, norm),
+        }
+    }
+}
+
+/// Loads a convolution that may have been trained with spectral norm: `weight_orig` over its
+/// largest singular value, `u^T W v` by the vectors that are stored.
+fn spectral_conv2d(
+    vb: &VarBuilder,
+    [c_out, c_in]: [usize; 2],
+    kernel: usize,
+    bias: bool,
+) -> Result<Conv2d> {
+    if !vb.contains_tensor("weight_orig") {
+        return same_conv2d(vb, [c_out, c_in], kernel, bias);
+    }
+    let mut weight = named_weight(vb, "weight_orig", [c_out, c_in, kernel, kernel])?;
+    let (rows, columns) = (weight.dim(0)?, weight.dim(1)? * kernel * kernel);
+    let u = vb.get(rows, "weight_u")?;
+    let v = vb.get(columns, "weight_v")?;
+    // None of a blank, which stands for a weight that does not fit.
+    if weight.elem_count() > 0 {
+        let sigma = u.reshape((1, rows))?.matmul(&weight.flatten_from(1)?)?;
+        let sigma = sigma.matmul(&v.reshape((columns, 1))?)?;
+        weight = weight.broadcast_div(&sigma.reshape((1, 1, 1, 1))?)?;
+    }
+    same_conv2d_of(vb, weight, bias)
+}

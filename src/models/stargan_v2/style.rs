@@ -1,0 +1,167 @@
+//! Where the styles of StarGAN v2 come from.
+
+use candle_core::{bail, Result, Tensor};
+use candle_nn::{Conv2d, Linear, Module, VarBuilder};
+
+use super::super::layers::{same_conv2d, weight, ANY};
+use super::super::Norms;
+use super::blocks::{activate, width, Block};
+
+/// The mapping network of StarGAN v2: from noise to a style of a domain.
+///
+/// # Shapes
+///
+/// - z: `(N, Z)`, standard normal; domains: N of them
+/// - result: `(N, S)`
+///
+/// # Errors
+///
+/// Another shape, or a domain that the network does not have.
+#[derive(Debug, Clone)]
+pub struct StarGanV2Mapping {
+    shared: Vec<Linear>,
+    unshared: Vec<Vec<Linear>>,
+}
+
+impl StarGanV2Mapping {
+    /// Builds the network from its state dict (`shared.0.weight`, `unshared.0.0.weight`, ...).
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or its shape does not fit; the error names it.
+    pub fn new(vb: VarBuilder) -> Result<Self> {
+        let domains = count_domains(&vb, "0.weight")?;
+        let layers = |vb: VarBuilder| {
+            let indices = (0..).step_by(2);
+            let there = indices.take_while(|index| vb.contains_tensor(&format!("{index}.weight")));
+            there
+                .map(|index| linear(&vb.pp(index)))
+                .collect::<Result<Vec<_>>>()
+        };
+        let unshared = (0..domains).map(|domain| layers(vb.pp("unshared").pp(domain)));
+        Ok(Self {
+            shared: layers(vb.pp("shared"))?,
+            unshared: unshared.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The style of each noise in its domain.
+    pub fn forward(&self, z: &Tensor, domains: &[usize]) -> Result<Tensor> {
+        let mut x = z.clone();
+        for layer in &self.shared {
+            x = layer.forward(&x)?.relu()?;
+        }
+        by_domain(&x, domains, self.unshared.len(), |x, domain| {
+            let mut x = x.clone();
+            for (index, layer) in self.unshared[domain].iter().enumerate() {
+                // Between layers.
+                x = if index > 0 { x.relu()? } else { x };
+                x = layer.forward(&x)?;
+            }
+            Ok(x)
+        })
+    }
+}
+
+/// The style encoder of StarGAN v2: from a picture to a style of its domain.
+///
+/// # Shapes
+///
+/// - x: `(N, 3, H, W)`, RGB in `[-1, 1]`, as large as the pictures of its training
+/// - result: `(N, S)`
+///
+/// # Errors
+///
+/// Another shape, or a domain that the network does not have.
+#[derive(Debug, Clone)]
+pub struct StarGanV2StyleEncoder {
+    from_rgb: Conv2d,
+    blocks: Vec<Block>,
+    last: Conv2d,
+    unshared: Vec<Linear>,
+}
+
+impl StarGanV2StyleEncoder {
+    /// Builds the network from its state dict (`shared.0.weight`, `unshared.0.weight`, ...).
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or its shape does not fit; the error names it.
+    pub fn new(vb: VarBuilder) -> Result<Self> {
+        let domains = count_domains(&vb, "weight")?;
+        let shared = vb.pp("shared");
+        let from_rgb = same_conv2d(&shared.pp(0), [ANY, 3], 3, true)?;
+        let mut c_in = width(&from_rgb);
+        let mut blocks = Vec::new();
+        while shared.contains_tensor(&format!("{}.conv1.weight", blocks.len() + 1)) {
+            let block = Block::new(&shared.pp(blocks.len() + 1), c_in, true, false)?;
+            c_in = width(&block.conv2);
+            blocks.push(block);
+        }
+        // After a LeakyReLU.
+        let last = shared.pp(blocks.len() + 2);
+        let bias = last.get(c_in, "bias")?;
+        let last = Conv2d::new(
+            weight(&last, [c_in, c_in, 4, 4])?,
+            Some(bias),
+            Default::default(),
+        );
+        let unshared = (0..domains).map(|domain| linear(&vb.pp("unshared").pp(domain)));
+        Ok(Self {
+            from_rgb,
+            blocks,
+            last,
+            unshared: unshared.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The style of each picture in its domain.
+    pub fn forward(&self, x: &Tensor, domains: &[usize]) -> Result<Tensor> {
+        let side = 4 << self.blocks.len();
+        match *x.dims() {
+            [_, 3, h, w] if h == side && w == side => {}
+            ref dims => bail!("StarGanV2: x must have shape (N, 3, {side}, {side}), got {dims:?}"),
+        }
+        let mut x = self.from_rgb.forward(x)?;
+        for block in &self.blocks {
+            x = block.forward(&x, &mut Norms::own())?;
+        }
+        let x = activate(&self.last.forward(&activate(&x)?)?)?.flatten_from(1)?;
+        by_domain(&x, domains, self.unshared.len(), |x, domain| {
+            self.unshared[domain].forward(x)
+        })
+    }
+}
+
+fn count_domains(vb: &VarBuilder, name: &str) -> Result<usize> {
+    let vb = vb.pp("unshared");
+    let domains = (0..).take_while(|domain| vb.contains_tensor(&format!("{domain}.{name}")));
+    match domains.count() {
+        0 => bail!("StarGanV2: there is no {}", vb.pp("0").pp(name).prefix()),
+        count => Ok(count),
+    }
+}
+
+fn linear(vb: &VarBuilder) -> Result<Linear> {
+    let weight = vb.get_unchecked_dtype("weight", vb.dtype())?;
+    let (c_out, _) = weight.dims2()?;
+    Ok(Linear::new(weight, Some(vb.get(c_out, "bias")?)))
+}
+
+/// Row by row, what `branch` makes of it in its domain.
+fn by_domain(
+    x: &Tensor,
+    domains: &[usize],
+    known: usize,
+    branch: impl Fn(&Tensor, usize) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if domains.len() != x.dim(0)? || domains.iter().any(|&domain| domain >= known) {
+        bail!(
+            "StarGanV2: expected {} domains below {known}, got {domains:?}",
+            x.dim(0)?
+        )
+    }
+    let rows = domains.iter().enumerate();
+    let rows = rows.map(|(row, &domain)| branch(&x.narrow(0, row, 1)?, domain));
+    Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
+}

@@ -1,0 +1,189 @@
+use super::*;
+use proptest::prelude::*;
+
+const H200: usize = 132;
+
+fn job(n: usize, c: usize, spatial: usize, element: usize) -> Job {
+    Job {
+        pass: Pass::Forward,
+        planes: Planes { n, c, spatial },
+        format: Format::Planar,
+        group: 1,
+        given: false,
+        element,
+        aligned: (spatial * element).is_multiple_of(VECTOR_BYTES),
+    }
+}
+
+fn forward(n: usize, c: usize, spatial: usize, element: usize) -> GpuPlan {
+    GpuPlan::new(&job(n, c, spatial, element), H200).unwrap()
+}
+
+#[test]
+fn tiers_change_where_the_registers_end() {
+    let warp = |vectors| Tier::Warp { vectors };
+    let block = |vectors| Tier::Block { vectors };
+    // 32 lanes of 1, 2, 4 and 8 vectors of 4 floats.
+    assert_eq!(forward(8, 512, 1, 4).tier, warp(1));
+    assert_eq!(forward(8, 512, 128, 4).tier, warp(1));
+    assert_eq!(forward(8, 512, 132, 4).tier, warp(2));
+    assert_eq!(forward(8, 512, 1024, 4).tier, warp(8));
+    // A plane that starts anywhere can touch one vector more.
+    assert_eq!(forward(8, 512, 1023, 4).tier, block(8));
+    assert_eq!(forward(8, 512, 1028, 4).tier, block(8));
+    assert_eq!(forward(8, 512, 16 * 1024, 4).tier, block(8));
+    assert_eq!(forward(8, 512, 16 * 1024, 4).threads, 512);
+    assert!(matches!(
+        forward(8, 512, 16 * 1024 + 4, 4).tier,
+        Tier::Split(_)
+    ));
+    // Few planes are shared by several blocks as soon as they are large enough.
+    assert!(matches!(forward(1, 33, 8 * 1024, 4).tier, Tier::Split(_)));
+    assert!(matches!(
+        forward(1, 34, 8 * 1024, 4).tier,
+        Tier::Block { .. }
+    ));
+    assert!(matches!(
+        forward(1, 33, 8 * 1024 - 4, 4).tier,
+        Tier::Block { .. }
+    ));
+}
+
+#[test]
+fn a_4k_frame_fills_the_machine() {
+    let plan = forward(1, 3, 2160 * 3840, 4);
+    let Tier::Split(Cut { chunks, chunk, .. }) = plan.tier else {
+        panic!("{plan:?}")
+    };
+    assert_eq!((chunks, plan.grid), (176, 528));
+    assert!(chunk * chunks >= 2160 * 3840 / 4 && chunk % CHUNK_VECTORS == 0);
+    let job = Job {
+        format: Format::ChannelsLast,
+        ..job(1, 3, 2160 * 3840, 4)
+    };
+    let plan = GpuPlan::new(&job, H200).unwrap();
+    assert!(matches!(plan.tier, Tier::Columns(Cut { team: 1, .. })));
+    assert!((500..=528).contains(&plan.grid), "{plan:?}");
+}
+
+#[test]
+fn only_planes_of_their_own_that_are_measured_stay_on_chip() {
+    let base = job(2, 320, 256, 2);
+    let plan = |job| GpuPlan::new(&job, H200).unwrap();
+    assert!(matches!(plan(base).tier, Tier::Warp { .. }));
+    for job in [
+        Job { group: 10, ..base },
+        Job {
+            given: true,
+            ..base
+        },
+    ] {
+        // 8 planes a block, a warp each.
+        let cut = Cut {
+            chunks: 1,
+            chunk: 32,
+            team: WARP,
+        };
+        assert_eq!((plan(job).tier, plan(job).grid), (Tier::Split(cut), 80));
+    }
+    let last = Job {
+        format: Format::ChannelsLast,
+        ..base
+    };
+    // 40 vectors of channels, 8 of them side by side, 32 places at a time.
+    let cut = Cut {
+        chunks: 1,
+        chunk: 256,
+        team: 8,
+    };
+    assert_eq!((plan(last).tier, plan(last).grid), (Tier::Columns(cut), 10));
+}
+
+#[test]
+fn more_planes_than_a_grid_has_rows_and_more_elements_than_an_i32() {
+    assert_eq!(forward(1000, 70, 49, 2).grid, 17_500);
+    let plan = forward(1, 1, 3 << 31, 2);
+    let Tier::Split(Cut { chunks, chunk, .. }) = plan.tier else {
+        panic!("{plan:?}")
+    };
+    assert!(chunks * chunk * 8 >= 3 << 31);
+    assert!(
+        chunk * 8 < i32::MAX as usize,
+        "offsets in a chunk are 32-bit"
+    );
+    assert!(GpuPlan::new(&job(1 << 20, 1 << 20, 1, 4), H200).is_err());
+}
+
+fn jobs() -> impl Strategy<Value = Job> {
+    let shape = (1usize..2000, 1usize..200, 1usize..10, 1usize..100_000_000);
+    let how = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (shape, 1usize..4, how).prop_map(
+        |((n, groups, group, spatial), log_element, (backward, last, given, aligned))| Job {
+            pass: if backward {
+                Pass::Backward
+            } else {
+                Pass::Forward
+            },
+            planes: Planes {
+                n,
+                c: groups * group,
+                spatial,
+            },
+            format: if last {
+                Format::ChannelsLast
+            } else {
+                Format::Planar
+            },
+            group,
+            given,
+            element: 1 << log_element,
+            aligned,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_plan_covers_its_planes(job in jobs(), sm_count in 1usize..200) {
+        let (planes, pass) = (job.planes, job.pass);
+        let plan = GpuPlan::new(&job, sm_count).unwrap();
+        let (grid, threads) = (plan.grid as usize, plan.threads as usize);
+        let lines = job.lines();
+        let on_chip = job.group == 1 && !job.given && job.format == Format::Planar;
+        prop_assert!(threads % WARP == 0 && threads <= MAX_THREADS);
+        match plan.tier {
+            Tier::Warp { vectors } => {
+                prop_assert!(on_chip);
+                prop_assert!(vectors.is_power_of_two() && vectors <= pass.max_vectors());
+                prop_assert!(WARP * vectors >= lines);
+                prop_assert!(grid * WARPS_PER_BLOCK >= planes.count());
+                prop_assert!((grid - 1) * WARPS_PER_BLOCK < planes.count());
+            }
+            Tier::Block { vectors } => {
+                prop_assert!(on_chip);
+                let kernels = pass.few_vectors()..=pass.max_vectors();
+                prop_assert!(vectors.is_power_of_two() && kernels.contains(&vectors));
+                prop_assert!(threads * vectors >= lines);
+                prop_assert_eq!(grid, planes.count());
+            }
+            Tier::Split(Cut { chunks, chunk, team }) => {
+                prop_assert_eq!(job.format, Format::Planar);
+                prop_assert!(chunk * chunks >= lines);
+                prop_assert!(chunk * (chunks - 1) < lines, "an empty chunk");
+                prop_assert!(team == WARP || team == SPLIT_THREADS);
+                let teams = SPLIT_THREADS / team;
+                prop_assert!(grid * teams >= planes.count() * chunks);
+                prop_assert!((grid - 1) * teams < planes.count() * chunks);
+            }
+            Tier::Columns(Cut { chunks, chunk, team }) => {
+                prop_assert_eq!(job.format, Format::ChannelsLast);
+                prop_assert!(chunk * chunks >= planes.spatial);
+                prop_assert!(chunk * (chunks - 1) < planes.spatial, "an empty chunk");
+                prop_assert!(team.is_power_of_two() && team <= MAX_COLUMNS);
+                let vectors = planes.c.div_ceil(VECTOR_BYTES / job.element);
+                prop_assert_eq!(grid, planes.n * chunks * vectors.div_ceil(team));
+                prop_assert!(vectors.div_ceil(team) == 1 || team == MAX_COLUMNS);
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! [`SpadeGenerator`] against PyTorch.
+
+#[macro_use]
+mod common;
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor, Var};
+use candle_instance_norm::models::{SpadeConfig, SpadeGenerator, SpadeNorm};
+use common::network::{check_gradients, max_off, Golden};
+
+/// Of the largest output, 1, after 40 convolutions in f32.
+const TOLERANCE: f64 = 2e-5;
+
+const INSTANCE: SpadeConfig = SpadeConfig {
+    norm: SpadeNorm::Instance,
+    doublings: 5,
+};
+
+const BATCH: SpadeConfig = SpadeConfig {
+    norm: SpadeNorm::Batch,
+    doublings: 7,
+};
+
+fn load(device: &Device) -> Result<Golden> {
+    Golden::load("spade_generator.safetensors", device)
+}
+
+fn build(
+    golden: &Golden,
+    name: &str,
+    config: SpadeConfig,
+    dtype: DType,
+) -> candle_core::Result<SpadeGenerator> {
+    let prefix = format!("{name}.net.");
+    let weights = golden.weights(|tensor| tensor.starts_with(&prefix));
+    let weights = weights.select(|tensor| Some(tensor.strip_prefix(&prefix)?.to_string()));
+    let device = golden["batch.labels"].device();
+    weights.build(dtype, device, |vb| SpadeGenerator::new(config, vb))
+}
+
+/// One-hot.
+fn map(golden: &Golden, name: &str) -> Result<Tensor> {
+    let labels = &golden[&*format!("{name}.labels")];
+    let of = |label: u8| labels.eq(label)?.to_dtype(DType::F32);
+    Ok(Tensor::cat(&[of(0)?, of(1)?, of(2)?], 1)?)
+}
+
+fn golden(device: &Device) -> Result<()> {
+    let golden = load(device)?;
+    for (name, config) in [("instance", INSTANCE), ("batch", BATCH)] {
+        let generator = build(&golden, name, config, DType::F32)?;
+        assert_eq!(generator.labels(), 3);
+        let y = generator.forward(&map(&golden, name)?)?;
+        let y = y.narrow(2, 20, 32)?.narrow(3, 30, 34)?;
+        let off = max_off(&y, &golden[&*format!("{name}.output")])?;
+        assert!(off < TOLERANCE, "{name} is {off:e} off");
+    }
+    Ok(())
+}
+
+test_device!(golden, golden_on_cpu, golden_on_cuda);
+
+#[test]
+fn gradients_reach_the_map() -> Result<()> {
+    let golden = load(&Device::Cpu)?;
+    let generator = build(&golden, "instance", INSTANCE, DType::F64)?;
+    let map = map(&golden, "instance")?
+        .narrow(0, 0, 1)?
+        .to_dtype(DType::F64)?;
+    check_gradients(&[Var::from_tensor(&map)?], &|vars| {
+        generator.forward(&vars[0])
+    })
+}
+
+#[test]
+fn errors_say_what_was_expected() -> Result<()> {
+    let golden = load(&Device::Cpu)?;
+    let generator = build(&golden, "instance", INSTANCE, DType::F32)?;
+    let x = Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?;
+    let error = generator.forward(&x).err().context("ran")?.to_string();
+    assert!(
+        error.contains("(N, 3, H, W), H and W multiples of 32, got [1, 3, 32, 48]"),
+        "{error}"
+    );
+
+    // What the names do not tell is not guessed: the wrong choice shows.
+    let doublings = SpadeConfig {
+        doublings: 4,
+        ..INSTANCE
+    };
+    let batch = SpadeConfig {
+        norm: SpadeNorm::Batch,
+        ..INSTANCE
+    };
+    let most = SpadeConfig {
+        doublings: 7,
+        ..INSTANCE
+    };
+    for (config, expected) in [
+        (doublings, "expected 5 to 7 doublings, got 4"),
+        (
+            batch,
+            "missing G_middle_0.norm_0.param_free_norm.running_mean",
+        ),
+        (most, "missing up_4.conv_0.bias"),
+    ] {
+        let error = build(&golden, "instance", config, DType::F32);
+        let error = error.err().context("built")?.to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    Ok(())
+}
