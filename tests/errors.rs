@@ -9,27 +9,13 @@ use candle_instance_norm::nn::{instance_norm1d, instance_norm2d, InstanceNormCon
 use candle_instance_norm::{instance_norm, instance_norm_backward};
 use candle_nn::VarBuilder;
 use common::reference::{Affine, Case, Random};
-use common::to_f64;
+use common::{says, to_f64};
 
 const EPS: f64 = 1e-5;
 const SHAPE: [usize; 4] = [2, 3, 4, 5];
 
 fn zeros(shape: &[usize], dtype: DType, device: &Device) -> Tensor {
     Tensor::zeros(shape, dtype, device).expect("zeros")
-}
-
-#[track_caller]
-fn says<T>(what: &str, result: candle_core::Result<T>, message: &str) {
-    match result {
-        Ok(_) => panic!("{what}: expected an error, {message:?}"),
-        Err(e) => {
-            let e = e.to_string();
-            assert!(
-                e.contains(message),
-                "{what}: got {e:?}, expected {message:?}"
-            );
-        }
-    }
 }
 
 /// `param` as the weight or the bias of a call that fails: forward and backward say the same, of

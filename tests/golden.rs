@@ -8,24 +8,8 @@ use candle_core::{DType, Device, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{self, InstanceNorm, InstanceNormConfig};
 use candle_instance_norm::{instance_norm, instance_norm_backward};
 use candle_nn::VarBuilder;
-use common::{assert_close, max_abs, Goldens, Planes, Tolerance};
+use common::{assert_close, backward, dtype, max_abs, Goldens, Planes, Tolerance};
 use serde_json::Value;
-
-fn dtype(case: &Value, key: &str) -> DType {
-    match case[key].as_str() {
-        Some("f16") => DType::F16,
-        Some("bf16") => DType::BF16,
-        Some("f32") => DType::F32,
-        Some("f64") => DType::F64,
-        other => panic!("{key}: {other:?}"),
-    }
-}
-
-/// Runs `backward` so that exactly `dy` arrives at `y`. In half types the loss itself may be
-/// infinite; the gradient of `y` is `dy` times one all the same.
-fn backward(y: &Tensor, dy: &Tensor) -> candle_core::Result<candle_core::backprop::GradStore> {
-    (y * dy)?.sum_all()?.backward()
-}
 
 /// The tolerances of the gradients of one case. Both kinds are sums that may cancel, so the
 /// absolute part goes with the size of the terms and not with that of the element.

@@ -1,9 +1,10 @@
 //! `InstanceNorm1d`, `2d` and `3d`.
 
+use super::running::{valid_momentum, Running};
 use crate::args::{EpsMode, Rule, Second};
 use crate::ops::{instance_norm, instance_norm_with_stats, plane_stats};
 use crate::shapes::{acc_dtype, valid_eps};
-use candle_core::{bail, Result, Tensor, Var};
+use candle_core::{bail, Result, Tensor};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
 /// What an [`InstanceNorm`] layer is made of; the defaults are those of
@@ -95,7 +96,7 @@ pub struct InstanceNorm<const D: usize> {
     num_features: usize,
     config: InstanceNormConfig,
     weight_and_bias: Option<(Tensor, Tensor)>,
-    running: Option<(Var, Var)>,
+    running: Option<Running>,
 }
 
 /// [`InstanceNorm`] over `(N, C, L)` or `(C, L)`, `torch.nn.InstanceNorm1d`.
@@ -171,22 +172,14 @@ impl<const D: usize> InstanceNorm<D> {
     ) -> Result<Self> {
         let config = config.into();
         valid_eps(config.eps)?;
-        if !(0. ..=1.).contains(&config.momentum) {
-            bail!(
-                "norm: expected a momentum from 0 to 1, got {}",
-                config.momentum
-            );
-        }
+        valid_momentum(config.momentum)?;
         let get = |name, init| vb.get_with_hints(num_features, name, Init::Const(init));
         let weight_and_bias = match config.affine {
             true => Some((get("weight", 1.)?, get("bias", 0.)?)),
             false => None,
         };
         let running = match config.track_running_stats {
-            true => Some((
-                Var::from_tensor(&get("running_mean", 0.)?)?,
-                Var::from_tensor(&get("running_var", 1.)?)?,
-            )),
+            true => Some(Running::new(num_features, config.momentum, &vb)?),
             false => None,
         };
         Ok(Self {
@@ -225,17 +218,19 @@ impl<const D: usize> InstanceNorm<D> {
 
     /// The running mean of each channel, where tracked.
     pub fn running_mean(&self) -> Option<&Tensor> {
-        self.running.as_ref().map(|(mean, _)| mean.as_tensor())
+        self.running
+            .as_ref()
+            .map(|running| running.mean.as_tensor())
     }
 
     /// The running unbiased variance of each channel, where tracked.
     pub fn running_var(&self) -> Option<&Tensor> {
-        self.running.as_ref().map(|(_, var)| var.as_tensor())
+        self.running.as_ref().map(|running| running.var.as_tensor())
     }
 
     fn batched(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         match &self.running {
-            Some((mean, var)) if !train => return self.with_running_stats(x, mean, var),
+            Some(running) if !train => return self.with_running_stats(x, running),
             _ => {}
         }
         let spatial: usize = x.dims()[2..].iter().product();
@@ -246,42 +241,33 @@ impl<const D: usize> InstanceNorm<D> {
                 x.dims()
             );
         }
-        if let Some((mean, var)) = &self.running {
-            self.track(x, spatial, mean, var)?;
+        if let Some(running) = &self.running {
+            track(x, spatial, running)?;
         }
         instance_norm(x, self.weight(), self.bias(), self.config.eps)
     }
 
-    /// Moves the running statistics towards those of `x`.
-    fn track(&self, x: &Tensor, spatial: usize, mean: &Var, var: &Var) -> Result<()> {
-        if x.dim(0)? == 0 || spatial == 0 {
-            return Ok(());
-        }
-        // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
-        let rule = Rule {
-            eps: 0.,
-            mode: EpsMode::AddToVar,
-            correction: if spatial > 1 { 1 } else { 0 },
-        };
-        let (means, vars) = plane_stats(&x.detach(), rule, Second::Var)?;
-        let momentum = self.config.momentum;
-        let towards = |old: &Var, new: Tensor| {
-            let old_wide = old.as_tensor().detach().to_dtype(new.dtype())?;
-            let moved = ((old_wide * (1. - momentum))? + (new * momentum)?)?;
-            old.set(&moved.to_dtype(old.dtype())?)
-        };
-        towards(mean, means.mean(0)?)?;
-        towards(var, vars.mean(0)?)
-    }
-
     /// With a mean and variance per channel: eval batch norm.
-    fn with_running_stats(&self, x: &Tensor, mean: &Var, var: &Var) -> Result<Tensor> {
-        let wide = acc_dtype(x.dtype());
-        let mean = mean.as_tensor().detach().to_dtype(wide)?;
-        let var = var.as_tensor().detach().to_dtype(wide)?;
-        let rstd = (var + self.config.eps)?.sqrt()?.recip()?;
-        instance_norm_with_stats(x, &mean, &rstd, self.weight(), self.bias())
+    fn with_running_stats(&self, x: &Tensor, running: &Running) -> Result<Tensor> {
+        let moments = running.moments(acc_dtype(x.dtype()))?;
+        let rstd = moments.rstd(self.config.eps)?;
+        instance_norm_with_stats(x, &moments.mean, &rstd, self.weight(), self.bias())
     }
+}
+
+/// Moves the running statistics towards the averages of those of `x`.
+fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
+    if x.dim(0)? == 0 || spatial == 0 {
+        return Ok(());
+    }
+    // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
+    let rule = Rule {
+        eps: 0.,
+        mode: EpsMode::AddToVar,
+        correction: if spatial > 1 { 1 } else { 0 },
+    };
+    let (means, vars) = plane_stats(&x.detach(), rule, Second::Var)?;
+    running.track(&means.mean(0)?, &vars.mean(0)?)
 }
 
 impl<const D: usize> ModuleT for InstanceNorm<D> {

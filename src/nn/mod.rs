@@ -1,8 +1,19 @@
 //! Layers with PyTorch's names, defaults and state dicts.
 
+mod adaptive;
+mod batch_instance_norm;
+mod conditional;
+mod group_norm;
 mod instance_norm;
+mod running;
+mod spade;
 
+pub use adaptive::AdaptiveInstanceNorm;
+pub use batch_instance_norm::{BatchInstanceNorm, BatchInstanceNormConfig};
+pub use conditional::{ConditionalInstanceNorm, StyleTables};
+pub use group_norm::{group_norm, GroupNorm};
 pub use instance_norm::{
     instance_norm1d, instance_norm2d, instance_norm3d, InstanceNorm, InstanceNorm1d,
     InstanceNorm2d, InstanceNorm3d, InstanceNormConfig,
 };
+pub use spade::{Spade, SpadeConfig, SpadeNorm};

@@ -83,7 +83,8 @@ fn rstd(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
     }
 }
 
-fn activate(activation: Activation, v: &Tensor) -> Result<Tensor> {
+/// In candle's own ops.
+pub fn activate(activation: Activation, v: &Tensor) -> Result<Tensor> {
     match activation {
         Activation::None => Ok(v.clone()),
         Activation::Relu => v.relu(),

@@ -1,9 +1,12 @@
 //! The ops: validation, the choice of backend, and candle's custom-op traits.
 
 mod adain;
+mod adaptive;
+mod batch_instance_norm;
 mod call;
 mod composed;
 mod computed;
+mod conditional;
 mod custom;
 mod group_norm;
 mod instance_norm;
@@ -11,6 +14,12 @@ mod normalization;
 mod stats;
 
 pub use adain::{adain, adain_mix, AdaInConfig};
+pub use adaptive::{adaptive_instance_norm, AdaptiveConfig, StyleOrder, StyleSlices};
+pub use batch_instance_norm::batch_instance_norm;
+pub(crate) use batch_instance_norm::{gated, Moments};
+pub(crate) use composed::activate;
+pub(crate) use conditional::{by_ids, by_weights};
+pub use conditional::{conditional_instance_norm, conditional_instance_norm_mix};
 pub use group_norm::group_norm;
 pub use instance_norm::{
     instance_norm, instance_norm_backward, instance_norm_with_stats, InstanceNormGrads,

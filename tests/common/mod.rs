@@ -186,8 +186,45 @@ impl Goldens {
 
     /// The tensors below `<case>.<prefix>.`, by what is left of their names.
     pub fn below(&self, case: &str, prefix: &str) -> HashMap<String, Tensor> {
-        let prefix = format!("{case}.{prefix}.");
+        self.below_case(&format!("{case}.{prefix}"))
+    }
+
+    /// The tensors below `<case>.`, likewise.
+    pub fn below_case(&self, case: &str) -> HashMap<String, Tensor> {
+        let prefix = format!("{case}.");
         let below = |(k, v): (&String, &Tensor)| Some((k.strip_prefix(&prefix)?.into(), v.clone()));
         self.tensors.iter().filter_map(below).collect()
+    }
+}
+
+/// The dtype that a case of the goldens names.
+pub fn dtype(case: &Value, key: &str) -> DType {
+    match case[key].as_str() {
+        Some("f16") => DType::F16,
+        Some("bf16") => DType::BF16,
+        Some("f32") => DType::F32,
+        Some("f64") => DType::F64,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+/// Runs `backward` so that exactly `dy` arrives at `y`. In half types the loss itself may be
+/// infinite; the gradient of `y` is `dy` times one all the same.
+pub fn backward(y: &Tensor, dy: &Tensor) -> candle_core::Result<candle_core::backprop::GradStore> {
+    (y * dy)?.sum_all()?.backward()
+}
+
+/// Panics unless `result` is an error with this in its message.
+#[track_caller]
+pub fn says<T>(what: &str, result: candle_core::Result<T>, message: &str) {
+    match result {
+        Ok(_) => panic!("{what}: expected an error, {message:?}"),
+        Err(e) => {
+            let e = e.to_string();
+            assert!(
+                e.contains(message),
+                "{what}: got {e:?}, expected {message:?}"
+            );
+        }
     }
 }

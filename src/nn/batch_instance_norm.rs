@@ -1,0 +1,149 @@
+//! Batch-instance norm.
+
+use super::running::Running;
+use crate::ops::{gated, Moments};
+use crate::shapes::{acc_dtype, valid_eps, Planes};
+use candle_core::{bail, Result, Tensor, Var};
+use candle_nn::{Init, ModuleT, VarBuilder};
+
+/// What a [`BatchInstanceNorm`] is made of; the defaults are the authors'.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchInstanceNormConfig {
+    /// Added to the variances, 1e-5 by default.
+    pub eps: f64,
+    /// The share of a new value in the running statistics, 0.1 by default.
+    pub momentum: f64,
+    /// Whether there are a `weight` and a `bias`, true by default.
+    pub affine: bool,
+}
+
+impl Default for BatchInstanceNormConfig {
+    fn default() -> Self {
+        Self {
+            eps: 1e-5,
+            momentum: 0.1,
+            affine: true,
+        }
+    }
+}
+
+/// Batch-instance norm (Nam and Kim, [1805.07925](https://arxiv.org/abs/1805.07925)), as the
+/// authors' `BatchInstanceNorm1d`, `2d` and `3d`:
+///
+/// ```text
+/// y = BN(x) * weight * gate + IN(x) * weight * (1 - gate) + bias
+/// ```
+///
+/// In training the batch norm takes the statistics of the batch and moves `running_mean` and
+/// `running_var` (unbiased) towards them; in evaluation it takes those. The instance norm takes
+/// the statistics of each plane in both. The gate is not clamped on the way: call
+/// [`clamp_gate`](Self::clamp_gate) after each step of the optimizer, as the authors do. See
+/// [`batch_instance_norm`](crate::batch_instance_norm) for shapes.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_instance_norm::nn::BatchInstanceNorm;
+/// use candle_nn::{ModuleT, VarBuilder, VarMap};
+///
+/// let vars = VarMap::new();
+/// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+/// let norm = BatchInstanceNorm::new(3, Default::default(), vb)?;
+/// let y = norm.forward_t(&Tensor::randn(0f32, 1., (2, 3, 8, 8), &Device::Cpu)?, true)?;
+/// assert!(y.mean_all()?.to_scalar::<f32>()?.abs() < 1e-4);
+/// norm.clamp_gate()?;
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct BatchInstanceNorm {
+    config: BatchInstanceNormConfig,
+    weight_and_bias: Option<(Tensor, Tensor)>,
+    gate: Tensor,
+    running: Running,
+}
+
+impl BatchInstanceNorm {
+    /// The layer for `num_features` channels, with the variables `gate`, `running_mean`,
+    /// `running_var` and, where affine, `weight` and `bias` of `vb`. A new gate is 1: batch norm.
+    ///
+    /// # Errors
+    ///
+    /// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
+    /// variables.
+    pub fn new(
+        num_features: usize,
+        config: BatchInstanceNormConfig,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        valid_eps(config.eps)?;
+        let get = |name, init| vb.get_with_hints(num_features, name, Init::Const(init));
+        Ok(Self {
+            config,
+            weight_and_bias: match config.affine {
+                true => Some((get("weight", 1.)?, get("bias", 0.)?)),
+                false => None,
+            },
+            gate: get("gate", 1.)?,
+            running: Running::new(num_features, config.momentum, &vb)?,
+        })
+    }
+
+    /// The share of the batch norm, `(C)`.
+    pub fn gate(&self) -> &Tensor {
+        &self.gate
+    }
+
+    /// The running mean, `(C)`.
+    pub fn running_mean(&self) -> &Tensor {
+        &self.running.mean
+    }
+
+    /// The running unbiased variance, `(C)`.
+    pub fn running_var(&self) -> &Tensor {
+        &self.running.var
+    }
+
+    /// Brings the gate back to 0 to 1; for after a step of the optimizer.
+    ///
+    /// # Errors
+    ///
+    /// A gate that is no variable, since nothing trains it.
+    pub fn clamp_gate(&self) -> Result<()> {
+        if !self.gate.is_variable() {
+            bail!("norm: expected a gate that is a variable, to clamp it");
+        }
+        let clamped = self.gate.detach().clamp(0f32, 1f32)?;
+        Var::from_tensor(&self.gate)?.set(&clamped)
+    }
+}
+
+impl ModuleT for BatchInstanceNorm {
+    /// # Errors
+    ///
+    /// As [`batch_instance_norm`](crate::batch_instance_norm), and an input with one spatial
+    /// element, of which there is no instance norm.
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let of_x = Planes::new(x.dims())?;
+        if of_x.spatial == 1 {
+            bail!(
+                "norm: expected more than 1 spatial element, got input of shape {:?}",
+                x.dims()
+            );
+        }
+        let planes = Moments::of_planes(x)?;
+        let batch = match train {
+            true => self.running.follow(&planes, &of_x)?,
+            false => self.running.moments(acc_dtype(x.dtype()))?,
+        };
+        let affine = self.weight_and_bias.as_ref();
+        let (weight, bias) = affine.map(|(weight, bias)| (weight, bias)).unzip();
+        gated(
+            x,
+            weight,
+            bias,
+            &self.gate,
+            &planes,
+            &batch,
+            self.config.eps,
+        )
+    }
+}

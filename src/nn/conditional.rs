@@ -1,0 +1,166 @@
+//! Instance norm with a scale and shift for each of some styles.
+
+use crate::ops::{by_ids, by_weights};
+use crate::shapes::valid_eps;
+use crate::{Activation, Normalization};
+use candle_core::{bail, Result, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+/// Under which names a [`ConditionalInstanceNorm`] finds its tables. It is never guessed from the
+/// names in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StyleTables {
+    /// `gamma` and `beta`, `(K, C)` each: Magenta's `image_stylization`.
+    GammaBeta,
+    /// `embed.weight`, `(K, 2 * C)`, each row the scales and then the shifts: an `nn.Embedding`
+    /// whose result is chunked.
+    Embedding,
+    /// `inns.0.weight`, `inns.0.bias`, `inns.1.weight` and so on, `(C)` each: a `ModuleList` of
+    /// affine instance norms.
+    ModuleList,
+}
+
+/// Conditional instance norm (Dumoulin et al., [1610.07629](https://arxiv.org/abs/1610.07629)): one
+/// network for K styles, which have each a scale and a shift of every channel.
+///
+/// ```text
+/// y[n] = activation((x[n] - mean) / sqrt(var + eps) * gamma[ids[n]] + beta[ids[n]])
+/// ```
+///
+/// [`forward`](Self::forward) takes the number of a style for each sample,
+/// [`forward_mix`](Self::forward_mix) weights for mixtures of them. See
+/// [`conditional_instance_norm`](crate::conditional_instance_norm) for shapes and errors.
+///
+/// # Example
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_instance_norm::nn::{ConditionalInstanceNorm, StyleTables};
+/// use candle_nn::{VarBuilder, VarMap};
+///
+/// let vars = VarMap::new();
+/// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+/// let norm = ConditionalInstanceNorm::new(32, 8, 1e-5, StyleTables::GammaBeta, vb)?;
+/// let x = Tensor::randn(0f32, 1., (2, 8, 4, 4), &Device::Cpu)?;
+/// let y = norm.forward(&x, &Tensor::new(&[31u32, 0], &Device::Cpu)?)?;
+/// assert_eq!(y.dims(), x.dims());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ConditionalInstanceNorm {
+    tables: Tables,
+    eps: f64,
+    activation: Activation,
+}
+
+#[derive(Debug, Clone)]
+enum Tables {
+    /// gamma and beta.
+    Two(Tensor, Tensor),
+    /// Scales and shifts in one.
+    One(Tensor),
+    /// The weight and the bias of each style.
+    Rows(Vec<(Tensor, Tensor)>),
+}
+
+impl ConditionalInstanceNorm {
+    /// For `num_styles` styles of `num_features` channels, with the variables of `vb` that
+    /// `tables` names. New ones are 1 for the scales and 0 for the shifts.
+    ///
+    /// # Errors
+    ///
+    /// No styles, an eps that is negative or not finite, and what `vb` says of the variables.
+    pub fn new(
+        num_styles: usize,
+        num_features: usize,
+        eps: f64,
+        tables: StyleTables,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        valid_eps(eps)?;
+        if num_styles == 0 {
+            bail!("norm: expected one style or more, got none");
+        }
+        let both = (num_styles, num_features);
+        let (scale, shift) = (Init::Const(1.), Init::Const(0.));
+        let tables = match tables {
+            StyleTables::GammaBeta => Tables::Two(
+                vb.get_with_hints(both, "gamma", scale)?,
+                vb.get_with_hints(both, "beta", shift)?,
+            ),
+            StyleTables::Embedding => Tables::One(embedding(num_styles, num_features, &vb)?),
+            StyleTables::ModuleList => Tables::Rows(
+                (0..num_styles)
+                    .map(|k| {
+                        let vb = vb.pp("inns").pp(k);
+                        let weight = vb.get_with_hints(num_features, "weight", scale)?;
+                        Ok((weight, vb.get_with_hints(num_features, "bias", shift)?))
+                    })
+                    .collect::<Result<_>>()?,
+            ),
+        };
+        Ok(Self {
+            tables,
+            eps,
+            activation: Activation::None,
+        })
+    }
+
+    /// Followed by an activation in the same pass.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The tables gamma and beta, `(K, C)` each.
+    pub fn tables(&self) -> Result<(Tensor, Tensor)> {
+        match &self.tables {
+            Tables::Two(gamma, beta) => Ok((gamma.clone(), beta.clone())),
+            Tables::One(table) => {
+                let c = table.dim(1)? / 2;
+                Ok((table.narrow(1, 0, c)?, table.narrow(1, c, c)?))
+            }
+            Tables::Rows(rows) => {
+                let (weights, biases): (Vec<_>, Vec<_>) = rows.iter().cloned().unzip();
+                Ok((Tensor::stack(&weights, 0)?, Tensor::stack(&biases, 0)?))
+            }
+        }
+    }
+
+    /// Each sample of `x` in the style of its id, `(N)` in u32 or i64.
+    ///
+    /// # Errors
+    ///
+    /// An id that is no style's, and as
+    /// [`conditional_instance_norm`](crate::conditional_instance_norm).
+    pub fn forward(&self, x: &Tensor, ids: &Tensor) -> Result<Tensor> {
+        let (gamma, beta) = self.tables()?;
+        self.finish(x, by_ids(x, &gamma, &beta, ids, self.eps)?)
+    }
+
+    /// Each sample of `x` in a mixture of the styles, with weights `(N, K)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`conditional_instance_norm_mix`](crate::conditional_instance_norm_mix).
+    pub fn forward_mix(&self, x: &Tensor, weights: &Tensor) -> Result<Tensor> {
+        let (gamma, beta) = self.tables()?;
+        self.finish(x, by_weights(x, &gamma, &beta, weights, self.eps)?)
+    }
+
+    fn finish(&self, x: &Tensor, norm: Normalization) -> Result<Tensor> {
+        norm.activation(self.activation).forward(x)
+    }
+}
+
+/// `embed.weight`; a new one has scales of 1 and shifts of 0, which no single [`Init`] gives.
+fn embedding(num_styles: usize, num_features: usize, vb: &VarBuilder) -> Result<Tensor> {
+    let vb = vb.pp("embed");
+    let new = !vb.contains_tensor("weight");
+    let table = vb.get_with_hints((num_styles, 2 * num_features), "weight", Init::Const(1.))?;
+    if new && table.is_variable() {
+        let scales = table.detach().narrow(1, 0, num_features)?;
+        let whole = Tensor::cat(&[&scales, &scales.zeros_like()?], 1)?;
+        Var::from_tensor(&table)?.set(&whole)?;
+    }
+    Ok(table)
+}

@@ -1,0 +1,67 @@
+//! Running statistics, as PyTorch's norms keep them.
+
+use crate::ops::Moments;
+use crate::shapes::Planes;
+use candle_core::{bail, DType, Result, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+/// The running mean and unbiased variance of each channel.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    pub mean: Var,
+    pub var: Var,
+    momentum: f64,
+}
+
+impl Running {
+    /// With the variables `running_mean` and `running_var` of `vb`.
+    pub fn new(num_features: usize, momentum: f64, vb: &VarBuilder) -> Result<Self> {
+        let get = |name, init| {
+            let t = vb.get_with_hints(num_features, name, Init::Const(init))?;
+            Var::from_tensor(&t)
+        };
+        Ok(Self {
+            mean: get("running_mean", 0.)?,
+            var: get("running_var", 1.)?,
+            momentum: valid_momentum(momentum)?,
+        })
+    }
+
+    /// Moves towards these, which are in the dtype that the norm computes in.
+    pub fn track(&self, mean: &Tensor, unbiased_var: &Tensor) -> Result<()> {
+        let towards = |old: &Var, new: &Tensor| {
+            let old_wide = old.as_tensor().detach().to_dtype(new.dtype())?;
+            let moved = ((old_wide * (1. - self.momentum))? + (new.detach() * self.momentum)?)?;
+            old.set(&moved.to_dtype(old.dtype())?)
+        };
+        towards(&self.mean, mean)?;
+        towards(&self.var, unbiased_var)
+    }
+
+    /// What a batch norm takes in training: the moments of the batch, towards which these move.
+    /// They are merged from those of the planes of an input.
+    pub fn follow(&self, planes: &Moments, of: &Planes) -> Result<Moments> {
+        let batch = planes.merged()?;
+        let elements = of.n * of.spatial;
+        if elements > 1 {
+            let unbiased = elements as f64 / (elements - 1) as f64;
+            self.track(&batch.mean, &(&batch.var * unbiased)?)?;
+        }
+        Ok(batch)
+    }
+
+    /// What a batch norm takes in evaluation, in the dtype that it computes in.
+    pub fn moments(&self, dtype: DType) -> Result<Moments> {
+        Ok(Moments {
+            mean: self.mean.as_tensor().detach().to_dtype(dtype)?,
+            var: self.var.as_tensor().detach().to_dtype(dtype)?,
+        })
+    }
+}
+
+pub(super) fn valid_momentum(momentum: f64) -> Result<f64> {
+    if !(0. ..=1.).contains(&momentum) {
+        bail!("norm: expected a momentum from 0 to 1, got {momentum}");
+    }
+    Ok(momentum)
+}

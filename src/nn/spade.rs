@@ -1,0 +1,241 @@
+//! Spatially adaptive normalization.
+
+use super::running::Running;
+use crate::ops::{activate, Moments};
+use crate::shapes::{acc_dtype, valid_eps, Planes};
+use crate::{Activation, Normalization};
+use candle_core::{bail, Result, Tensor};
+use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder};
+
+/// The parameter-free norm inside a [`Spade`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpadeNorm {
+    /// `spadeinstance`: each plane by its own statistics.
+    Instance,
+    /// `spadebatch` and `spadesyncbatch`: the statistics of the batch in training, in evaluation
+    /// `param_free_norm.running_mean` and `param_free_norm.running_var`.
+    Batch,
+}
+
+/// What a [`Spade`] is made of.
+///
+/// ```
+/// use candle_instance_norm::nn::{SpadeConfig, SpadeNorm};
+///
+/// // MONAI's width.
+/// let config = SpadeConfig { hidden: 64, ..SpadeConfig::new(SpadeNorm::Instance) };
+/// assert_eq!(config.kernel_size, 3);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpadeConfig {
+    /// The norm that is modulated. It is never guessed from the names in a checkpoint.
+    pub norm: SpadeNorm,
+    /// The side of the kernels, 3 by default.
+    pub kernel_size: usize,
+    /// The channels between the two convolutions, 128 by default.
+    pub hidden: usize,
+    /// What follows the first convolution, ReLU by default; MONAI has a leaky one.
+    pub hidden_activation: Activation,
+    /// Added to the variance, 1e-5 by default.
+    pub eps: f64,
+    /// The share of a new value in the running statistics of the batch norm, 0.1 by default.
+    pub momentum: f64,
+}
+
+impl SpadeConfig {
+    /// The defaults of the authors' code.
+    pub fn new(norm: SpadeNorm) -> Self {
+        Self {
+            norm,
+            kernel_size: 3,
+            hidden: 128,
+            hidden_activation: Activation::Relu,
+            eps: 1e-5,
+            momentum: 0.1,
+        }
+    }
+}
+
+/// SPADE (Park et al., [Semantic Image Synthesis with Spatially-Adaptive
+/// Normalization](https://arxiv.org/abs/1903.07291)): two convolutions make a scale and a shift for
+/// every element of x from a map of the labels, as in
+/// [NVlabs/SPADE](https://github.com/NVlabs/SPADE).
+///
+/// ```text
+/// hidden = relu(mlp_shared(resized labels))
+/// y = activation(norm(x) * (1 + mlp_gamma(hidden)) + mlp_beta(hidden))
+/// ```
+///
+/// The labels are resized to x as `F.interpolate(mode='nearest')` does; the norm, the scale, the
+/// shift and the activation are one pass. The convolutions are candle's, which have no bf16 on the
+/// CPU.
+///
+/// # Shapes
+///
+/// - x: `(N, C, H, W)`.
+/// - labels: `(N, label_channels, h, w)`, one-hot, in the dtype of the convolutions.
+/// - result: the shape and dtype of x.
+///
+/// # Example
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_instance_norm::{nn::{Spade, SpadeConfig, SpadeNorm}, Activation};
+/// use candle_nn::{VarBuilder, VarMap};
+///
+/// let vars = VarMap::new();
+/// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+/// let config = SpadeConfig { hidden: 16, ..SpadeConfig::new(SpadeNorm::Instance) };
+/// let norm = Spade::new(8, 5, config, vb.pp("head_0.norm_0"))?
+///     .with_activation(Activation::LeakyRelu(0.2));
+/// let x = Tensor::randn(0f32, 1., (1, 8, 4, 6), &Device::Cpu)?;
+/// let labels = Tensor::zeros((1, 5, 32, 48), DType::F32, &Device::Cpu)?;
+/// assert_eq!(norm.forward(&x, &labels)?.dims(), x.dims());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Spade {
+    config: SpadeConfig,
+    shared: Conv2d,
+    gamma: Conv2d,
+    beta: Conv2d,
+    running: Option<Running>,
+    activation: Activation,
+}
+
+impl Spade {
+    /// The layer for `channels` channels and maps of `label_channels`, with the variables `weight`
+    /// and `bias` of `mlp_shared.0`, `mlp_gamma` and `mlp_beta` and, for the batch norm,
+    /// `param_free_norm.running_mean` and `running_var` of `vb`.
+    ///
+    /// # Errors
+    ///
+    /// An even kernel size, an eps that is negative or not finite, a momentum outside 0 to 1, and
+    /// what `vb` says of the variables.
+    pub fn new(
+        channels: usize,
+        label_channels: usize,
+        config: SpadeConfig,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        valid_eps(config.eps)?;
+        config.hidden_activation.check()?;
+        if config.kernel_size.is_multiple_of(2) {
+            bail!(
+                "norm: expected an odd kernel size, got {}",
+                config.kernel_size
+            );
+        }
+        let conv = |from, to, name| {
+            let padded = Conv2dConfig {
+                padding: config.kernel_size / 2,
+                ..Default::default()
+            };
+            candle_nn::conv2d(from, to, config.kernel_size, padded, vb.pp(name))
+        };
+        Ok(Self {
+            config,
+            shared: conv(label_channels, config.hidden, "mlp_shared.0")?,
+            gamma: conv(config.hidden, channels, "mlp_gamma")?,
+            beta: conv(config.hidden, channels, "mlp_beta")?,
+            running: match config.norm {
+                SpadeNorm::Instance => None,
+                SpadeNorm::Batch => {
+                    let vb = vb.pp("param_free_norm");
+                    Some(Running::new(channels, config.momentum, &vb)?)
+                }
+            },
+            activation: Activation::None,
+        })
+    }
+
+    /// Followed by an activation in the same pass: a leaky ReLU of slope 0.2 in the authors' blocks.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The result in evaluation: a batch norm takes its running statistics.
+    ///
+    /// # Errors
+    ///
+    /// Maps of another rank, batch or dtype, an empty map, and what
+    /// [`Normalization`] says of x.
+    pub fn forward(&self, x: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        self.forward_t(x, labels, false)
+    }
+
+    /// [`forward`](Self::forward), or in training, where a batch norm takes the statistics of the
+    /// batch and moves the running ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_t(&self, x: &Tensor, labels: &Tensor, train: bool) -> Result<Tensor> {
+        let (n, _, height, width) = x.dims4()?;
+        if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {
+            bail!(
+                "norm: expected labels of shape ({n}, channels, h, w) for x of shape {:?}, got {:?}",
+                x.dims(),
+                labels.dims()
+            );
+        }
+        let labels = resize_nearest(&resize_nearest(labels, 2, height)?, 3, width)?;
+        let hidden = activate(
+            self.config.hidden_activation,
+            &self.shared.forward(&labels)?,
+        )?;
+        let as_x = |conv: &Conv2d| conv.forward(&hidden)?.to_dtype(x.dtype());
+        let norm = Normalization::instance(self.config.eps)
+            .one_plus_weight()
+            .weight(&as_x(&self.gamma)?)
+            .bias(&as_x(&self.beta)?)
+            .activation(self.activation);
+        let Some(running) = &self.running else {
+            return norm.forward(x);
+        };
+        let batch = match train {
+            true => running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?,
+            false => running.moments(acc_dtype(x.dtype()))?,
+        };
+        norm.stats(&batch.mean, &batch.rstd(self.config.eps)?)
+            .forward(x)
+    }
+}
+
+/// One dimension brought to `size` elements as PyTorch's `nearest` does, differentiable. candle's
+/// own resizing computes in f64 where PyTorch has f32, which gives other neighbours for some sizes,
+/// and has a gradient for whole factors only.
+fn resize_nearest(t: &Tensor, dim: usize, size: usize) -> Result<Tensor> {
+    let from = t.dim(dim)?;
+    if from == size {
+        return Ok(t.clone());
+    }
+    let ids = Tensor::new(nearest(from, size), t.device())?;
+    t.contiguous()?.index_select(&ids, dim)
+}
+
+/// Which of `from` elements each of `to` is.
+fn nearest(from: usize, to: usize) -> Vec<u32> {
+    let scale = from as f32 / to as f32;
+    let last = from.saturating_sub(1);
+    (0..to)
+        .map(|i| ((i as f32 * scale) as usize).min(last) as u32)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    /// What torch 2.15 gives for f32: `F.interpolate(torch.arange(float(a))[None, None], size=b)`.
+    #[test]
+    fn nearest_is_torchs() {
+        assert_eq!(nearest(13, 6), [0, 2, 4, 6, 8, 10]);
+        assert_eq!(nearest(3, 7), [0, 0, 0, 1, 1, 2, 2]);
+        assert_eq!(nearest(1, 3), [0, 0, 0]);
+        assert_eq!(nearest(5, 5), [0, 1, 2, 3, 4]);
+        // In f64 it would be 41, 47 and 50.
+        let begins = |to| nearest(2, to).iter().position(|&i| i == 1);
+        assert_eq!([82, 94, 98].map(begins), [Some(42), Some(48), Some(49)]);
+    }
+}

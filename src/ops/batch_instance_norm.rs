@@ -1,0 +1,147 @@
+//! Batch norm and instance norm in proportions that are learned, in one pass.
+
+use super::stats::plane_stats;
+use super::Normalization;
+use crate::args::{EpsMode, Rule, Second};
+use crate::shapes::Planes;
+use candle_core::{bail, Result, Tensor};
+
+/// Batch-instance normalization (Nam and Kim,
+/// [1805.07925](https://arxiv.org/abs/1805.07925)), as the authors'
+/// [hyeonseobnam/Batch-Instance-Normalization](https://github.com/hyeonseobnam/Batch-Instance-Normalization):
+///
+/// ```text
+/// y = BN(x) * weight * gate + IN(x) * weight * (1 - gate) + bias
+/// ```
+///
+/// Both norms take biased variances and the same eps. The statistics of the batch are merged from
+/// those of the planes, so that x is read twice: once for all statistics, once for y. The gate is
+/// taken as it is; the authors bring it back to 0 to 1 after each step of the optimizer, see
+/// [`nn::BatchInstanceNorm`](crate::nn::BatchInstanceNorm), the layer with running statistics.
+/// Differentiable in every tensor.
+///
+/// # Shapes
+///
+/// - x: `(N, C, *)` in f32, f16, bf16 or f64.
+/// - weight, bias: `(C)`, each optional; gate: `(C)`; in the dtype of x or in f32 beside a half x.
+/// - batch: the mean and the biased variance for BN, `(C)` each, where they are not those of x:
+///   the running statistics in evaluation.
+/// - result: the shape and dtype of x.
+///
+/// # Errors
+///
+/// Shapes, dtypes or devices that do not fit, and an eps that is negative or not finite.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_instance_norm::{batch_instance_norm, instance_norm};
+///
+/// let x = Tensor::randn(0f32, 1., (2, 3, 4, 4), &Device::Cpu)?;
+/// let gate = Tensor::zeros(3, x.dtype(), &Device::Cpu)?;
+/// let y = batch_instance_norm(&x, None, None, &gate, None, 1e-5)?;
+/// let instance = instance_norm(&x, None, None, 1e-5)?;
+/// assert!((y - instance)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn batch_instance_norm(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    gate: &Tensor,
+    batch: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Tensor> {
+    let planes = Moments::of_planes(x)?;
+    let batch = match batch {
+        Some((mean, var)) => Moments {
+            mean: mean.clone(),
+            var: var.clone(),
+        },
+        None => planes.merged()?,
+    };
+    gated(x, weight, bias, gate, &planes, &batch, eps)
+}
+
+/// Means and biased variances, `(N, C)` of planes or `(C)` of a batch.
+pub(crate) struct Moments {
+    pub mean: Tensor,
+    pub var: Tensor,
+}
+
+impl Moments {
+    pub fn of_planes(x: &Tensor) -> Result<Self> {
+        let rule = Rule {
+            eps: 0.,
+            mode: EpsMode::AddToVar,
+            correction: 0,
+        };
+        let (mean, var) = plane_stats(x, rule, Second::Var)?;
+        Ok(Self { mean, var })
+    }
+
+    /// Those of all samples together, from planes of one size (Chan et al., 1979): the mean of the
+    /// variances and the variance of the means.
+    pub fn merged(&self) -> Result<Self> {
+        let mean = self.mean.mean(0)?;
+        let between = self.mean.broadcast_sub(&mean)?.sqr()?;
+        let var = (&self.var + between)?.mean(0)?;
+        Ok(Self { mean, var })
+    }
+
+    pub fn rstd(&self, eps: f64) -> Result<Tensor> {
+        (&self.var + eps)?.sqrt()?.recip()
+    }
+}
+
+/// The two norms are one affine map of each plane: with the means m and reciprocal deviations r,
+///
+/// ```text
+/// y = weight * (x - m_in) * (gate r_bn + (1 - gate) r_in) + weight * gate * r_bn (m_in - m_bn) + bias
+/// ```
+pub(crate) fn gated(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    gate: &Tensor,
+    planes: &Moments,
+    batch: &Moments,
+    eps: f64,
+) -> Result<Tensor> {
+    let Planes { c, .. } = Planes::new(x.dims())?;
+    let wide = planes.mean.dtype();
+    let fits = |name: &str, t: &Tensor| -> Result<Tensor> {
+        let dtype = t.dtype();
+        if t.dims() != [c] || (dtype != x.dtype() && dtype != wide) {
+            bail!(
+                "norm: expected a {name} of shape [{c}] and dtype {:?} or {wide:?}, got {:?} and {dtype:?}",
+                x.dtype(),
+                t.dims()
+            );
+        }
+        t.to_dtype(wide)
+    };
+    let gate = fits("gate", gate)?;
+    let batch = Moments {
+        mean: fits("mean of the batch", &batch.mean)?,
+        var: fits("variance of the batch", &batch.var)?,
+    };
+    let of_batch = (&gate * batch.rstd(eps)?)?;
+    let of_planes = planes.rstd(eps)?.broadcast_mul(&gate.affine(-1., 1.)?)?;
+    let rstd = of_planes.broadcast_add(&of_batch)?;
+    let mut shift = planes
+        .mean
+        .broadcast_sub(&batch.mean)?
+        .broadcast_mul(&of_batch)?;
+    // In one dtype for both of its uses, so that the sum of their gradients is rounded once.
+    let weight = weight.map(|weight| fits("weight", weight)).transpose()?;
+    if let Some(weight) = &weight {
+        shift = shift.broadcast_mul(weight)?;
+    }
+    if let Some(bias) = bias {
+        shift = shift.broadcast_add(&fits("bias", bias)?)?;
+    }
+    Normalization::instance(eps)
+        .stats(&planes.mean, &rstd)
+        .affine(weight.as_ref(), Some(&shift))
+        .forward(x)
+}
