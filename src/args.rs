@@ -127,6 +127,17 @@ pub struct Rule {
 }
 
 /// Where eps guards against a variance of 0.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_instance_norm::{EpsMode, Normalization};
+///
+/// // A deviation of 1 and an eps of 1: halved, where eps is added to the deviation.
+/// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+/// let y = Normalization::instance(1.).eps_mode(EpsMode::AddToStd).forward(&x)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[-0.5, 0.5]]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EpsMode {
     /// `1 / sqrt(var + eps)`: PyTorch and most others.
@@ -139,6 +150,16 @@ pub enum EpsMode {
 }
 
 /// What follows the normalization in the same pass.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_instance_norm::{Activation, Normalization};
+///
+/// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+/// let norm = Normalization::instance(0.).activation(Activation::LeakyRelu(0.25));
+/// assert_eq!(norm.forward(&x)?.to_vec3::<f32>()?, [[[-0.25, 1.]]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Activation {
     #[default]

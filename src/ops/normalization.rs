@@ -232,6 +232,23 @@ impl Normalization {
 
     /// The gradients of all tensors for the gradient `dy` of the result: what
     /// [`Tensor::backward`] computes, without the passes that candle's autograd adds around it.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward), and where `dy` differs from x in shape, dtype or device.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3., 8.]]], &Device::Cpu)?;
+    /// let dy = Tensor::new(&[[[2f32, 2., 2.]]], &Device::Cpu)?;
+    /// let norm = Normalization::instance(1e-5).residual(&x);
+    /// let grads = norm.backward(&x, &dy)?;
+    /// // A gradient that is the same everywhere passes by the norm.
+    /// assert_eq!(grads.x.to_vec3::<f32>()?, [[[0., 0., 0.]]]);
+    /// assert_eq!(grads.residual.unwrap().to_vec3::<f32>()?, [[[2., 2., 2.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn backward(&self, x: &Tensor, dy: &Tensor) -> Result<NormGrads> {
         let call = self.call(x)?;
         let params = &call.params;
