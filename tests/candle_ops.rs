@@ -51,8 +51,11 @@ const FLOAT: [(&str, Op); 46] = [
     ("mean", |a, _| a.mean(2)),
     ("max", |a, _| a.max(2)),
     ("min", |a, _| a.min(0)),
-    ("argmax", |a, _| a.argmax(D::Minus1)),
-    ("argmin", |a, _| a.argmin(1)),
+    // The value at the place: of equal ones either backend may name another.
+    ("argmax", |a, _| {
+        a.gather(&a.argmax_keepdim(D::Minus1)?, D::Minus1)
+    }),
+    ("argmin", |a, _| a.gather(&a.argmin_keepdim(1)?, 1)),
     ("transposed", |a, _| a.transpose(0, 2)?.contiguous()),
     ("narrowed", |a, b| a.narrow(1, 1, 3)? + b.narrow(1, 2, 3)?),
     ("broadcast", |a, b| a.broadcast_mul(&b.narrow(0, 0, 1)?)),
@@ -107,11 +110,12 @@ const INDEXED: [(&str, Op); 4] = [
     }),
 ];
 
-/// Steps of the last digit that the two may be apart: their exponentials and sums differ.
+/// Both backends sum half types in the type itself, each in its own order: partial sums reach 8,
+/// where a step is 4/1024 (f16) or 4/128 (bf16), and two of those are allowed.
 fn tolerance(dtype: DType) -> f64 {
     match dtype {
-        DType::F16 => 3. / 1024.,
-        DType::BF16 => 3. / 128.,
+        DType::F16 => 8. / 1024.,
+        DType::BF16 => 8. / 128.,
         DType::F32 => 4e-6,
         _ => 1e-12,
     }
