@@ -66,7 +66,7 @@ struct Row {
 
 type Build = fn(&Tensor) -> Result<Row>;
 
-const ROWS: [(&str, &[usize], Build); 17] = [
+const ROWS: [(&str, &[usize], Build); 18] = [
     ("group_norm", &[2, 320, 64, 64], |x| group_norm(x, false)),
     ("group_norm", &[1, 128, 512, 512], |x| group_norm(x, false)),
     ("group_norm_silu", &[2, 320, 64, 64], |x| {
@@ -79,6 +79,7 @@ const ROWS: [(&str, &[usize], Build); 17] = [
     ("relu_residual", &[1, 64, 256, 256], relu_residual),
     ("relu_residual", &[8, 256, 64, 64], relu_residual),
     ("adain", &[1, 512, 32, 32], style),
+    ("adain", &[1, 512, 64, 64], style),
     ("adain", &[4, 256, 64, 64], style),
     ("conditional", &[8, 256, 64, 64], conditional),
     ("spade", &[2, 128, 128, 128], spade),

@@ -127,10 +127,11 @@ pub fn exp_f32<S: Simd>(x: f32) -> f32 {
         4.166_579_6e-2,
         1.666_666_5e-1,
         0.5,
+        1.,
+        1.,
     ] {
         p = S::mul_add(p, r, c);
     }
-    let p = S::mul_add(p * r, r, r) + 1.;
     // The integer is in the low bits of `shifted`; added to the exponent it multiplies by 2^n.
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
