@@ -42,7 +42,12 @@ fn check(case: &Case, goldens: &Goldens) -> Result<()> {
         };
         let got = got.unwrap_or_else(|| panic!("{} has no gradient", at(key)));
         assert_eq!(got.dtype(), var.dtype(), "{}", at(key));
-        let tol = Tolerance::of(got.dtype()).scaled(max_abs(want).max(1.));
+        let scale = max_abs(want).max(1.);
+        let mut tol = Tolerance::of(got.dtype()).scaled(scale);
+        if case.name.starts_with("hyeonseobnam") && key == "x" {
+            // The sum of what comes through the pass and through the statistics, each rounded.
+            tol = tol.plus(tol.rtol * scale);
+        }
         assert_close(&at(&format!("d.{key}")), got, want, tol);
     }
     Ok(())

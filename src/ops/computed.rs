@@ -107,8 +107,13 @@ impl FusedOp for Gradient {
         // Without the graph behind it, which this pass is no part of.
         let second = (first * grad.detach())?.sum_all()?.backward()?;
         let all: Vec<&Tensor> = inputs.iter().copied().chain([grad]).collect();
-        let on_graph = |var| second.get(var).map(|t| last(t, &all)).transpose();
-        tensors.iter().map(on_graph).collect()
+        let on_graph = |(i, var): (usize, &Tensor)| match second.get(var) {
+            Some(t) => last(t, &all).map(Some),
+            // candle wants a gradient for whatever is on the graph, also one that is always 0.
+            None if inputs[i].track_op() => inputs[i].zeros_like().map(Some),
+            None => Ok(None),
+        };
+        tensors.iter().enumerate().map(on_graph).collect()
     }
 }
 
