@@ -3,6 +3,8 @@
 mod layers;
 mod padding;
 mod resnet_generator;
+mod transformer_net;
 
 pub use padding::reflection_pad2d;
 pub use resnet_generator::ResnetGenerator;
+pub use transformer_net::{TransformerNet, TransformerNetConfig};
