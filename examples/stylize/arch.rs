@@ -3,6 +3,7 @@
 mod adain;
 mod cyclegan;
 mod microast;
+mod transformer_net;
 
 use anyhow::{bail, Result};
 use candle_core::{DType, Device, Tensor};
@@ -12,7 +13,12 @@ use candle_instance_norm::weights::Weights;
 use crate::pixels::Pixels;
 
 /// Every architecture, in the order in which they are tried.
-pub const ARCHES: &[Arch] = &[cyclegan::ARCH, microast::ARCH, adain::ARCH];
+pub const ARCHES: &[Arch] = &[
+    cyclegan::ARCH,
+    transformer_net::ARCH,
+    microast::ARCH,
+    adain::ARCH,
+];
 
 /// An architecture.
 pub struct Arch {

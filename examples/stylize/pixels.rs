@@ -14,6 +14,8 @@ pub enum Pixels {
     Signed,
     /// From 0 to 1.
     Unit,
+    /// From 0 to 255.
+    Bytes,
 }
 
 impl Pixels {
@@ -22,6 +24,7 @@ impl Pixels {
         match self {
             Self::Signed => (byte / 255. - 0.5) / 0.5,
             Self::Unit => byte / 255.,
+            Self::Bytes => byte,
         }
     }
 
@@ -31,6 +34,7 @@ impl Pixels {
         match self {
             Self::Signed => ((value + 1.) / 2. * 255.) as u8,
             Self::Unit => (value * 255.) as u8,
+            Self::Bytes => value as u8,
         }
     }
 

@@ -9,6 +9,7 @@ mod resample;
 mod resnet_generator;
 mod spade_generator;
 mod stargan_v2;
+mod transformer_net;
 
 pub use adain_style::{AdaInStyle, AdaInStyleStats};
 pub use microast::{MicroAst, MicroAstStyle};
@@ -19,3 +20,4 @@ pub use spade_generator::{SpadeConfig, SpadeGenerator, SpadeNorm};
 pub use stargan_v2::{
     StarGanV2Config, StarGanV2Generator, StarGanV2Mapping, StarGanV2StyleEncoder,
 };
+pub use transformer_net::{TransformerNet, TransformerNetConfig};
