@@ -136,7 +136,7 @@ fn shared_memory_overrun() {
 
 #[test]
 fn block_barrier_instead_of_cluster_barrier() {
-    check("block_barrier", Fault::Race, |i| x((i / BLOCK ^ 1) * BLOCK + i % BLOCK));
+    check("block_barrier", Fault::Race, |i| x(((i / BLOCK) ^ 1) * BLOCK + i % BLOCK));
 }
 
 #[test]

@@ -176,13 +176,13 @@ fn integer_arithmetic() {
     arithmetic("add", &ALL, 2, same, |a, b, _, _| a + b);
     arithmetic("sub", &ALL, 2, same, |a, b, _, _| a - b);
     arithmetic("mul.lo", &ALL, 2, same, |a, b, _, _| a.wrapping_mul(b));
-    arithmetic("mul.hi", &ALL[..4], 2, same, |a, b, _, bits| a * b >> bits);
+    arithmetic("mul.hi", &ALL[..4], 2, same, |a, b, _, bits| (a * b) >> bits);
     arithmetic("mul.hi", &["u64"], 2, same, |a, b, _, _| ((a as u128 * b as u128) >> 64) as i128);
-    arithmetic("mul.hi", &["s64"], 2, same, |a, b, _, _| a * b >> 64);
+    arithmetic("mul.hi", &["s64"], 2, same, |a, b, _, _| (a * b) >> 64);
     arithmetic("mul.wide", &ALL[..4], 2, |bits| 2 * bits, |a, b, _, _| a * b);
     arithmetic("mad.lo", &ALL, 3, same, |a, b, c, _| a.wrapping_mul(b).wrapping_add(c));
     arithmetic("mad.wide", &ALL[..4], 3, |bits| 2 * bits, |a, b, c, _| a * b + c);
-    arithmetic("mad.hi", &["u32", "s32"], 3, same, |a, b, c, _| (a * b >> 32) + c);
+    arithmetic("mad.hi", &["u32", "s32"], 3, same, |a, b, c, _| ((a * b) >> 32) + c);
     arithmetic("div", &ALL, 2, same, |a, b, _, _| if b == 0 { -1 } else { a / b });
     arithmetic("rem", &ALL, 2, same, |a, b, _, _| if b == 0 { a } else { a % b });
     arithmetic("min", &ALL, 2, same, |a, b, _, _| a.min(b));
@@ -254,7 +254,7 @@ fn bits() {
 fn extended_precision() {
     // 128-bit sums and differences of (a:x', b:y') as the compiler builds them.
     let sum = "add.cc.u32 %w, %x, %y; addc.u32 %v, %z, 0; mov.b64 %d, {%w, %v};";
-    integer(sum, |a, b, c| ((a as u32 as u64 + b as u32 as u64) + (c << 32)) & u64::MAX);
+    integer(sum, |a, b, c| (a as u32 as u64 + b as u32 as u64).wrapping_add(c << 32));
     let difference = "sub.cc.u32 %w, %x, %y; subc.u32 %v, %z, 0; mov.b64 %d, {%w, %v};";
     integer(difference, |a, b, c| (c << 32 | a as u32 as u64).wrapping_sub(b as u32 as u64));
     let product = "mad.lo.cc.u32 %w, %x, %y, %z; madc.hi.u32 %v, %x, %y, 0; mov.b64 %d, {%w, %v};";
@@ -290,7 +290,7 @@ fn logic_and_shifts() {
     integer("lop3.b32 %w, %x, %y, %z, 0xe8; cvt.u64.u32 %d, %w;", |a, b, c| (a & b | a & c | b & c) & 0xffff_ffff);
     integer("setp.lt.u32 %r, %x, %y; setp.lt.u32 %s, %y, %z; or.pred %r, %r, %s; not.pred %s, %s; and.pred %r, %r, %s; selp.u64 %d, 1, 0, %r;", |a, b, c| {
         let (r, s) = ((a as u32) < b as u32, (b as u32) < c as u32);
-        ((r || s) && !s) as u64
+        (r && !s) as u64 // (r or s) and not s
     });
 }
 

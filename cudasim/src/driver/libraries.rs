@@ -95,6 +95,7 @@ impl Matrix {
 }
 
 impl Device {
+    #[allow(clippy::too_many_arguments)] // those of a matrix product
     fn multiply(
         &mut self,
         element: Element,

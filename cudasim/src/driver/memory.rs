@@ -8,7 +8,7 @@ type Pointer = u64;
 
 impl Device {
     /// A copy to the host; an error where nothing ever wrote what is copied.
-    fn to_host(&mut self, host: &mut [u8], from: Pointer) -> Status {
+    fn copy_to_host(&mut self, host: &mut [u8], from: Pointer) -> Status {
         let (bytes, strict) = (host.len(), self.settings.strict && self.settings.options.checks);
         match self.simulator.memory.read(from, host) {
             Ok(unwritten) if unwritten > 0 && strict && self.broken == SUCCESS => {
@@ -97,10 +97,10 @@ entry_points! {
         device.write(stream, to, host(from, bytes).to_vec())
     }
     cuMemcpyDtoH_v2 |device| (to: *mut u8, from: Pointer, bytes: usize) {
-        device.to_host(host_mut(to, bytes), from)
+        device.copy_to_host(host_mut(to, bytes), from)
     }
     cuMemcpyDtoHAsync_v2 |device| (to: *mut u8, from: Pointer, bytes: usize, stream: Handle) {
-        device.to_host(host_mut(to, bytes), from)
+        device.copy_to_host(host_mut(to, bytes), from)
     }
     cuMemcpyDtoD_v2 |device| (to: Pointer, from: Pointer, bytes: usize) {
         device.copy(std::ptr::null_mut(), to, from, bytes)

@@ -1,5 +1,8 @@
 //! Comparison and selection (9.7.6, 9.7.7).
 
+// With a NaN, `a < b || a > b` is not `a != b`, and `!(a < b)` not `a >= b`.
+#![allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord, clippy::eq_op, clippy::nonminimal_bool)]
+
 use super::form::{Decoded, Form};
 use super::lanes::Lane;
 use super::rounding::flush;

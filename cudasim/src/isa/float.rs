@@ -220,12 +220,10 @@ fn halves<H: Real<Word = u32>, const N: usize>(form: &Form, magnitude: u32, leas
     };
     // A result, rounded once: everything before is exact in f64 or rounded to odd.
     let round = move |x: f64| {
-        let x = if sat && !(x > 0.) {
-            0.
-        } else if sat {
-            x.min(1.)
-        } else {
-            x
+        let x = match sat {
+            true if x > 0. => x.min(1.),
+            true => 0., // a NaN too
+            false => x,
         };
         let x = if relu && x < 0. { 0. } else { x };
         H::nearest(flush(H::nearest(x).wide())).word()

@@ -129,7 +129,7 @@ pub fn check(kernel: &Kernel, launch: &Launch, options: &Options) -> Result<(), 
         return refuse(format!("clusters of {:?}, not what it requires", launch.cluster));
     }
     let size = launch.cluster_blocks();
-    let divides = (0..3).all(|i| launch.cluster[i] > 0 && launch.grid[i] % launch.cluster[i] == 0);
+    let divides = (0..3).all(|i| launch.cluster[i] > 0 && launch.grid[i].is_multiple_of(launch.cluster[i]));
     if !divides || size > 8 || size > 1 && options.compute_capability < 90 {
         return refuse(format!("clusters of {:?} in a grid of {:?}", launch.cluster, launch.grid));
     }

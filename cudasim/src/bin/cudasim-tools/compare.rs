@@ -65,23 +65,26 @@ fn record(test: &Test, emulator: &str, device: &str) -> Result<Vec<Copy>, String
     Ok(copies)
 }
 
+/// Results are compared in their order; inputs in any, since a file's tensors come in any.
 fn difference(here: &[Copy], there: &[Copy]) -> Option<String> {
-    for (i, (a, b)) in here.iter().zip(there).enumerate() {
-        if a == b {
-            continue;
-        }
-        if a.0 == b'>' || a.0 != b.0 || a.1.len() != b.1.len() {
-            return Some(format!("copy {i}: the inputs differ, not only the results"));
-        }
-        let count = a.1.iter().zip(&b.1).filter(|(x, y)| x != y).count();
-        let at = a.1.iter().zip(&b.1).position(|(x, y)| x != y)? / 4 * 4;
-        let word = |c: &[u8]| c.get(at..at + 4).map_or_else(|| format!("{:02x?}", &c[at..]), |w| format!("{:02x?}", w));
-        return Some(format!(
-            "copy {i}: {count} of {} bytes differ, at {at} {} and {}",
-            a.1.len(),
-            word(&a.1),
-            word(&b.1)
-        ));
+    let of = |copies: &[Copy], direction| -> Vec<Vec<u8>> {
+        copies.iter().filter(|c| c.0 == direction).map(|c| c.1.clone()).collect()
+    };
+    let inputs = |copies| {
+        let mut inputs = of(copies, b'>');
+        inputs.sort_unstable();
+        inputs
+    };
+    if inputs(here) != inputs(there) {
+        return Some("the inputs differ, not only the results".to_string());
     }
-    (here.len() != there.len()).then(|| format!("{} copies, and {}", here.len(), there.len()))
+    let (here, there) = (of(here, b'<'), of(there, b'<'));
+    if here.len() != there.len() {
+        return Some(format!("{} results, and {}", here.len(), there.len()));
+    }
+    let (i, (a, b)) = here.iter().zip(&there).enumerate().find(|(_, (a, b))| a != b)?;
+    let differ = || a.iter().zip(b).enumerate().filter(|(_, (x, y))| x != y).map(|(at, _)| at);
+    let at = differ().next()? / 4 * 4;
+    let word = |c: &[u8]| format!("{:02x?}", &c[at..c.len().min(at + 4)]);
+    Some(format!("result {i}: {} of {} bytes differ, at {at} {} and {}", differ().count(), a.len(), word(a), word(b)))
 }
