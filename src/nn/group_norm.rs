@@ -45,7 +45,7 @@ pub struct GroupNorm {
 }
 
 /// A [`GroupNorm`] with the variables `weight` and `bias` of `vb`; the arguments are those of
-/// [`candle_nn::group_norm`].
+/// [`candle_nn::group_norm()`].
 ///
 /// # Errors
 ///
