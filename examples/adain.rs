@@ -36,7 +36,11 @@ fn main() -> Result<()> {
         ..Default::default()
     };
     let result = adain(&content, &style, &config)?;
-    for (name, t) in [("content", &content), ("style", &style), ("result", &result)] {
+    for (name, t) in [
+        ("content", &content),
+        ("style", &style),
+        ("result", &result),
+    ] {
         let (mean, rstd) = instance_stats(t, 1e-5)?;
         let (mean, std) = (mean.to_vec2::<f32>()?, rstd.recip()?.to_vec2::<f32>()?);
         println!("{name:7} mean {:.3?}, deviation {:.3?}", mean[0], std[0]);
