@@ -5,7 +5,8 @@ mod common;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::models::{SpadeConfig, SpadeGenerator, SpadeNorm};
+use candle_instance_norm::models::{SpadeConfig, SpadeGenerator};
+use candle_instance_norm::nn::SpadeNorm;
 use common::network::{check_gradients, max_off, Golden};
 
 /// Of the largest output, 1, after 40 convolutions in f32.

@@ -16,7 +16,7 @@ pub use microast::{MicroAst, MicroAstStyle};
 pub use norms::Norms;
 pub use padding::reflection_pad2d;
 pub use resnet_generator::ResnetGenerator;
-pub use spade_generator::{SpadeConfig, SpadeGenerator, SpadeNorm};
+pub use spade_generator::{SpadeConfig, SpadeGenerator};
 pub use stargan_v2::{
     StarGanV2Config, StarGanV2Generator, StarGanV2Mapping, StarGanV2StyleEncoder,
 };

@@ -39,21 +39,3 @@ pub(super) fn max_pool2x(x: &Tensor) -> Result<Tensor> {
     let x = x.reshape((n, c, height.div_ceil(2), 2, width.div_ceil(2), 2))?;
     x.max(5)?.max(3)
 }
-
-/// Brings the spatial dimensions to a size by taking the nearest value, as PyTorch's
-/// `interpolate(mode="nearest")` does.
-pub(super) fn nearest(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-    let (_, _, from_height, from_width) = x.dims4()?;
-    let indices = |from: usize, to: usize| {
-        let indices: Vec<u32> = (0..to).map(|at| (at * from / to) as u32).collect();
-        Tensor::from_vec(indices, to, x.device())
-    };
-    let mut x = x.clone();
-    if from_height != height {
-        x = x.index_select(&indices(from_height, height)?, 2)?;
-    }
-    if from_width != width {
-        x = x.index_select(&indices(from_width, width)?, 3)?;
-    }
-    Ok(x)
-}

@@ -4,21 +4,10 @@ use candle_core::{bail, Result, Tensor};
 use candle_nn::{Conv2d, Module, VarBuilder};
 
 use super::layers::{named_weight, same_conv2d, same_conv2d_of, ANY};
-use super::resample::{nearest, nearest2x};
+use super::resample::nearest2x;
 use super::Norms;
-use crate::{Activation, Normalization};
-
-/// PyTorch's default, of instance norm and of batch norm.
-const EPS: f64 = 1e-5;
-
-/// The norm that is modulated: which one a checkpoint was trained with, its names do not tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpadeNorm {
-    /// `spadeinstance`: instance norm.
-    Instance,
-    /// `spadesyncbatch`, `spadebatch`: batch norm in evaluation, with its running statistics.
-    Batch,
-}
+use crate::nn::{self, resize_nearest, Spade, SpadeNorm};
+use crate::Activation;
 
 /// What does not follow from the weights of a [`SpadeGenerator`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +37,8 @@ pub struct SpadeConfig {
 ///
 /// ```no_run
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::models::{SpadeConfig, SpadeGenerator, SpadeNorm};
-/// use candle_instance_norm::weights::Weights;
+/// use candle_instance_norm::models::{SpadeConfig, SpadeGenerator};
+/// use candle_instance_norm::{nn::SpadeNorm, weights::Weights};
 ///
 /// let config = SpadeConfig { norm: SpadeNorm::Batch, doublings: 5 };
 /// let weights = Weights::open("latest_net_G.pth")?;
@@ -142,7 +131,7 @@ impl SpadeGenerator {
                 "SpadeGenerator: the map must have shape (N, {labels}, H, W), H and W multiples of {multiple}, got {dims:?}"
             ),
         };
-        let mut x = self.fc.forward(&nearest(map, height, width)?)?;
+        let mut x = self.fc.forward(&resize_nearest(map, height, width)?)?;
         for (doubles, block) in &self.blocks {
             if *doubles {
                 x = nearest2x(&x)?;
@@ -172,7 +161,8 @@ struct Block {
 
 impl Block {
     fn new(vb: &VarBuilder, c_in: usize, labels: usize, norm: SpadeNorm) -> Result<Self> {
-        let spade = |name, width| Spade::new(&vb.pp(name), [labels, width], norm);
+        let spade =
+            |name, width, activation| spade(&vb.pp(name), [labels, width], norm, activation);
         let conv_0 = spectral_conv2d(&vb.pp("conv_0"), [ANY, c_in], 3, true)?;
         let middle = conv_0.weight().dims()[0];
         let conv_1 = spectral_conv2d(&vb.pp("conv_1"), [ANY, middle], 3, true)?;
@@ -181,13 +171,13 @@ impl Block {
             true => None,
             false => {
                 let conv = spectral_conv2d(&vb.pp("conv_s"), [c_out, c_in], 1, false)?;
-                Some((spade("norm_s", c_in)?, conv))
+                Some((spade("norm_s", c_in, Activation::None)?, conv))
             }
         };
         Ok(Self {
-            norm_0: spade("norm_0", c_in)?,
+            norm_0: spade("norm_0", c_in, LEAKY)?,
             conv_0,
-            norm_1: spade("norm_1", middle)?,
+            norm_1: spade("norm_1", middle, LEAKY)?,
             conv_1,
             shortcut,
         })
@@ -195,73 +185,44 @@ impl Block {
 
     fn forward(&self, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
         let around = match &self.shortcut {
-            Some((norm, conv)) => {
-                conv.forward(&norm.forward(x, map, Activation::None, norms)?)?
-            }
+            Some((norm, conv)) => conv.forward(&modulate(norm, x, map, norms)?)?,
             None => x.clone(),
         };
-        let y = self.norm_0.forward(x, map, LEAKY, norms)?;
+        let y = modulate(&self.norm_0, x, map, norms)?;
         let y = self.conv_0.forward(&y)?;
-        let y = self.norm_1.forward(&y, map, LEAKY, norms)?;
+        let y = modulate(&self.norm_1, &y, map, norms)?;
         around + self.conv_1.forward(&y)?
     }
 }
 
-/// `norm(x) * (1 + gamma) + beta`, with gamma and beta from the map.
-#[derive(Debug, Clone)]
-struct Spade {
-    /// Mean and reciprocal deviation of a batch norm.
-    running: Option<[Tensor; 2]>,
-    shared: Conv2d,
-    gamma: Conv2d,
-    beta: Conv2d,
+/// A norm for `width` channels; the size of its kernels (3x3 as published, 1x1 or 5x5 as the option
+/// has it) and the width inside are read from the weights.
+fn spade(
+    vb: &VarBuilder,
+    [labels, width]: [usize; 2],
+    norm: SpadeNorm,
+    activation: Activation,
+) -> Result<Spade> {
+    let shared = vb
+        .pp("mlp_shared.0")
+        .get_unchecked_dtype("weight", vb.dtype());
+    let (hidden, kernel_size) = match shared.as_ref().map(|weight| weight.dims()) {
+        Ok(&[hidden, _, _, kernel]) => (hidden, kernel),
+        _ => (ANY, 3),
+    };
+    let config = nn::SpadeConfig {
+        kernel_size,
+        hidden,
+        ..nn::SpadeConfig::new(norm)
+    };
+    let spade = Spade::new(width, labels, config, vb.clone())?;
+    Ok(spade.with_activation(activation))
 }
 
-impl Spade {
-    fn new(vb: &VarBuilder, [labels, width]: [usize; 2], norm: SpadeNorm) -> Result<Self> {
-        let running = match norm {
-            SpadeNorm::Instance => None,
-            SpadeNorm::Batch => {
-                let free = vb.pp("param_free_norm");
-                let rstd = (free.get(width, "running_var")? + EPS)?.sqrt()?.recip()?;
-                Some([free.get(width, "running_mean")?, rstd])
-            }
-        };
-        let shared = vb.pp("mlp_shared.0");
-        // 3x3 as published, 1x1 or 5x5 as the option has it.
-        let kernel = match shared.get_unchecked_dtype("weight", vb.dtype()) {
-            Ok(weight) if weight.rank() == 4 => weight.dim(3)?,
-            _ => 3,
-        };
-        let shared = same_conv2d(&shared, [ANY, labels], kernel, true)?;
-        let inner = shared.weight().dims()[0];
-        let predict = |name| same_conv2d(&vb.pp(name), [width, inner], kernel, true);
-        Ok(Self {
-            running,
-            gamma: predict("mlp_gamma")?,
-            beta: predict("mlp_beta")?,
-            shared,
-        })
-    }
-
-    fn forward(
-        &self,
-        x: &Tensor,
-        map: &Tensor,
-        activation: Activation,
-        norms: &mut Norms,
-    ) -> Result<Tensor> {
-        let (_, _, height, width) = x.dims4()?;
-        let inner = self.shared.forward(&nearest(map, height, width)?)?.relu()?;
-        let norm = Normalization::instance(EPS)
-            .one_plus_weight()
-            .weight(&self.gamma.forward(&inner)?)
-            .bias(&self.beta.forward(&inner)?)
-            .activation(activation);
-        match &self.running {
-            Some([mean, rstd]) => norm.stats(mean, rstd).forward(x),
-            None => norms.apply(x, norm),
-        }
+fn modulate(spade: &Spade, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    match spade.config().norm {
+        SpadeNorm::Instance => norms.apply(x, spade.modulation(x, map)?),
+        SpadeNorm::Batch => spade.forward(x, map),
     }
 }
 

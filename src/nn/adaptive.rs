@@ -1,7 +1,7 @@
 //! Instance norm that a style vector scales and shifts, with the fully connected map before it.
 
 use crate::shapes::{acc_dtype, valid_eps};
-use crate::{Activation, AdaptiveConfig};
+use crate::{Activation, AdaptiveConfig, Normalization};
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder};
 
@@ -134,8 +134,13 @@ impl AdaptiveInstanceNorm {
     /// # Errors
     ///
     /// Another number of channels, styles that do not fit, and what
-    /// [`Normalization`](crate::Normalization) says of x.
+    /// [`Normalization`] says of x.
     pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
+        self.modulation(x, style)?.forward(x)
+    }
+
+    /// The norm that [`forward`](Self::forward) applies.
+    pub(crate) fn modulation(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
         let wide = acc_dtype(x.dtype());
         let widen = |t: &Tensor| t.to_dtype(wide);
         let fc_bias = self.fc.bias().map(widen).transpose()?;
@@ -154,6 +159,6 @@ impl AdaptiveInstanceNorm {
             };
         }
         let norm = norm.weight(&scale).bias(&shift);
-        norm.activation(self.activation).forward(x)
+        Ok(norm.activation(self.activation))
     }
 }

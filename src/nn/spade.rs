@@ -171,25 +171,7 @@ impl Spade {
     ///
     /// As [`forward`](Self::forward).
     pub fn forward_t(&self, x: &Tensor, labels: &Tensor, train: bool) -> Result<Tensor> {
-        let (n, _, height, width) = x.dims4()?;
-        if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {
-            bail!(
-                "norm: expected labels of shape ({n}, channels, h, w) for x of shape {:?}, got {:?}",
-                x.dims(),
-                labels.dims()
-            );
-        }
-        let labels = resize_nearest(&resize_nearest(labels, 2, height)?, 3, width)?;
-        let hidden = activate(
-            self.config.hidden_activation,
-            &self.shared.forward(&labels)?,
-        )?;
-        let as_x = |conv: &Conv2d| conv.forward(&hidden)?.to_dtype(x.dtype());
-        let norm = Normalization::instance(self.config.eps)
-            .one_plus_weight()
-            .weight(&as_x(&self.gamma)?)
-            .bias(&as_x(&self.beta)?)
-            .activation(self.activation);
+        let norm = self.modulation(x, labels)?;
         let Some(running) = &self.running else {
             return norm.forward(x);
         };
@@ -200,18 +182,47 @@ impl Spade {
         norm.stats(&batch.mean, &batch.rstd(self.config.eps)?)
             .forward(x)
     }
+
+    /// The configuration that the layer was made with.
+    pub fn config(&self) -> &SpadeConfig {
+        &self.config
+    }
+
+    /// Everything but the choice of statistics, which are those of instances here.
+    pub(crate) fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
+        let (n, _, height, width) = x.dims4()?;
+        if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {
+            bail!(
+                "norm: expected labels of shape ({n}, channels, h, w) for x of shape {:?}, got {:?}",
+                x.dims(),
+                labels.dims()
+            );
+        }
+        let labels = resize_nearest(labels, height, width)?;
+        let hidden = self.shared.forward(&labels)?;
+        let hidden = activate(self.config.hidden_activation, &hidden)?;
+        let as_x = |conv: &Conv2d| conv.forward(&hidden)?.to_dtype(x.dtype());
+        Ok(Normalization::instance(self.config.eps)
+            .one_plus_weight()
+            .weight(&as_x(&self.gamma)?)
+            .bias(&as_x(&self.beta)?)
+            .activation(self.activation))
+    }
 }
 
-/// One dimension brought to `size` elements as PyTorch's `nearest` does, differentiable. candle's
-/// own resizing computes in f64 where PyTorch has f32, which gives other neighbours for some sizes,
-/// and has a gradient for whole factors only.
-fn resize_nearest(t: &Tensor, dim: usize, size: usize) -> Result<Tensor> {
-    let from = t.dim(dim)?;
-    if from == size {
-        return Ok(t.clone());
+/// The spatial dimensions brought to a size as PyTorch's `interpolate(mode="nearest")` does,
+/// differentiable. candle's own resizing computes in f64 where PyTorch has f32, which gives other
+/// neighbours for some sizes, and has a gradient for whole factors only.
+pub(crate) fn resize_nearest(t: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    let mut t = t.clone();
+    for (dim, size) in [(2, height), (3, width)] {
+        let from = t.dim(dim)?;
+        if from != size {
+            let ids = Tensor::new(nearest(from, size), t.device())?;
+            t = t.contiguous()?.index_select(&ids, dim)?;
+        }
     }
-    let ids = Tensor::new(nearest(from, size), t.device())?;
-    t.contiguous()?.index_select(&ids, dim)
+    Ok(t)
 }
 
 /// Which of `from` elements each of `to` is.

@@ -20,7 +20,7 @@ use candle_core::{bail, DType, Result, Tensor};
 /// # Shapes
 ///
 /// - x: `(N, C, *)` in f32, f16, bf16 or f64.
-/// - gamma, beta: `(K, C)` for K styles, in any of these dtypes for a half x, else in that of x.
+/// - gamma, beta: `(K, C)` for K styles, in f32 or a half type, or in f64 for an f64 x.
 /// - ids: `(N)` in u32 or i64, from 0 to K - 1. They are looked at before anything is read, for
 ///   which ids on a GPU are copied to the host: the call waits for them.
 /// - result: the shape and dtype of x.

@@ -8,7 +8,8 @@ use candle_nn::{Conv2d, Linear, Module, VarBuilder};
 use super::super::layers::{same_conv2d, ANY};
 use super::super::resample::nearest2x;
 use super::super::Norms;
-use crate::{Activation, Normalization};
+use crate::nn::AdaptiveInstanceNorm;
+use crate::{Activation, AdaptiveConfig, Normalization};
 
 /// `torch.nn.InstanceNorm2d`'s default.
 const EPS: f64 = 1e-5;
@@ -48,7 +49,7 @@ impl Affine {
 
 /// `(1 + gamma) norm(x) + beta`, with gamma and beta from the style, and LeakyReLU.
 #[derive(Debug, Clone)]
-pub struct Adaptive(Linear);
+pub struct Adaptive(AdaptiveInstanceNorm);
 
 impl Adaptive {
     pub fn new(vb: &VarBuilder, width: usize) -> Result<Self> {
@@ -56,18 +57,13 @@ impl Adaptive {
         let weight = fc.get_unchecked_dtype("weight", fc.dtype())?;
         let inputs = weight.dim(D::Minus1)?;
         let weight = fc.get((2 * width, inputs), "weight")?;
-        Ok(Self(Linear::new(weight, Some(fc.get(2 * width, "bias")?))))
+        let fc = Linear::new(weight, Some(fc.get(2 * width, "bias")?));
+        let norm = AdaptiveInstanceNorm::from_linear(fc, AdaptiveConfig::stargan_v2())?;
+        Ok(Self(norm.with_activation(LEAKY)))
     }
 
     pub fn forward(&self, x: &Tensor, style: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        let c = x.dim(1)?;
-        let both = self.0.forward(style)?;
-        let norm = Normalization::instance(EPS)
-            .one_plus_weight()
-            .weight(&both.narrow(1, 0, c)?)
-            .bias(&both.narrow(1, c, c)?)
-            .activation(LEAKY);
-        norms.apply(x, norm)
+        norms.apply(x, self.0.modulation(x, style)?)
     }
 }
 
