@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 
-# Two f64 kernels save a register around the slow path of a division. That is no spill in a loop.
-ALLOWED_BYTES = 16
+# With 512 threads a block a thread has 128 registers: the backward kernels of the block tier keep up
+# to five of them elsewhere, 20 bytes at most, and six other kernels one to four.
+ALLOWED_BYTES = 20
 
 ptxas, folder = sys.argv[1:]
 files = sorted(pathlib.Path(folder).glob("*.ptx"))
