@@ -3,6 +3,7 @@
 mod adain;
 mod cyclegan;
 mod microast;
+mod styled;
 mod transformer_net;
 
 use anyhow::{bail, Result};

@@ -1,11 +1,10 @@
 //! The style transfer of Huang & Belongie.
 
-use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 use candle_instance_norm::models::{AdaInStyle, AdaInStyleStats, Norms};
 
-use super::{Arch, Grid, Network};
-use crate::pixels::Pixels;
+use super::styled::{ByExample, Styled};
+use super::{Arch, Grid};
 
 pub const ARCH: Arch = Arch {
     name: "adain",
@@ -14,49 +13,36 @@ pub const ARCH: Arch = Arch {
     load: |weights, dtype, device| {
         let weights = weights.select(AdaInStyle::original_name);
         let network = weights.build(dtype, device, AdaInStyle::new)?;
-        Ok(Box::new(Styled {
-            network,
-            style: None,
-            alpha: 1.,
-        }))
+        Ok(Box::new(Styled::new(network)))
     },
 };
 
-struct Styled {
-    network: AdaInStyle,
-    style: Option<AdaInStyleStats>,
-    alpha: f64,
-}
-
-impl Network for Styled {
-    fn pixels(&self) -> Pixels {
-        Pixels::Unit
-    }
+impl ByExample for AdaInStyle {
+    type Style = AdaInStyleStats;
 
     fn grid(&self) -> Grid {
         Grid {
             multiple: 8,
             min_side: 9,
-            reach: self.network.reach() as u32,
+            reach: self.reach() as u32,
         }
     }
 
-    fn takes_style(&self) -> bool {
-        true
+    fn style(&self, x: &Tensor) -> Result<AdaInStyleStats> {
+        self.style(x)
     }
 
-    fn set_style(&mut self, styles: &[(Tensor, f64)], alpha: f64) -> Result<()> {
-        let styles = styles.iter();
-        let styles = styles.map(|(x, share)| Ok((self.network.style(x)?, *share)));
-        self.style = Some(AdaInStyleStats::mix(&styles.collect::<Result<Vec<_>>>()?)?);
-        self.alpha = alpha;
-        Ok(())
+    fn mix(styles: &[(AdaInStyleStats, f64)]) -> Result<AdaInStyleStats> {
+        AdaInStyleStats::mix(styles)
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor> {
-        match &self.style {
-            Some(style) => self.network.forward_with(x, style, self.alpha, norms),
-            None => candle_core::bail!("there is no style yet"),
-        }
+    fn forward(
+        &self,
+        x: &Tensor,
+        style: &AdaInStyleStats,
+        alpha: f64,
+        norms: &mut Norms,
+    ) -> Result<Tensor> {
+        self.forward_with(x, style, alpha, norms)
     }
 }

@@ -1,11 +1,10 @@
 //! MicroAST.
 
-use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 use candle_instance_norm::models::{MicroAst, MicroAstStyle, Norms};
 
-use super::{Arch, Grid, Network};
-use crate::pixels::Pixels;
+use super::styled::{ByExample, Styled};
+use super::{Arch, Grid};
 
 pub const ARCH: Arch = Arch {
     name: "microast",
@@ -18,49 +17,36 @@ pub const ARCH: Arch = Arch {
     ],
     load: |weights, dtype, device| {
         let network = weights.build(dtype, device, MicroAst::new)?;
-        Ok(Box::new(Styled {
-            network,
-            style: None,
-            alpha: 1.,
-        }))
+        Ok(Box::new(Styled::new(network)))
     },
 };
 
-struct Styled {
-    network: MicroAst,
-    style: Option<MicroAstStyle>,
-    alpha: f64,
-}
-
-impl Network for Styled {
-    fn pixels(&self) -> Pixels {
-        Pixels::Unit
-    }
+impl ByExample for MicroAst {
+    type Style = MicroAstStyle;
 
     fn grid(&self) -> Grid {
         Grid {
             multiple: 4,
             min_side: 5,
-            reach: self.network.reach() as u32,
+            reach: self.reach() as u32,
         }
     }
 
-    fn takes_style(&self) -> bool {
-        true
+    fn style(&self, x: &Tensor) -> Result<MicroAstStyle> {
+        self.style(x)
     }
 
-    fn set_style(&mut self, styles: &[(Tensor, f64)], alpha: f64) -> Result<()> {
-        let styles = styles.iter();
-        let styles = styles.map(|(x, share)| Ok((self.network.style(x)?, *share)));
-        self.style = Some(MicroAstStyle::mix(&styles.collect::<Result<Vec<_>>>()?)?);
-        self.alpha = alpha;
-        Ok(())
+    fn mix(styles: &[(MicroAstStyle, f64)]) -> Result<MicroAstStyle> {
+        MicroAstStyle::mix(styles)
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor> {
-        match &self.style {
-            Some(style) => self.network.forward_with(x, style, self.alpha, norms),
-            None => candle_core::bail!("there is no style yet"),
-        }
+    fn forward(
+        &self,
+        x: &Tensor,
+        style: &MicroAstStyle,
+        alpha: f64,
+        norms: &mut Norms,
+    ) -> Result<Tensor> {
+        self.forward_with(x, style, alpha, norms)
     }
 }

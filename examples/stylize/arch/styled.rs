@@ -1,0 +1,74 @@
+//! Networks that take their style from pictures.
+
+use anyhow::Result;
+use candle_core::{bail, Tensor};
+use candle_instance_norm::models::Norms;
+
+use super::{Grid, Network};
+use crate::pixels::Pixels;
+
+/// A network, and what it knows of a style.
+pub trait ByExample {
+    type Style;
+
+    fn grid(&self) -> Grid;
+
+    fn style(&self, x: &Tensor) -> candle_core::Result<Self::Style>;
+
+    /// Several styles, each with its share.
+    fn mix(styles: &[(Self::Style, f64)]) -> candle_core::Result<Self::Style>;
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        style: &Self::Style,
+        alpha: f64,
+        norms: &mut Norms,
+    ) -> candle_core::Result<Tensor>;
+}
+
+/// A network with the style that it was given last.
+pub struct Styled<N: ByExample> {
+    network: N,
+    style: Option<N::Style>,
+    alpha: f64,
+}
+
+impl<N: ByExample> Styled<N> {
+    pub fn new(network: N) -> Self {
+        Self {
+            network,
+            style: None,
+            alpha: 1.,
+        }
+    }
+}
+
+impl<N: ByExample> Network for Styled<N> {
+    fn pixels(&self) -> Pixels {
+        Pixels::Unit
+    }
+
+    fn grid(&self) -> Grid {
+        self.network.grid()
+    }
+
+    fn takes_style(&self) -> bool {
+        true
+    }
+
+    fn set_style(&mut self, styles: &[(Tensor, f64)], alpha: f64) -> Result<()> {
+        let styles = styles.iter();
+        let styles = styles.map(|(x, share)| Ok((self.network.style(x)?, *share)));
+        self.style = Some(N::mix(&styles.collect::<Result<Vec<_>>>()?)?);
+        self.alpha = alpha;
+        Ok(())
+    }
+
+    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor> {
+        match &self.style {
+            Some(style) => self.network.forward(x, style, self.alpha, norms),
+            None => bail!("there is no style yet"),
+        }
+    }
+}
