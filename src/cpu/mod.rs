@@ -14,6 +14,7 @@ mod rule;
 mod run;
 mod set_op;
 mod simd;
+mod sums;
 mod sweep;
 
 use crate::args::{Beside, Gradients, Inputs, Norm, Second, View, Wanted};

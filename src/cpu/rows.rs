@@ -4,11 +4,12 @@
 //! so that every loop has enough lanes.
 
 use super::element::{Acc, Element};
-use super::moments::{add_row, wide, Measure};
+use super::moments::Measure;
 use super::operand::Place;
 use super::pool::for_each;
 use super::set_op::{SetOp, Workspace};
 use super::simd::{Isa, Kernel, Simd};
+use super::sums::{add_row, wide};
 use crate::args::Norm;
 use crate::plan::SEGMENT;
 

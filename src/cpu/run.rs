@@ -1,10 +1,11 @@
 //! Runs of adjacent elements with the same coefficients, chunk by chunk.
 
 use super::element::{Acc, Element, CHUNK};
-use super::moments::{for_shift, means, measure, narrow, Measure};
+use super::moments::Measure;
 use super::operand::Place;
 use super::set_op::{SetOp, Splat, Workspace};
 use super::simd::{Kernel, Simd};
+use super::sums::{for_shift, means, measure, narrow};
 use std::ops::Range;
 
 /// Adjacent elements with the same coefficients.

@@ -1,10 +1,11 @@
 //! Adaptive instance norm: content with the statistics of a style.
 
 use super::call::Call;
+use super::checked::{from_format, in_format};
 use super::composed;
 use super::computed::{gradient, Composed};
 use super::custom::{apply, FusedOp};
-use super::normalization::{from_format, in_format, Normalization};
+use super::normalization::Normalization;
 use super::stats::{plane_stats, stats_gradient, Stats};
 use crate::args::{Beside, EpsMode, Inputs, Norm, Rule, Second, View, Wanted};
 use crate::cpu;

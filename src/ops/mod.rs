@@ -4,6 +4,7 @@ mod adain;
 mod adaptive;
 mod batch_instance_norm;
 mod call;
+mod checked;
 mod composed;
 mod computed;
 mod conditional;

@@ -1,9 +1,9 @@
 //! Statistics of planes as tensors.
 
+use super::checked::in_format;
 use super::composed;
 use super::computed::{gradient, Composed};
 use super::custom::{apply, FusedOp};
-use super::normalization::in_format;
 use crate::args::{
     stats_shape, Activation, Beside, EpsMode, Inputs, Norm, Rule, Second, Target, View,
 };
