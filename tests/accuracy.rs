@@ -87,7 +87,7 @@ fn on_two_threads<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 
 fn table(device: &Device) -> Result<()> {
     let mut random = Random::new(1, device);
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         for (i, shape) in shapes(dtype).enumerate() {
             for &(mean, std, bound) in data(dtype) {
                 let kind = [Affine::Sample, Affine::Channel, Affine::None][i % 3];
@@ -119,7 +119,7 @@ test_device!(table, table_cpu, table_cuda);
 /// running ones are those of the last batch.
 fn statistics(device: &Device) -> Result<()> {
     let mut random = Random::new(2, device);
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         for spatial in [7, 1001, 40_001] {
             let x = random.tensor((2, 2, spatial), dtype, 8., 1.)?;
             let wide = if dtype == DType::F64 {
@@ -169,7 +169,7 @@ fn moments(plane: &[f64]) -> (f64, f64) {
 #[test]
 fn the_table_reaches_every_kernel() -> Result<()> {
     let (mut seen, mut cpu) = (BTreeSet::new(), BTreeSet::new());
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         let size = dtype.size_in_bytes();
         for (n, c, spatial) in shapes(dtype) {
             let planes = shapes::Planes { n, c, spatial };
@@ -207,7 +207,7 @@ fn the_table_reaches_every_kernel() -> Result<()> {
     let backward = [
         "warp1", "warp2", "warp4", "block1", "block2", "block4", "split",
     ];
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         let forward = forward.map(|tier| format!("Forward {tier} {dtype:?}"));
         let backward = backward.map(|tier| format!("Backward {tier} {dtype:?}"));
         for kernel in forward.iter().chain(&backward) {
