@@ -222,3 +222,14 @@ fn layers(device: &Device) -> Result<()> {
 }
 
 test_device!(layers, layers_cpu, layers_cuda);
+
+/// There are no f64 kernels on Metal, and no other device that could take over.
+#[cfg(feature = "metal")]
+#[test]
+fn f64_on_metal() {
+    let x = zeros(&SHAPE, DType::F64, common::metal());
+    let message = "unsupported dtype F64 for op norm on Metal";
+    says("forward", instance_norm(&x, None, None, EPS), message);
+    let grads = instance_norm_backward(&x, None, None, &x, EPS);
+    says("backward", grads, message);
+}
