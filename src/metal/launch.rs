@@ -88,6 +88,5 @@ pub enum Slot {
 
 impl Slot {
     /// Those of all buffers; 0 and 1 are the arguments'.
-    #[cfg_attr(not(feature = "metal"), allow(dead_code))]
     pub const ALL: std::ops::RangeInclusive<usize> = Self::X as usize..=Self::Gradients as usize;
 }

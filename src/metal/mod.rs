@@ -8,6 +8,8 @@ mod call;
 #[cfg(feature = "metal")]
 mod device;
 mod fwd;
+// Without Metal it is there for the tests, which do not look at all of it.
+#[cfg_attr(not(feature = "metal"), allow(dead_code))]
 mod launch;
 mod module;
 mod parts;
