@@ -131,7 +131,7 @@ struct Place {
 
 inline bool has(constant Call &call, Index index) { return call.shape.present >> index & 1; }
 
-inline float load(Param param, device const void *data, int plane) {
+inline float load(constant Param &param, device const void *data, int plane) {
     const long i = param.start + plane % param.period;
     if (param.is_f32) return ((device const float *)data)[i];
     return float(((device const T *)data)[i]);

@@ -24,7 +24,8 @@ template <typename A> Norm<A> norm_of(constant Rule &rule, Moments<A> m) {
         return {m.mean, var, rstd, std == A(0) ? A(0) : unbiased * rstd / std};
     }
     const bool add = rule.mode == EpsMode::AddToVar;
-    const A guarded = add ? var + eps : var < eps ? eps : var;  // NaN stays NaN
+    A guarded = var + eps;
+    if (!add) guarded = var < eps ? eps : var;  // NaN stays NaN
     const A rstd = A(1) / sqrt(guarded);
     return {m.mean, var, rstd, add || var > eps ? unbiased * rstd * rstd : A(0)};
 }
