@@ -38,7 +38,7 @@ const EPS: f64 = 1e-5;
 /// Median times of the ops of the family, of the same composed, and of a copy.
 #[derive(Parser)]
 struct Args {
-    /// cpu or cuda.
+    /// cpu, cuda or metal.
     #[arg(long, value_parser = device, default_value = "cpu")]
     device: Device,
     /// Write the rows here.

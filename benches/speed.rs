@@ -34,7 +34,7 @@ const EPS: f64 = 1e-5;
 /// Median times of instance norm, of a copy and of candle's GroupNorm.
 #[derive(Parser)]
 struct Args {
-    /// cpu or cuda.
+    /// cpu, cuda or metal.
     #[arg(long, value_parser = device, default_value = "cpu")]
     device: Device,
     /// Write the rows here, as benches/peers/pytorch.py does.

@@ -8,7 +8,9 @@
 //! image-to-image and medical-imaging networks do after every convolution.
 //!
 //! - [`instance_norm`] is the op, [`instance_norm_backward`] its gradients; both are one pass over
-//!   memory where a plane fits on chip, on the CPU and, with the feature `cuda`, on NVIDIA GPUs.
+//!   memory where a plane fits on chip, on the CPU and, with the features `cuda` and `metal`, on
+//!   NVIDIA and Apple GPUs. Metal has no f64, which is an error there, and no Apple machine has run
+//!   these kernels yet: they are type-checked and executed on Linux, as the README says.
 //! - [`nn`] has the layers, with PyTorch's names, defaults and state dicts.
 //! - [`models`] has networks that load the weights their authors published.
 //!
@@ -28,12 +30,14 @@ mod args;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(any(feature = "metal", test))]
+mod metal;
 pub mod models;
 pub mod nn;
 mod ops;
 mod plan;
 mod shapes;
-#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
 mod tuning;
 pub mod weights;
 

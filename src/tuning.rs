@@ -1,5 +1,5 @@
-//! Launch constants that the CUDA kernels are compiled with: `build.rs` includes this file and
-//! hands each of them to nvcc as a macro of the same name.
+//! Launch constants that the kernels are compiled with, as macros of the same names: `build.rs`
+//! includes this file and hands them to nvcc, `metal/module.rs` puts them before the Metal source.
 
 /// Threads of a warp.
 pub const WARP: usize = 32;
@@ -21,7 +21,7 @@ pub const PARAM_THREADS: usize = 256;
 pub const VECTOR_BYTES: usize = 16;
 
 /// The name and value of each of them.
-#[allow(dead_code)] // the crate itself has no use for the list
+#[allow(dead_code)] // build.rs and the Metal backend use it
 pub const ALL: [(&str, usize); 8] = [
     ("WARP", WARP),
     ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),

@@ -87,7 +87,7 @@ fn on_two_threads<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 
 fn table(device: &Device) -> Result<()> {
     let mut random = Random::new(1, device);
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         for (i, shape) in shapes(dtype).enumerate() {
             for &(mean, std, bound) in data(dtype) {
                 let kind = [Affine::Sample, Affine::Channel, Affine::None][i % 3];
@@ -119,7 +119,7 @@ test_device!(table, table_cpu, table_cuda);
 /// running ones are those of the last batch.
 fn statistics(device: &Device) -> Result<()> {
     let mut random = Random::new(2, device);
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         for spatial in [7, 1001, 40_001] {
             let x = random.tensor((2, 2, spatial), dtype, 8., 1.)?;
             let wide = if dtype == DType::F64 {

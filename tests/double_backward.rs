@@ -93,7 +93,7 @@ fn goldens(device: &Device) -> Result<()> {
     Ok(())
 }
 
-test_device!(goldens, goldens_cpu, goldens_cuda);
+test_device!(f64: goldens, goldens_cpu, goldens_cuda);
 
 /// What is differentiated: from some variables, all f64.
 type Op = fn(&[&Tensor]) -> candle_core::Result<Tensor>;
@@ -179,7 +179,7 @@ fn central_differences(device: &Device) -> Result<()> {
 }
 
 test_device!(
-    central_differences,
+    f64: central_differences,
     central_differences_cpu,
     central_differences_cuda
 );
@@ -227,7 +227,7 @@ fn gradient_penalty(device: &Device) -> Result<()> {
 }
 
 test_device!(
-    gradient_penalty,
+    f64: gradient_penalty,
     gradient_penalty_cpu,
     gradient_penalty_cuda
 );
@@ -253,7 +253,7 @@ fn no_third_derivative(device: &Device) -> Result<()> {
 }
 
 test_device!(
-    no_third_derivative,
+    f64: no_third_derivative,
     no_third_derivative_cpu,
     no_third_derivative_cuda
 );

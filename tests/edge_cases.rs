@@ -48,7 +48,7 @@ fn bias_everywhere(x: &Tensor, (_, bias): &Params) -> Result<Tensor> {
 /// and what it leaves in dweight is nothing next to the sum of dy.
 fn constant_planes(device: &Device) -> Result<()> {
     let mut random = Random::new(11, device);
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         for (i, spatial) in [1].into_iter().chain(SIZES).enumerate() {
             let level = random.tensor((1, 3, 1), dtype, 0., 10.)?;
             let x = level.broadcast_as((1, 3, spatial))?.contiguous()?;
@@ -69,7 +69,7 @@ test_device!(constant_planes, constant_planes_cpu, constant_planes_cuda);
 /// NaN and infinity spoil their own plane, all of it, and no other.
 fn nan_and_infinity_stay_in_their_plane(device: &Device) -> Result<()> {
     let mut random = Random::new(12, device);
-    for (j, dtype) in DTYPES.into_iter().enumerate() {
+    for (j, dtype) in common::on(device, &DTYPES).into_iter().enumerate() {
         for (i, spatial) in SIZES.into_iter().enumerate() {
             let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][(i + j) % 3];
             let good = random.tensor((1, 3, spatial), dtype, 0., 1.)?;
@@ -163,7 +163,7 @@ fn shapes(device: &Device) -> Result<()> {
         &[2, 3, 31, 33],
     ];
     for (i, shape) in shapes.into_iter().enumerate() {
-        for (j, dtype) in DTYPES.into_iter().enumerate() {
+        for (j, dtype) in common::on(device, &DTYPES).into_iter().enumerate() {
             // A plane of few elements may be nearly constant, and then eps is all there is.
             let few = shape[2..].iter().product::<usize>() < 6;
             let eps = [0., 1e-5, 1.][if few { 1 } else { (i + j) % 3 }];
@@ -192,12 +192,12 @@ test_device!(many_planes, many_planes_cpu, many_planes_cuda);
 
 /// No elements, no error: empty results, and gradients of parameters that are sums of nothing.
 fn empty(device: &Device) -> Result<()> {
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         for shape in [[0, 3, 4, 4], [2, 3, 0, 4], [2, 0, 4, 4], [0, 0, 0, 0]] {
             let x = Var::from_tensor(&Tensor::zeros(&shape, dtype, device)?)?;
             for params in [&shape[1..2], &shape[..2]] {
-                // On a GPU candle itself cannot fill a tensor of no elements.
-                let weight = Tensor::ones(params, dtype, &Device::Cpu)?.to_device(device)?;
+                // Zeros, since on a GPU candle itself cannot fill a tensor of no elements, nor copy one.
+                let weight = Tensor::zeros(params, dtype, device)?;
                 let (weight, bias) = (Var::from_tensor(&weight)?, Var::from_tensor(&weight)?);
                 let y = instance_norm(&x, Some(&weight), Some(&bias), EPS)?;
                 assert_eq!((y.dims(), y.dtype()), (&shape[..], dtype));

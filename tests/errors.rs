@@ -89,18 +89,21 @@ fn wrong_calls(device: &Device) -> Result<()> {
         );
     }
     if !device.is_cpu() {
-        let there = "on the device of x, Cuda { gpu_id: 0 }, got Cpu";
+        let there = format!("on the device of x, {:?}, got Cpu", device.location());
         let here = weight.to_device(&Device::Cpu)?;
         let dy = x.to_device(&Device::Cpu)?;
-        says("weight", instance_norm(&x, Some(&here), None, EPS), there);
-        says("bias", instance_norm(&x, None, Some(&here), EPS), there);
+        says("weight", instance_norm(&x, Some(&here), None, EPS), &there);
+        says("bias", instance_norm(&x, None, Some(&here), EPS), &there);
         says(
             "dy",
             instance_norm_backward(&x, None, None, &dy, EPS),
-            there,
+            &there,
         );
-        let there = "expected weight on the device of x, Cpu, got Cuda";
-        says("x", instance_norm(&dy, Some(&weight), None, EPS), there);
+        let there = format!(
+            "expected weight on the device of x, Cpu, got {:?}",
+            device.location()
+        );
+        says("x", instance_norm(&dy, Some(&weight), None, EPS), &there);
     }
 
     let mut random = Random::new(41, device);
@@ -219,3 +222,14 @@ fn layers(device: &Device) -> Result<()> {
 }
 
 test_device!(layers, layers_cpu, layers_cuda);
+
+/// There are no f64 kernels on Metal, and no other device that could take over.
+#[cfg(feature = "metal")]
+#[test]
+fn f64_on_metal() {
+    let x = zeros(&SHAPE, DType::F64, common::metal());
+    let message = "unsupported dtype F64 for op norm on Metal";
+    says("forward", instance_norm(&x, None, None, EPS), message);
+    let grads = instance_norm_backward(&x, None, None, &x, EPS);
+    says("backward", grads, message);
+}

@@ -13,6 +13,7 @@ use common::reference::Random;
 use common::{assert_close, max_abs, Tolerance};
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
+const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 const EPS: f64 = 1e-2;
 
 /// One combination.
@@ -370,9 +371,10 @@ fn check(choice: &Choice, dtype: DType, random: &mut Random, device: &Device) ->
 fn combinations(device: &Device) -> Result<()> {
     let (mut rng, mut random) = (StdRng::seed_from_u64(77), Random::new(77, device));
     let count = if device.is_cpu() { 400 } else { 120 };
+    let dtypes = common::on(device, &DTYPES);
     for i in 0..count {
         let choice = Choice::random(&mut rng);
-        let dtype = [DType::F32, DType::F64, DType::F16, DType::BF16][i % 4];
+        let dtype = dtypes[i % dtypes.len()];
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(1 + i % 3)
             .build()?;
@@ -394,7 +396,7 @@ fn styles(device: &Device) -> Result<()> {
     .iter()
     .enumerate()
     {
-        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        for dtype in common::on(device, &DTYPES) {
             let modes = [EpsMode::AddToVar, EpsMode::AddToStd, EpsMode::MaxWithVar];
             for (mode, alpha) in modes.into_iter().zip([1., 0.4, 0.7]) {
                 let config = AdaInConfig {
@@ -481,4 +483,4 @@ fn statistics(device: &Device) -> Result<()> {
     Ok(())
 }
 
-test_device!(statistics, statistics_cpu, statistics_cuda);
+test_device!(f64: statistics, statistics_cpu, statistics_cuda);

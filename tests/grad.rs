@@ -72,7 +72,7 @@ fn central_differences(device: &Device) -> Result<()> {
 }
 
 test_device!(
-    central_differences,
+    f64: central_differences,
     central_differences_cpu,
     central_differences_cuda
 );
@@ -171,7 +171,7 @@ fn within_a_graph(device: &Device) -> Result<()> {
     Ok(())
 }
 
-test_device!(within_a_graph, within_a_graph_cpu, within_a_graph_cuda);
+test_device!(f64: within_a_graph, within_a_graph_cpu, within_a_graph_cuda);
 
 /// There is no second derivative; asking for one is an error, whichever gradient it goes through.
 fn no_second_derivative(device: &Device) -> Result<()> {
@@ -224,7 +224,7 @@ fn determinism(device: &Device) -> Result<()> {
     // Many small planes, and few large ones: 2 threads split the last, 5 do not. The sums are f64
     // on the CPU, so that only f64 shows another order.
     for shape in [(8, 300, 5, 9), (3, 7, 33, 65), (1, 2, 300, 500)] {
-        for dtype in [DType::F32, DType::BF16, DType::F64] {
+        for dtype in common::on(device, &[DType::F32, DType::BF16, DType::F64]) {
             let x = random.tensor(shape, dtype, 3., 1.)?;
             let case = Case {
                 what: String::new(),

@@ -129,7 +129,7 @@ fn copied(t: &Tensor) -> candle_core::Result<Tensor> {
 /// bits are the same where the planes start as far into a vector of 16 bytes as the copies' do,
 /// and the order in memory is theirs.
 fn views(device: &Device) -> Result<()> {
-    let mut random = Random::new(21, device);
+    let (mut random, dtypes) = (Random::new(21, device), common::on(device, &DTYPES));
     // Planes for the warp, block and split kernels; each but the first of whole vectors.
     let shapes = [
         [3, 5, 5, 7],
@@ -139,7 +139,7 @@ fn views(device: &Device) -> Result<()> {
     ];
     for (i, x_view) in VIEWS.into_iter().enumerate() {
         for (j, shape) in shapes.into_iter().enumerate() {
-            let dtype = DTYPES[(i + j) % 4];
+            let dtype = dtypes[(i + j) % dtypes.len()];
             let dy_view = VIEWS[(i * 5 + j) % VIEWS.len()];
             let x = draw(&mut random, x_view, shape, dtype, 1.)?;
             let kind = [Affine::Channel, Affine::Sample][i % 2];
@@ -213,7 +213,7 @@ fn anything(device: &Device) -> Result<()> {
     let strategy = (
         (any::<u64>(), dims, 0usize..3),
         (view(), view()),
-        prop::sample::select(DTYPES.to_vec()),
+        prop::sample::select(common::on(device, &DTYPES)),
         prop::sample::select(kinds),
         any::<bool>(),
     );

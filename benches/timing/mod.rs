@@ -13,7 +13,8 @@ pub fn device(text: &str) -> Result<Device> {
     match text {
         "cpu" => Ok(Device::Cpu),
         "cuda" => Device::new_cuda(0),
-        _ => bail!("expected cpu or cuda"),
+        "metal" => Device::new_metal(0),
+        _ => bail!("expected cpu, cuda or metal"),
     }
 }
 

@@ -3,10 +3,9 @@
 use super::call::{is_f32_beside, per_plane, CallArg, SharesArg, Tensors};
 use super::launch::{Arg, Gpu};
 use super::memory::{alloc, read, write, Pointer};
-use super::module::{Kernel, Step};
 use super::parts::InParts;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
-use crate::plan::{Pass, Tier};
+use crate::plan::{Kernel, Pass, Step, Tier};
 use crate::shapes::{acc_dtype, Param, Planes};
 use crate::tuning::PARAM_THREADS;
 use candle_core::backend::{BackendDevice, BackendStorage};

@@ -3,10 +3,9 @@
 use super::call::{CallArg, Tensors};
 use super::launch::Gpu;
 use super::memory::{alloc, write};
-use super::module::{Kernel, Step};
 use super::parts::InParts;
 use crate::args::{Beside, Inputs, Norm, Second, View};
-use crate::plan::{Pass, Tier};
+use crate::plan::{Kernel, Pass, Step, Tier};
 use crate::shapes::acc_dtype;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, Layout, Result};

@@ -1,9 +1,9 @@
 //! Launching a kernel: which handle, on which stream, with which arguments.
 
 use super::call::is_aligned;
-use super::module::{Kernel, Kernels};
+use super::module::Kernels;
 use crate::args::Norm;
-use crate::plan::{GpuPlan, Job, Pass};
+use crate::plan::{GpuPlan, Job, Kernel, Pass};
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,

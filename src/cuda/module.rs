@@ -1,6 +1,6 @@
-//! The kernels of a device: which there are, what they are called, and their handles.
+//! The kernels of a device: their PTX and their handles.
 
-use crate::plan::{Pass, Tier};
+use crate::plan::{Kernel, Pass};
 use candle_core::cuda_backend::cudarc::driver::{sys, CudaContext, CudaFunction, CudaModule};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{bail, CudaDevice, DType, Result};
@@ -38,7 +38,7 @@ macro_rules! ptx {
         ]
     };
 }
-/// By [`Source`] and [`dtype_index`]. They are modules of their own since the driver compiles a
+/// By [`source_of`] and [`dtype_index`]. They are modules of their own since the driver compiles a
 /// module as a whole, when the first of its kernels is asked for.
 const PTX: [[[&str; 2]; 4]; SOURCES] = [
     ptx!("in_fwd.plain"),
@@ -57,72 +57,16 @@ const HOPPER: i32 = 90;
 /// Set, it makes every device take the first, so that tests reach it on newer ones.
 const BASELINE: &str = "CANDLE_INSTANCE_NORM_BASELINE";
 
-/// What a kernel does; the number is that of the vectors a thread keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kernel {
-    Warp(Pass, usize),
-    Block(Pass, usize),
-    Split(Pass, Step),
-    Columns(Pass, Step),
-    /// From parts to the coefficients of planes.
-    Finish(Pass),
-    Stats,
-    SumParams,
-}
-
-/// A launch over the elements, in the tiers that have two of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
-    Measure,
-    Write,
-}
-
-impl Kernel {
-    /// That of a tier for a step; on chip there is but one.
-    pub fn of(tier: Tier, pass: Pass, step: Step) -> Self {
-        match tier {
-            Tier::Warp { vectors } => Self::Warp(pass, vectors),
-            Tier::Block { vectors } => Self::Block(pass, vectors),
-            Tier::Split(_) => Self::Split(pass, step),
-            Tier::Columns(_) => Self::Columns(pass, step),
-        }
-    }
-
-    /// The name of the entry in the PTX.
-    fn entry(self) -> String {
-        let on_chip = |pass| match pass {
-            Pass::Forward => "in_fwd",
-            Pass::Backward => "in_bwd",
-        };
-        let step = |pass, step| match (pass, step) {
-            (Pass::Forward, Step::Measure) => "moments",
-            (Pass::Backward, Step::Measure) => "comoments",
-            (Pass::Forward, Step::Write) => "write",
-            (Pass::Backward, Step::Write) => "write_grad",
-        };
-        match self {
-            Self::Warp(p, n) => format!("{}_warp{n}", on_chip(p)),
-            Self::Block(p, n) => format!("{}_block{n}", on_chip(p)),
-            Self::Split(p, s) => format!("in_split_{}", step(p, s)),
-            Self::Columns(p, s) => format!("in_columns_{}", step(p, s)),
-            Self::Finish(Pass::Forward) => "in_finish".to_string(),
-            Self::Finish(Pass::Backward) => "in_finish_grad".to_string(),
-            Self::Stats => "in_stats".to_string(),
-            Self::SumParams => "in_sum_params".to_string(),
-        }
-    }
-
-    /// The index of its source in [`PTX`].
-    fn source(self, plain: bool) -> usize {
-        let of_elements = match self {
-            Self::Warp(Pass::Forward, _) | Self::Block(Pass::Forward, _) => 0,
-            Self::Warp(Pass::Backward, _) | Self::Block(Pass::Backward, _) => 2,
-            Self::Split(..) => 4,
-            Self::Columns(..) => 6,
-            Self::Finish(_) | Self::Stats | Self::SumParams => return SOURCES - 1,
-        };
-        of_elements + !plain as usize
-    }
+/// The index of a kernel's source in [`PTX`].
+fn source_of(kernel: Kernel, plain: bool) -> usize {
+    let of_elements = match kernel {
+        Kernel::Warp(Pass::Forward, _) | Kernel::Block(Pass::Forward, _) => 0,
+        Kernel::Warp(Pass::Backward, _) | Kernel::Block(Pass::Backward, _) => 2,
+        Kernel::Split(..) => 4,
+        Kernel::Columns(..) => 6,
+        Kernel::Finish(_) | Kernel::Stats | Kernel::SumParams => return SOURCES - 1,
+    };
+    of_elements + !plain as usize
 }
 
 fn dtype_index(dtype: DType) -> Result<usize> {
@@ -181,7 +125,7 @@ impl Kernels {
         if let Some(function) = self.functions.read().map_err(poisoned)?.get(&key) {
             return Ok(function.clone());
         }
-        let module = self.load(kernel.source(plain), dtype_index(dtype)?)?;
+        let module = self.load(source_of(kernel, plain), dtype_index(dtype)?)?;
         let function = module.load_function(&kernel.entry()).w()?;
         let mut functions = self.functions.write().map_err(poisoned)?;
         Ok(functions.entry(key).or_insert(function).clone())
@@ -212,27 +156,10 @@ mod tests {
     /// Every entry that Rust can ask for is in the PTX, and nothing else is.
     #[test]
     fn entries_and_ptx_agree() {
-        let mut kernels = vec![Kernel::Stats, Kernel::SumParams];
-        for pass in [Pass::Forward, Pass::Backward] {
-            let sizes = |least| {
-                [1, 2, 4, 8]
-                    .into_iter()
-                    .filter(move |v| (least..=pass.max_vectors()).contains(v))
-            };
-            kernels.extend(sizes(1).map(|v| Kernel::Warp(pass, v)));
-            kernels.extend(sizes(pass.few_vectors()).map(|v| Kernel::Block(pass, v)));
-            for step in [Step::Measure, Step::Write] {
-                kernels.extend([Kernel::Split(pass, step), Kernel::Columns(pass, step)]);
-            }
-            kernels.push(Kernel::Finish(pass));
-        }
         for (source, of_dtypes) in PTX.iter().enumerate() {
-            let of_source = |k: &&Kernel| [true, false].iter().any(|&p| k.source(p) == source);
-            let wanted: BTreeSet<String> = kernels
-                .iter()
-                .filter(of_source)
-                .map(|k| k.entry())
-                .collect();
+            let of_source = |k: &Kernel| [true, false].iter().any(|&p| source_of(*k, p) == source);
+            let kernels = Kernel::all().into_iter().filter(of_source);
+            let wanted: BTreeSet<String> = kernels.map(Kernel::entry).collect();
             for ptx in of_dtypes.iter().flatten() {
                 let found: BTreeSet<String> = ptx
                     .lines()

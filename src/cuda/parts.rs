@@ -4,8 +4,7 @@
 use super::call::{CallArg, CutArg};
 use super::launch::{Arg, Gpu};
 use super::memory::{alloc, read, write};
-use super::module::{Kernel, Step};
-use crate::plan::{Cut, GpuPlan, Pass, Tier};
+use crate::plan::{Cut, GpuPlan, Kernel, Pass, Step, Tier};
 use crate::shapes::acc_dtype;
 use crate::tuning::{WARP, WARPS_PER_BLOCK};
 use candle_core::{bail, CudaStorage, Result};

@@ -13,6 +13,8 @@ use crate::shapes::{float_dtype, format_of, same_device, to_format, Planes};
 use candle_core::op::BackpropOp;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+#[cfg(feature = "metal")]
+use candle_core::MetalStorage;
 use candle_core::{bail, CpuStorage, Layout, Result, Shape, Tensor};
 use std::sync::Arc;
 
@@ -269,6 +271,11 @@ impl FusedOp for AdaIn {
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         pass!(self, crate::cuda, inputs)
+    }
+
+    #[cfg(feature = "metal")]
+    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
+        pass!(self, crate::metal, inputs)
     }
 
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {

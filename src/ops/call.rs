@@ -2,13 +2,17 @@
 
 use super::composed;
 use super::computed::{gradient, Composed};
+#[cfg(not(feature = "metal"))]
+use super::custom::without_metal;
 use super::custom::{apply, FusedOp};
 use crate::args::{Activation, Beside, Gradients, Inputs, Norm, View, Wanted};
 use crate::cpu;
 use crate::shapes::{same_device, to_format, Granularity, Param};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{bail, CpuStorage, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{
+    bail, CpuStorage, InplaceOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor,
+};
 use std::sync::Arc;
 
 /// A checked call of the norm: x and what goes with its elements are in the norm's format.
@@ -165,12 +169,22 @@ impl Call {
                     return Ok(grads.map(Storage::Cuda));
                 }
             }
+            #[cfg(feature = "metal")]
+            Storage::Metal(dy) => {
+                if let Some(inputs) = views!(Metal) {
+                    let dy = (dy, dy_layout);
+                    let grads = crate::metal::backward(&inputs, dy, &self.norm, wanted)?;
+                    return Ok(grads.map(Storage::Metal));
+                }
+            }
             _ => {}
         }
+        let x = &self.inputs.x;
         bail!(
-            "{}: no backend for {:?}",
+            "{}: no backend for dtype {:?} on {:?} in this build",
             Fused::NAME,
-            self.inputs.x.device().location()
+            x.dtype(),
+            x.device().location()
         )
     }
 }
@@ -207,6 +221,12 @@ impl FusedOp for Fused {
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         let y = crate::cuda::forward(&self.named(inputs), &self.norm)?;
+        Ok((y, inputs[0].1.shape().clone()))
+    }
+
+    #[cfg(feature = "metal")]
+    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
+        let y = crate::metal::forward(&self.named(inputs), &self.norm)?;
         Ok((y, inputs[0].1.shape().clone()))
     }
 
@@ -281,5 +301,18 @@ impl InplaceOp1 for InPlace {
         beside_views!(self, Cuda, |beside| crate::cuda::forward_in_place(
             x, layout, &beside, &self.norm
         ))
+    }
+
+    #[cfg(feature = "metal")]
+    fn metal_fwd(&self, x: &mut MetalStorage, layout: &Layout) -> Result<()> {
+        beside_views!(self, Metal, |beside| crate::metal::forward_in_place(
+            x, layout, &beside, &self.norm
+        ))
+    }
+
+    #[cfg(not(feature = "metal"))]
+    fn metal_fwd(&self, x: &mut MetalStorage, _: &Layout) -> Result<()> {
+        use candle_core::backend::BackendStorage;
+        Err(without_metal(Fused::NAME, x.dtype()))
     }
 }

@@ -9,6 +9,8 @@ use super::custom::{apply, FusedOp};
 use crate::args::View;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+#[cfg(feature = "metal")]
+use candle_core::MetalStorage;
 use candle_core::{
     backend::BackendStorage, bail, CpuStorage, Device, Result, Shape, Storage, Tensor, Var,
 };
@@ -67,6 +69,14 @@ impl Taken {
             _ => bail!("norm: the result is on no CUDA device, or taken"),
         }
     }
+
+    #[cfg(feature = "metal")]
+    fn metal(&self) -> Result<(MetalStorage, Shape)> {
+        match self.take() {
+            Some(Storage::Metal(storage)) => Ok((storage, self.shape.clone())),
+            _ => bail!("norm: the result is on no Metal device, or taken"),
+        }
+    }
 }
 
 struct Gradient {
@@ -85,6 +95,11 @@ impl FusedOp for Gradient {
     #[cfg(feature = "cuda")]
     fn cuda(&self, _: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         self.result.cuda()
+    }
+
+    #[cfg(feature = "metal")]
+    fn metal(&self, _: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
+        self.result.metal()
     }
 
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
@@ -141,6 +156,11 @@ impl FusedOp for Last {
     #[cfg(feature = "cuda")]
     fn cuda(&self, _: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
         self.0.cuda()
+    }
+
+    #[cfg(feature = "metal")]
+    fn metal(&self, _: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
+        self.0.metal()
     }
 }
 

@@ -5,8 +5,8 @@ use crate::args::View;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{
-    bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Storage,
-    Tensor,
+    bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, MetalStorage, Result, Shape,
+    Storage, Tensor,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,16 @@ pub trait FusedOp: Send + Sync + 'static {
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)>;
+
+    #[cfg(feature = "metal")]
+    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)>;
+
+    /// candle may have Metal where this crate is built without.
+    #[cfg(not(feature = "metal"))]
+    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
+        use candle_core::backend::BackendStorage;
+        Err(without_metal(Self::NAME, inputs[0].0.dtype()))
+    }
 
     /// One gradient, or none, for each of `inputs`.
     fn bwd(&self, _inputs: &[&Tensor], _grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
@@ -104,6 +114,16 @@ impl<F: FusedOp> Custom<F> {
     }
 }
 
+/// candle's kind of error for a tensor on Metal in a build of this crate that has no kernels for it.
+#[cfg(not(feature = "metal"))]
+pub fn without_metal(op: &'static str, dtype: candle_core::DType) -> Error {
+    let message = format!(
+        "no metal implementation for {op} of dtype {dtype:?}: candle-instance-norm was built without \
+         its feature `metal`"
+    );
+    Error::Metal(message.into()).bt()
+}
+
 /// Every input of an op as a view: those that candle handed over, and those that the op holds.
 macro_rules! with_views {
     ($self:ident, $variant:ident, $given:expr, |$views:ident| $run:expr) => {{
@@ -142,6 +162,10 @@ macro_rules! custom_op {
             #[cfg(feature = "cuda")]
             fn cuda_fwd(&self, $($s: &CudaStorage, $l: &Layout),+) -> Result<(CudaStorage, Shape)> {
                 with_views!(self, Cuda, [$(($s, $l)),+], |views| self.op.cuda(&views))
+            }
+
+            fn metal_fwd(&self, $($s: &MetalStorage, $l: &Layout),+) -> Result<(MetalStorage, Shape)> {
+                with_views!(self, Metal, [$(($s, $l)),+], |views| self.op.metal(&views))
             }
 
             #[allow(unused_parens)]
@@ -210,7 +234,33 @@ impl FusedOp for Carrier {
         Ok((zero, shape))
     }
 
+    #[cfg(feature = "metal")]
+    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
+        use candle_core::backend::{BackendDevice, BackendStorage};
+        let shape = Shape::from(1);
+        let zero = inputs[0]
+            .0
+            .device()
+            .zeros_impl(&shape, candle_core::DType::F32)?;
+        Ok((zero, shape))
+    }
+
     fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         self.0.take()
+    }
+}
+
+#[cfg(all(test, not(feature = "metal")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_metal_the_error_names_op_and_dtype() {
+        let message = without_metal(Carrier::NAME, candle_core::DType::BF16).to_string();
+        assert_eq!(
+            message,
+            "no metal implementation for norm-inputs of dtype BF16: candle-instance-norm was built \
+             without its feature `metal`"
+        );
     }
 }

@@ -11,6 +11,8 @@ use crate::cpu;
 use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+#[cfg(feature = "metal")]
+use candle_core::MetalStorage;
 use candle_core::{bail, CpuStorage, Result, Shape, Storage, Tensor};
 use std::sync::Arc;
 
@@ -103,6 +105,12 @@ impl FusedOp for Stats {
         Ok((stats, stats_shape(&self.norm.planes)))
     }
 
+    #[cfg(feature = "metal")]
+    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
+        let stats = crate::metal::stats(inputs[0], &self.norm, self.second)?;
+        Ok((stats, stats_shape(&self.norm.planes)))
+    }
+
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let x = inputs[0];
         let grad = &grad.contiguous()?;
@@ -146,6 +154,11 @@ pub fn stats_gradient(x: &Tensor, grad: &Tensor, norm: &Norm, second: Second) ->
         (Storage::Cuda(x), Storage::Cuda(w), Storage::Cuda(b)) => {
             let dx = crate::cuda::forward(&inputs!(x, w, b), &norm)?;
             Ok(Storage::Cuda(dx))
+        }
+        #[cfg(feature = "metal")]
+        (Storage::Metal(x), Storage::Metal(w), Storage::Metal(b)) => {
+            let dx = crate::metal::forward(&inputs!(x, w, b), &norm)?;
+            Ok(Storage::Metal(dx))
         }
         _ => bail!("{}: no backend for these tensors", Stats::NAME),
     }

@@ -1,10 +1,14 @@
 //! How a call is cut into work, as plain data: decided from the shape alone, without a device.
 
 mod cpu;
-// Without a GPU backend only the tests below use it, on purpose.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, unused_imports))]
+// Without a GPU backend only tests use these, on purpose.
+#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
 mod gpu;
+#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
+mod kernel;
 
 pub use cpu::{CpuPlan, GROUP, SEGMENT};
-#[cfg_attr(not(feature = "cuda"), allow(unused_imports))]
+#[allow(unused_imports)] // likewise
 pub use gpu::{Cut, GpuPlan, Job, Pass, Tier};
+#[allow(unused_imports)]
+pub use kernel::{Kernel, Step};

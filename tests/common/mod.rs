@@ -13,9 +13,21 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Stamps a test body, `fn(&Device) -> Result<()>`, for the CPU and, in a cuda build, for CUDA.
+/// Stamps a test body, `fn(&Device) -> Result<()>`, for the CPU and, in a cuda build, for CUDA. In a
+/// metal build there is one for Metal, `$body::metal`, unless the body works in f64.
 macro_rules! test_device {
     ($body:ident, $cpu:ident, $cuda:ident) => {
+        test_device!(f64: $body, $cpu, $cuda);
+
+        #[cfg(feature = "metal")]
+        mod $body {
+            #[test]
+            fn metal() -> anyhow::Result<()> {
+                super::$body(super::common::metal())
+            }
+        }
+    };
+    (f64: $body:ident, $cpu:ident, $cuda:ident) => {
         #[test]
         fn $cpu() -> anyhow::Result<()> {
             $body(&candle_core::Device::Cpu)
@@ -34,6 +46,24 @@ macro_rules! test_device {
 pub fn cuda() -> &'static Device {
     static DEVICE: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
     DEVICE.get_or_init(|| Device::new_cuda(0).expect("the cuda tests need a GPU"))
+}
+
+/// The GPU of a metal build, likewise.
+#[cfg(feature = "metal")]
+pub fn metal() -> &'static Device {
+    static DEVICE: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    DEVICE.get_or_init(|| Device::new_metal(0).expect("the metal tests need a GPU"))
+}
+
+/// Whether there are numbers of this dtype on the device: all but f64 on Metal.
+pub fn has(device: &Device, dtype: DType) -> bool {
+    !(device.is_metal() && dtype == DType::F64)
+}
+
+/// Those of `dtypes` that the device has.
+pub fn on(device: &Device, dtypes: &[DType]) -> Vec<DType> {
+    let on_device = dtypes.iter().filter(|&&dtype| has(device, dtype));
+    on_device.copied().collect()
 }
 
 /// `got` may differ from `want` by `atol + rtol * |want|`.

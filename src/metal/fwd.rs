@@ -1,0 +1,91 @@
+//! The forward pass, and the statistics alone.
+
+use super::call::{Call, CutArg};
+use super::launch::{Gpu, Slot};
+use super::module::element;
+use super::parts::InParts;
+use crate::args::{Beside, Inputs, Norm, Second, View};
+use crate::plan::{GpuPlan, Kernel, Pass, Step, Tier};
+use candle_core::{DType, Layout, Result};
+
+pub fn forward<G: Gpu>(
+    gpu: &G,
+    inputs: &Inputs<View<G::Storage>>,
+    norm: &Norm,
+) -> Result<G::Storage> {
+    let dtype = G::dtype(inputs.x.0);
+    element(dtype)?;
+    let output = gpu.alloc(dtype, norm.planes.elements())?;
+    if norm.planes.elements() == 0 {
+        return Ok(output);
+    }
+    {
+        let mut call = Call::new(gpu, norm, inputs.x)?;
+        call.beside(&inputs.beside)?;
+        call.result(Slot::Out, Some(&output));
+        launch(&call)?;
+    }
+    Ok(output)
+}
+
+/// As [`forward`], into `x` itself. The kernels read an element in the thread that writes it, and
+/// measure a plane before they write any of it.
+pub fn forward_in_place<G: Gpu>(
+    gpu: &G,
+    x: &mut G::Storage,
+    layout: &Layout,
+    beside: &Beside<View<G::Storage>>,
+    norm: &Norm,
+) -> Result<()> {
+    element(G::dtype(x))?;
+    if norm.planes.elements() == 0 {
+        return Ok(());
+    }
+    let mut call = Call::new(gpu, norm, (x, layout))?;
+    call.beside(beside)?;
+    call.out_is_x();
+    launch(&call)
+}
+
+fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
+    let plan = GpuPlan::new(&call.job(Pass::Forward), call.gpu.cores())?;
+    if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
+        let kernel = Kernel::of(plan.tier, Pass::Forward, Step::Write);
+        let size = (plan.grid, plan.threads);
+        let launch = call.launch(kernel, size, CutArg::default(), &[]);
+        // SAFETY: x holds the planes at their strides, as does whatever goes with its elements, the
+        // parameters hold `period` numbers each, the output an element for each of x; the plan
+        // covers every plane.
+        return unsafe { call.gpu.launch(&launch) };
+    }
+    let run = InParts::new(call, plan)?;
+    let parts = match call.has(Slot::Mean) {
+        true => None,
+        false => run.measure(Pass::Forward, &None)?,
+    };
+    run.write(&run.affines(&parts)?)
+}
+
+/// The mean of every plane, then the second statistic of every plane.
+pub fn stats<G: Gpu>(
+    gpu: &G,
+    x: View<G::Storage>,
+    norm: &Norm,
+    second: Second,
+) -> Result<G::Storage> {
+    element(G::dtype(x.0))?;
+    let planes = norm.planes.count();
+    let output = gpu.alloc(DType::F32, 2 * planes)?;
+    if planes == 0 {
+        return Ok(output);
+    }
+    {
+        let mut call = Call::new(gpu, norm, x)?;
+        call.set_second(second);
+        call.result(Slot::Out, Some(&output));
+        let plan = GpuPlan::in_parts(&call.job(Pass::Forward), gpu.cores())?;
+        let run = InParts::new(&call, plan)?;
+        run.stats(&run.measure(Pass::Forward, &None)?)?;
+    }
+    Ok(output)
+}

@@ -1,0 +1,133 @@
+//! The kernels' source.
+
+use crate::tuning;
+use candle_core::{DType, Error, Result};
+use std::fmt::Write;
+
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => {
+        [$(($name, include_str!(concat!("../../kernels/", $name)))),+]
+    };
+}
+/// The files of the source in the order in which they build on each other: Metal compiles one text,
+/// in which nothing can be included.
+const FILES: [(&str, &str); 11] = files![
+    "span.metal",
+    "call.metal",
+    "moments.metal",
+    "twofold.metal",
+    "rule.metal",
+    "pointwise.metal",
+    "tiers.metal",
+    "in_fwd.metal",
+    "in_bwd.metal",
+    "parts.metal",
+    "finish.metal",
+];
+
+/// The name in Metal of a dtype that there are kernels for.
+pub fn element(dtype: DType) -> Result<&'static str> {
+    match dtype {
+        DType::F32 => Ok("float"),
+        DType::F16 => Ok("half"),
+        DType::BF16 => Ok("bfloat"),
+        // No Apple GPU computes in f64.
+        other => Err(Error::UnsupportedDTypeForOp(other, "norm on Metal").bt()),
+    }
+}
+
+/// The source of all kernels for a dtype.
+pub fn source(dtype: DType) -> Result<String> {
+    let mut text = String::new();
+    for (name, value) in tuning::ALL {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "#define {name} {value}");
+    }
+    let _ = writeln!(text, "#define ELEMENT {}", element(dtype)?);
+    for (name, lines) in FILES {
+        // So that a message has the file's lines.
+        let _ = writeln!(text, "#line 1 \"kernels/{name}\"\n{lines}");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::launch::{Gpu, Launch};
+    use super::super::{bwd, fwd};
+    use super::*;
+    use crate::args::{Activation, Beside, EpsMode, Inputs, Norm, Rule, Second, Target, Wanted};
+    use crate::shapes::{Format, Planes};
+    use candle_core::Layout;
+
+    /// A device that must not be asked for anything.
+    struct Untouched;
+
+    impl Gpu for Untouched {
+        type Storage = DType;
+
+        fn dtype(storage: &DType) -> DType {
+            *storage
+        }
+
+        fn cores(&self) -> usize {
+            unreachable!("planned")
+        }
+
+        fn alloc(&self, _: DType, _: usize) -> Result<DType> {
+            unreachable!("allocated")
+        }
+
+        fn zeros(&self, _: DType, _: usize) -> Result<DType> {
+            unreachable!("allocated")
+        }
+
+        unsafe fn launch(&self, _: &Launch<DType>) -> Result<()> {
+            unreachable!("launched")
+        }
+    }
+
+    #[test]
+    fn other_dtypes_are_refused_before_anything_else() {
+        let planes = Planes {
+            n: 2,
+            c: 3,
+            spatial: 4,
+        };
+        let norm = Norm {
+            planes,
+            format: Format::Planar,
+            channels_per_group: 1,
+            rule: Rule {
+                eps: 1e-5,
+                mode: EpsMode::AddToVar,
+                correction: 0,
+            },
+            weight_offset: 0.,
+            alpha: 1.,
+            activation: Activation::None,
+            target: Target::Output,
+        };
+        let layout = Layout::contiguous((2, 3, 4));
+        for (dtype, name) in [(DType::F64, "F64"), (DType::U8, "U8")] {
+            let (mut x, beside) = (dtype, Beside::none());
+            let in_place = fwd::forward_in_place(&Untouched, &mut x, &layout, &beside, &norm);
+            let inputs = Inputs {
+                x: (&dtype, &layout),
+                beside,
+            };
+            let results = [
+                in_place.err(),
+                fwd::forward(&Untouched, &inputs, &norm).err(),
+                fwd::stats(&Untouched, inputs.x, &norm, Second::Rstd).err(),
+                bwd::backward(&Untouched, &inputs, inputs.x, &norm, &Wanted::default()).err(),
+                source(dtype).err(),
+            ];
+            for error in results {
+                let message = error.map(|e| e.to_string());
+                let wanted = format!("unsupported dtype {name} for op norm on Metal");
+                assert_eq!(message, Some(wanted));
+            }
+        }
+    }
+}
