@@ -30,6 +30,8 @@ mod args;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(any(feature = "cuda", feature = "metal", test))]
+mod kernel_args;
 #[cfg(any(feature = "metal", test))]
 mod metal;
 pub mod models;

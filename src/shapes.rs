@@ -154,6 +154,11 @@ pub struct Param {
 }
 
 impl Param {
+    /// Whether there is a number of it for each element of x, not for each plane or channel.
+    pub fn is_per_element(&self) -> bool {
+        self.granularity == Granularity::Element
+    }
+
     /// Checks `param` (called `name` in messages) against the `x` it goes with.
     pub fn new(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
         let (n, c) = (planes.n, planes.c);

@@ -25,7 +25,7 @@ use super::set_op::{Lanes, Reads, SetOp, Workspace};
 use super::simd::Simd;
 use super::sweep::sweep;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
-use crate::shapes::{Granularity, Param};
+use crate::shapes::Param;
 use candle_core::{CpuStorage, Result};
 
 struct Backward<'a, T> {
@@ -275,8 +275,7 @@ pub fn backward<T: Element>(
 ) -> Result<Gradients<CpuStorage>> {
     let operands = Operands::<T>::new(inputs, norm)?;
     let dy = Operand::new(dy, norm)?;
-    let per_element =
-        |param: Option<Param>| param.is_some_and(|p| p.granularity == Granularity::Element);
+    let per_element = |param: Option<Param>| param.is_some_and(|p| p.is_per_element());
     let [mut dx, mut dv, mut dweight] = [wanted.x, wanted.v, per_element(wanted.weight)]
         .map(|wanted| wanted.then(|| Room::new(norm.planes.elements())));
     let op = Backward {
@@ -291,7 +290,7 @@ pub fn backward<T: Element>(
     let [dx, dv, dweight] =
         [dx, dv, dweight].map(|room| room.map(|room| T::store(unsafe { room.filled() })));
     let reduce = |param: Option<Param>, pick: fn(&Share) -> f64| {
-        let param = param.filter(|p| p.granularity != Granularity::Element);
+        let param = param.filter(|p| !p.is_per_element());
         param.map(|p| reduce(&shares, norm, p, pick)).transpose()
     };
     Ok(Gradients {

@@ -1,10 +1,11 @@
 //! The gradients.
 
-use super::call::{is_f32_beside, per_plane, CallArg, SharesArg, Tensors};
+use super::call::{CallArg, SharesArg, Tensors};
 use super::launch::{Arg, Gpu};
 use super::memory::{alloc, read, write, Pointer};
 use super::parts::InParts;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
+use crate::kernel_args::is_f32_beside;
 use crate::plan::{Kernel, Pass, Step, Tier};
 use crate::shapes::{acc_dtype, Param, Planes};
 use crate::tuning::PARAM_THREADS;
@@ -24,7 +25,7 @@ pub fn backward(
     let (storage, _) = inputs.x;
     let (device, dtype, planes) = (storage.device(), storage.dtype(), &norm.planes);
     // Without an activation the gradient of v is dy, and with parameters per element a bias has it.
-    let of_plane = |param: Option<Param>| param.filter(per_plane);
+    let of_plane = |param: Option<Param>| param.filter(|p| !p.is_per_element());
     let wanted = Wanted {
         v: wanted.v && norm.activation != Activation::None,
         bias: of_plane(wanted.bias),
@@ -41,7 +42,7 @@ pub fn backward(
         let new = |_| alloc(device, acc_dtype(dtype), planes.count());
         of_plane(param).map(new).transpose()
     };
-    let mut dweights = elements(wanted.weight.is_some_and(|p| !per_plane(&p)))?;
+    let mut dweights = elements(wanted.weight.is_some_and(|p| p.is_per_element()))?;
     let mut grads = Gradients {
         x: elements(wanted.x)?,
         weight: shares(wanted.weight)?,
@@ -206,7 +207,7 @@ fn empty(
     Ok(Gradients {
         x: nothing(wanted.x)?,
         weight: match wanted.weight {
-            Some(param) if !per_plane(&param) => nothing(true)?,
+            Some(param) if param.is_per_element() => nothing(true)?,
             param => zeros(param)?,
         },
         bias: zeros(wanted.bias)?,

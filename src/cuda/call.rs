@@ -2,9 +2,9 @@
 //! become that.
 
 use super::memory::{read, Pointer};
-use crate::args::{Activation, Beside, EpsMode, Norm, Second, Target, View};
-use crate::plan::Cut;
-use crate::shapes::{adjacent, Format, Granularity, Param, PlaneLayout};
+use crate::args::{Beside, Norm, Second, View};
+use crate::kernel_args::{is_f32_beside, CutArg, RuleArg};
+use crate::shapes::{adjacent, Format, PlaneLayout};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DeviceRepr};
@@ -37,22 +37,6 @@ struct ShapeArg {
 }
 
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
-struct RuleArg {
-    eps: f64,
-    n: f64,
-    unbiased: f64,
-    alpha: f64,
-    beside_alpha: f64,
-    weight_offset: f64,
-    slope: f64,
-    mode: i32,
-    of_stats: i32,
-    second: i32,
-    activation: i32,
-}
-
-#[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SharesArg {
     pub weight: u64,
@@ -66,7 +50,7 @@ pub struct SharesArg {
 #[derive(Debug, Clone, Copy)]
 pub struct CallArg {
     shape: ShapeArg,
-    rule: RuleArg,
+    rule: RuleArg<f64>,
     pub x: TensorArg,
     pub dy: TensorArg,
     weights: TensorArg,
@@ -82,31 +66,11 @@ pub struct CallArg {
     pub shares: SharesArg,
 }
 
-/// `Cut` of call.cuh.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct CutArg {
-    chunks: i32,
-    chunk: i32,
-    team: i32,
-}
-
 // SAFETY: plain numbers in C layout, field for field those of the kernels' structs; the tests run
 // every kernel with them.
 unsafe impl DeviceRepr for CallArg {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for CutArg {}
-
-impl CutArg {
-    /// The plan has made sure that the numbers fit.
-    pub fn new(cut: Cut) -> Self {
-        Self {
-            chunks: cut.chunks as i32,
-            chunk: cut.chunk as i32,
-            team: cut.team as i32,
-        }
-    }
-}
 
 impl SharesArg {
     pub fn any(&self) -> bool {
@@ -117,8 +81,6 @@ impl SharesArg {
 impl CallArg {
     /// Without any tensor yet.
     pub fn new(norm: &Norm) -> Self {
-        let n = (norm.channels_per_group * norm.planes.spatial) as f64;
-        let correction = norm.rule.correction as f64;
         let none = TensorArg::default();
         Self {
             shape: ShapeArg {
@@ -128,38 +90,7 @@ impl CallArg {
                 c: norm.planes.c as i32,
                 group: norm.channels_per_group as i32,
             },
-            rule: RuleArg {
-                eps: norm.rule.eps,
-                n,
-                unbiased: if correction == 0. {
-                    1.
-                } else {
-                    n / (n - correction)
-                },
-                alpha: norm.alpha,
-                beside_alpha: 1. - norm.alpha,
-                weight_offset: norm.weight_offset,
-                slope: match norm.activation {
-                    Activation::LeakyRelu(slope) => slope,
-                    _ => 0.,
-                },
-                mode: match norm.rule.mode {
-                    EpsMode::AddToVar => 0,
-                    EpsMode::AddToStd => 1,
-                    EpsMode::MaxWithVar => 2,
-                },
-                of_stats: matches!(norm.target, Target::StatsGradient(_)) as i32,
-                second: match norm.target {
-                    Target::StatsGradient(which) => second(which),
-                    Target::Output => 0,
-                },
-                activation: match norm.activation {
-                    Activation::None => 0,
-                    Activation::Relu => 1,
-                    Activation::LeakyRelu(_) => 2,
-                    Activation::Silu => 3,
-                },
-            },
+            rule: RuleArg::new(norm, |v| v),
             x: none,
             dy: none,
             weights: none,
@@ -177,21 +108,13 @@ impl CallArg {
     }
 
     pub fn set_second(&mut self, which: Second) {
-        self.rule.second = second(which);
+        self.rule.set_second(which);
     }
 
     /// Whether there is nothing beside the normalization of planes: PLAIN of the kernels.
     pub fn is_plain(&self) -> bool {
         let beside = [self.weights, self.biases, self.residual, self.dweights];
         self.rule.activation == 0 && beside.iter().all(|t| t.data == 0)
-    }
-}
-
-fn second(which: Second) -> i32 {
-    match which {
-        Second::Var => 0,
-        Second::Std => 1,
-        Second::Rstd => 2,
     }
 }
 
@@ -298,14 +221,4 @@ pub fn is_aligned(address: u64, layout: &Layout, dtype: DType) -> bool {
     let multiple = |stride: usize| stride.is_multiple_of(elements);
     address.is_multiple_of(VECTOR_BYTES as u64)
         && PlaneLayout::new(layout).is_some_and(|p| multiple(p.stride_n) && multiple(p.stride_c))
-}
-
-/// Whether a parameter is f32 beside an x that is not.
-pub fn is_f32_beside(x: DType, param: DType) -> i32 {
-    (param == DType::F32 && x != DType::F32) as i32
-}
-
-/// Whether a parameter's gradient is one number for each plane or channel.
-pub fn per_plane(param: &Param) -> bool {
-    param.granularity != Granularity::Element
 }

@@ -1,9 +1,10 @@
 //! The tiers that cut planes in parts: the launches over the elements, and the one between them that
 //! makes coefficients of what was measured.
 
-use super::call::{CallArg, CutArg};
+use super::call::CallArg;
 use super::launch::{Arg, Gpu};
 use super::memory::{alloc, read, write};
+use crate::kernel_args::CutArg;
 use crate::plan::{Cut, GpuPlan, Kernel, Pass, Step, Tier};
 use crate::shapes::acc_dtype;
 use crate::tuning::{WARP, WARPS_PER_BLOCK};

@@ -1,10 +1,11 @@
 //! The gradients.
 
-use super::call::{is_f32_beside, per_plane, Arg, Call, CutArg, SumArg};
+use super::call::{Arg, Call, SumArg};
 use super::launch::{Bound, Gpu, Launch, Slot};
 use super::module::element;
 use super::parts::InParts;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
+use crate::kernel_args::{is_f32_beside, CutArg};
 use crate::plan::{GpuPlan, Kernel, Pass, Step, Tier};
 use crate::shapes::{Param, Planes};
 use crate::tuning::PARAM_THREADS;
@@ -23,7 +24,7 @@ pub fn backward<G: Gpu>(
     let (dtype, planes) = (G::dtype(inputs.x.0), &norm.planes);
     element(dtype)?;
     // Without an activation the gradient of v is dy, and with parameters per element a bias has it.
-    let of_plane = |param: Option<Param>| param.filter(per_plane);
+    let of_plane = |param: Option<Param>| param.filter(|p| !p.is_per_element());
     let wanted = Wanted {
         v: wanted.v && norm.activation != Activation::None,
         bias: of_plane(wanted.bias),
@@ -40,7 +41,7 @@ pub fn backward<G: Gpu>(
         let new = |_| gpu.alloc(DType::F32, planes.count());
         of_plane(param).map(new).transpose()
     };
-    let dweights = elements(wanted.weight.is_some_and(|p| !per_plane(&p)))?;
+    let dweights = elements(wanted.weight.is_some_and(|p| p.is_per_element()))?;
     let grads = Gradients {
         x: elements(wanted.x)?,
         weight: shares(wanted.weight)?,
@@ -176,7 +177,7 @@ fn empty<G: Gpu>(
     Ok(Gradients {
         x: nothing(wanted.x)?,
         weight: match wanted.weight {
-            Some(param) if !per_plane(&param) => nothing(true)?,
+            Some(param) if param.is_per_element() => nothing(true)?,
             param => zeros(param)?,
         },
         bias: zeros(wanted.bias)?,

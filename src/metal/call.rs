@@ -2,9 +2,10 @@
 //! arguments become that.
 
 use super::launch::{Bound, Gpu, Launch, Slot};
-use crate::args::{Activation, Beside, EpsMode, Norm, Second, Target, View};
-use crate::plan::{Cut, Job, Kernel, Pass};
-use crate::shapes::{adjacent, Format, Granularity, Param, PlaneLayout};
+use crate::args::{Beside, Norm, Second, View};
+use crate::kernel_args::{is_f32_beside, CutArg, RuleArg};
+use crate::plan::{Job, Kernel, Pass};
+use crate::shapes::{adjacent, Format, PlaneLayout};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::{DType, Layout, Result};
 
@@ -34,30 +35,14 @@ struct ShapeArg {
     present: u32,
 }
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-struct RuleArg {
-    eps: f32,
-    n: f32,
-    unbiased: f32,
-    alpha: f32,
-    beside_alpha: f32,
-    weight_offset: f32,
-    slope: f32,
-    mode: i32,
-    of_stats: i32,
-    second: i32,
-    activation: i32,
-    /// Where C++ has padding.
-    _unused: i32,
-}
-
 /// `Call` of call.metal.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct CallArg {
     shape: ShapeArg,
-    rule: RuleArg,
+    rule: RuleArg<f32>,
+    /// Where C++ has padding.
+    _unused: i32,
     x: TensorArg,
     dy: TensorArg,
     weights: TensorArg,
@@ -70,15 +55,6 @@ pub struct CallArg {
     out: TensorArg,
     dv: TensorArg,
     dweights: TensorArg,
-}
-
-/// `Cut` of call.metal.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CutArg {
-    chunks: i32,
-    chunk: i32,
-    team: i32,
 }
 
 /// `Sum` of call.metal.
@@ -121,26 +97,9 @@ impl Arg {
     }
 }
 
-impl CutArg {
-    /// The plan has made sure that the numbers fit.
-    pub fn new(cut: Cut) -> Self {
-        Self {
-            chunks: cut.chunks as i32,
-            chunk: cut.chunk as i32,
-            team: cut.team as i32,
-        }
-    }
-}
-
 impl CallArg {
     /// Without any tensor yet.
     fn new(norm: &Norm) -> Self {
-        let n = (norm.channels_per_group * norm.planes.spatial) as f64;
-        let correction = norm.rule.correction as f64;
-        let unbiased = match norm.rule.correction {
-            0 => 1.,
-            _ => n / (n - correction),
-        };
         let tensor = TensorArg::default();
         let param = ParamArg::default();
         Self {
@@ -152,35 +111,8 @@ impl CallArg {
                 group: norm.channels_per_group as i32,
                 present: 0,
             },
-            rule: RuleArg {
-                eps: norm.rule.eps as f32,
-                n: n as f32,
-                unbiased: unbiased as f32,
-                alpha: norm.alpha as f32,
-                beside_alpha: (1. - norm.alpha) as f32,
-                weight_offset: norm.weight_offset as f32,
-                slope: match norm.activation {
-                    Activation::LeakyRelu(slope) => slope as f32,
-                    _ => 0.,
-                },
-                mode: match norm.rule.mode {
-                    EpsMode::AddToVar => 0,
-                    EpsMode::AddToStd => 1,
-                    EpsMode::MaxWithVar => 2,
-                },
-                of_stats: matches!(norm.target, Target::StatsGradient(_)) as i32,
-                second: match norm.target {
-                    Target::StatsGradient(which) => second(which),
-                    Target::Output => 0,
-                },
-                activation: match norm.activation {
-                    Activation::None => 0,
-                    Activation::Relu => 1,
-                    Activation::LeakyRelu(_) => 2,
-                    Activation::Silu => 3,
-                },
-                _unused: 0,
-            },
+            rule: RuleArg::new(norm, |v| v as f32),
+            _unused: 0,
             x: tensor,
             dy: tensor,
             weights: tensor,
@@ -194,14 +126,6 @@ impl CallArg {
             dv: tensor,
             dweights: tensor,
         }
-    }
-}
-
-fn second(which: Second) -> i32 {
-    match which {
-        Second::Var => 0,
-        Second::Std => 1,
-        Second::Rstd => 2,
     }
 }
 
@@ -322,7 +246,7 @@ impl<'a, G: Gpu> Call<'a, G> {
 
     /// The statistic that is asked for beside the mean.
     pub fn set_second(&mut self, which: Second) {
-        self.arg.rule.second = second(which);
+        self.arg.rule.set_second(which);
     }
 
     fn param(&mut self, slot: Slot, (storage, layout): View<'a, G::Storage>) -> ParamArg {
@@ -392,14 +316,4 @@ fn is_aligned(layout: &Layout, dtype: DType) -> bool {
     let multiple = |index: usize| index.is_multiple_of(elements);
     PlaneLayout::new(layout)
         .is_some_and(|p| multiple(p.offset) && multiple(p.stride_n) && multiple(p.stride_c))
-}
-
-/// Whether a parameter is f32 beside an x that is not.
-pub fn is_f32_beside(x: DType, param: DType) -> i32 {
-    (param == DType::F32 && x != DType::F32) as i32
-}
-
-/// Whether a parameter's gradient is one number for each plane or channel.
-pub fn per_plane(param: &Param) -> bool {
-    param.granularity != Granularity::Element
 }

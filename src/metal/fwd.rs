@@ -1,10 +1,11 @@
 //! The forward pass, and the statistics alone.
 
-use super::call::{Call, CutArg};
+use super::call::Call;
 use super::launch::{Gpu, Slot};
 use super::module::element;
 use super::parts::InParts;
 use crate::args::{Beside, Inputs, Norm, Second, View};
+use crate::kernel_args::CutArg;
 use crate::plan::{GpuPlan, Kernel, Pass, Step, Tier};
 use candle_core::{DType, Layout, Result};
 

@@ -1,6 +1,7 @@
 //! A launch as plain data, and who runs it.
 
-use super::call::{Arg, CutArg};
+use super::call::Arg;
+use crate::kernel_args::CutArg;
 use crate::plan::Kernel;
 use candle_core::{DType, Result};
 

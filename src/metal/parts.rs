@@ -1,8 +1,9 @@
 //! The tiers that cut planes in parts: the launches over the elements, and the one between them that
 //! makes coefficients of what was measured.
 
-use super::call::{Call, CutArg};
+use super::call::Call;
 use super::launch::{Bound, Gpu, Slot};
+use crate::kernel_args::CutArg;
 use crate::plan::{Cut, GpuPlan, Kernel, Pass, Step, Tier};
 use crate::tuning::{WARP, WARPS_PER_BLOCK};
 use candle_core::{bail, DType, Result};

@@ -93,9 +93,7 @@ impl Call {
         let dy = &to_format(dy, self.norm.format)?;
         // Without an activation v is y, and its gradient there already.
         let plain = self.norm.activation == Activation::None;
-        let element_bias = wanted
-            .bias
-            .filter(|p| p.granularity == Granularity::Element);
+        let element_bias = wanted.bias.filter(Param::is_per_element);
         let asked = Wanted {
             bias: wanted.bias.filter(|_| element_bias.is_none()),
             v: (wanted.v || element_bias.is_some()) && !plain,

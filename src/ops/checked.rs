@@ -72,7 +72,7 @@ impl Normalization {
                 None => None,
             },
         };
-        let per_element = |p: &Option<Param>| p.map(|p| p.granularity == Granularity::Element);
+        let per_element = |p: &Option<Param>| p.map(|p| p.is_per_element());
         let [of_weight, of_bias] = [&params.weight, &params.bias].map(per_element);
         if of_weight.is_some() && of_bias.is_some() && of_weight != of_bias {
             bail!("norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",

@@ -224,7 +224,7 @@ impl Case {
             param.as_ref().map(|(_, p)| *p).filter(|_| asked)
         };
         let of_bias = bias.as_ref().map(|(_, p)| *p);
-        let element_bias = of_bias.is_some_and(|p| p.granularity == Granularity::Element);
+        let element_bias = of_bias.is_some_and(|p| p.is_per_element());
         let wanted = Wanted {
             x: from.sometimes(0.8),
             weight: asked(&weight, from.sometimes(0.8)),
