@@ -55,7 +55,7 @@ fn run(ptx: &str, name: &str, order: Order, expected: &dyn Fn(usize) -> f32) -> 
     let bytes: Vec<u8> = (0..N).flat_map(|i| x(i).to_le_bytes()).collect();
     memory.write(input, &bytes).expect("write x");
     if name.starts_with("lost_update") {
-        memory.fill(output, &[0], 4 * N).expect("write y");
+        memory.write(output, &[0; 4 * N]).expect("write y");
     }
     let mut launch = Launch::new([N as u32 / THREADS + name.starts_with("out") as u32, 1, 1], [THREADS, 1, 1]);
     if name.starts_with("block_barrier") {

@@ -114,12 +114,7 @@ fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Vec<Module>,
 
 /// Whether one of the tests that execute the line fails, or hangs.
 fn kills(
-    emulator: &str,
-    work: &Path,
-    tests: &[Test],
-    times: &[Duration],
-    covering: &[usize],
-    mutant: &Mutant,
+    emulator: &str, work: &Path, tests: &[Test], times: &[Duration], covering: &[usize], mutant: &Mutant,
 ) -> Result<bool, String> {
     let file = work.join("mutant");
     mutant.write(&file).map_err(|e| format!("{}: {e}", file.display()))?;
