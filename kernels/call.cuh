@@ -1,4 +1,4 @@
-// The arguments of a call, which src/cuda/args.rs fills in, field for field.
+// The arguments of a call, which src/cuda/call.rs fills in, field for field.
 #pragma once
 #include "span.cuh"
 

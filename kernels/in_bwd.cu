@@ -23,7 +23,7 @@ template <Tier TIER, int N> __device__ void backward(const Call &call) {
     const Beside<T> beside(call, team.plane);
     OfPlane<Affine<A>> affine{};
     if (beside.recomputes()) {
-        const Norm<A> norm(call.rule, team.merged(held.measure(x)));
+        const Norm<A> norm(call.rule, team.merged(measure(held, x)));
         affine = {{call.rule, norm, weight, load<T>(call.bias, team.plane, 0)}};
     }
     Upstream<T> g[N] = {};
@@ -31,7 +31,7 @@ template <Tier TIER, int N> __device__ void backward(const Call &call) {
         g[k] = upstream(x[k], dy[k], affine, call.rule, beside, site);
     });
 
-    const auto m = team.merged(held.measure(x, g));
+    const auto m = team.merged(measure(held, x, g));
     const Norm<A> norm(call.rule, m.x);
     if (team.first == 0) {
         const A sum = m.x.n * m.g.high + m.x.n * m.g.rest;

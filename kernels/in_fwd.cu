@@ -14,7 +14,7 @@ template <Tier TIER, int N> __device__ void forward(const Call &call) {
 
     Vector<T> x[N] = {};
     held.each([&](int k, const Site<T> &site) { x[k] = load(from, site); });
-    const Norm<A> norm(call.rule, team.merged(held.measure(x)));
+    const Norm<A> norm(call.rule, team.merged(measure(held, x)));
     const OfPlane<Affine<A>> affine{{call.rule, norm, weight, bias}};
     T *to = at<T>(call.out, call.shape, team.plane);
     const Beside<T> beside(call, team.plane);

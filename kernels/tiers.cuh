@@ -27,6 +27,8 @@ template <Tier TIER> struct Team {
 
 // The vectors of a plane that a thread keeps: number k is `first + k * step` of the window.
 template <typename T, int N> struct Held {
+    static constexpr int COUNT = N;
+
     Window<T> window;
     int first, step;
 
@@ -39,24 +41,27 @@ template <typename T, int N> struct Held {
         }
     }
 
-    // Calls f(k, j) for each element of them.
-    template <typename F> __device__ __forceinline__ void elements(F f) const {
+    // Calls f(k, j) for each element of them, which are all of one plane.
+    template <typename F> __device__ __forceinline__ void elements(int, F f) const {
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             window.each(first + k * step, [&](int j) { f(k, j); });
         }
     }
-
-    __device__ Moments<Acc<T>> measure(const Vector<T> (&x)[N]) const {
-        return moments<Acc<T>>([&](auto f) {
-            elements([&](int k, int j) { f(widen(x[k].v[j])); });
-        });
-    }
-
-    __device__ CoMoments<Acc<T>> measure(const Vector<T> (&x)[N],
-                                            const Upstream<T> (&g)[N]) const {
-        return comoments<Acc<T>>([&](auto f) {
-            elements([&](int k, int j) { f(widen(x[k].v[j]), widen(g[k].v[j])); });
-        });
-    }
 };
+
+// The moments of what is `held` of the s-th of its planes.
+template <typename T, int N, typename H>
+__device__ Moments<Acc<T>> measure(const H &held, const Vector<T> (&x)[N], int s = 0) {
+    return moments<Acc<T>>([&](auto f) {
+        held.elements(s, [&](int k, int j) { f(widen(x[k].v[j])); });
+    });
+}
+
+template <typename T, int N, typename G, typename H>
+__device__ CoMoments<Acc<T>> measure(const H &held, const Vector<T> (&x)[N], const G (&g)[N],
+                                     int s = 0) {
+    return comoments<Acc<T>>([&](auto f) {
+        held.elements(s, [&](int k, int j) { f(widen(x[k].v[j]), widen(g[k].v[j])); });
+    });
+}

@@ -1,0 +1,113 @@
+// What is done with parts of planes, whichever way they are cut (split.cu, channels_last.cu): one
+// launch measures the parts, the next (finish.cu) makes every plane's coefficients of them, and the
+// last one maps the elements.
+//
+// A `Part` is what a thread has of one. `SUMS` is how many planes it is of, `Held` how some of its
+// vectors are seen; `at` leads to its elements in a tensor, `some` and `each` go through them, `of`
+// has the coefficients of its planes, and `put` merges what the threads of a part have measured.
+#pragma once
+#include "tiers.cuh"
+
+using T = ELEMENT;
+using A = Acc<T>;
+
+__device__ A &count(Moments<A> &m) { return m.n; }
+__device__ A &count(CoMoments<A> &m) { return m.x.n; }
+
+// Merges what `measured(s)` is of the s-th plane to what there is of each.
+template <typename M, int SUMS, typename F> __device__ void merge_to(M (&all)[SUMS], F measured) {
+    const A n = count(all[0]);  // that of all, which the compiler does not see
+#pragma unroll
+    for (int s = 0; s < SUMS; ++s) {
+        count(all[s]) = n;
+        all[s] = merge(all[s], measured(s));
+    }
+}
+
+template <typename Part>
+__device__ void moments_of(const Call &call, const Cut &cut, Stored<Moments<A>> *parts) {
+    const Part part(call, cut);
+    if (!part.exists()) return;
+    const T *from = part.at(call.x);
+    Moments<A> m[Part::SUMS] = {};
+    part.some([&](const typename Part::Held &held) {
+        Vector<T> x[Part::Held::COUNT] = {};
+        held.each([&](int k, const Site<T> &site) { x[k] = load(from, site); });
+        merge_to(m, [&](int s) { return measure(held, x, s); });
+    });
+    part.put(m, parts);
+}
+
+template <typename Part>
+__device__ void comoments_of(const Call &call, const Cut &cut, const Stored<Affine<A>> *affines,
+                             Stored<CoMoments<A>> *parts) {
+    const Part part(call, cut);
+    if (!part.exists()) return;
+    const T *from = part.at(call.x), *from_dy = part.at(call.dy);
+    const auto beside = part.beside().reads();
+    const auto affine = part.of(affines);
+    CoMoments<A> m[Part::SUMS] = {};
+    part.some([&](const typename Part::Held &held) {
+        Vector<T> x[Part::Held::COUNT] = {}, dy[Part::Held::COUNT] = {};
+        held.each([&](int k, const Site<T> &site) {
+            x[k] = load(from, site);
+            dy[k] = load(from_dy, site);
+        });
+        Upstream<T> g[Part::Held::COUNT] = {};
+        held.each([&](int k, const Site<T> &site) {
+            g[k] = upstream(x[k], dy[k], affine, call.rule, beside, site);
+        });
+        merge_to(m, [&](int s) { return measure(held, x, g, s); });
+    });
+    part.put(m, parts);
+}
+
+template <typename Part>
+__device__ void write(const Call &call, const Cut &cut, const Stored<Affine<A>> *affines) {
+    const Part part(call, cut);
+    if (!part.exists()) return;
+    const T *from = part.at(call.x);
+    T *to = part.at(call.out);
+    const auto beside = part.beside();
+    const auto affine = part.of(affines);
+    part.each([&](const Site<T> &site) {
+        store(to, site, output(load(from, site), affine, call.rule, beside, site));
+    });
+}
+
+template <typename Part>
+__device__ void write_grad(const Call &call, const Cut &cut, const Stored<Affine<A>> *affines,
+                           const Stored<Gradient<A>> *gradients) {
+    const Part part(call, cut);
+    if (!part.exists()) return;
+    const T *from = part.at(call.x), *from_dy = part.at(call.dy);
+    T *to = part.at(call.out);
+    const auto beside = part.beside();
+    const auto affine = part.of(affines);
+    const auto gradient = part.of(gradients);
+    part.each([&](const Site<T> &site) {
+        const Vector<T> x = load(from, site), dy = load(from_dy, site);
+        const auto g = upstream(x, dy, affine, call.rule, beside, site);
+        if (to != nullptr) store(to, site, input_gradient(x, g, gradient));
+    });
+}
+
+// The kernels of a way to cut planes. `affines` and `gradients` may be null.
+#define KERNELS_OF_PARTS(NAME, PART)                                                               \
+    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS) in_##NAME##_moments(               \
+        Call call, Cut cut, Stored<Moments<A>> *parts) {                                           \
+        moments_of<PART>(call, cut, parts);                                                        \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS) in_##NAME##_comoments(             \
+        Call call, Cut cut, const Stored<Affine<A>> *affines, Stored<CoMoments<A>> *parts) {       \
+        comoments_of<PART>(call, cut, affines, parts);                                             \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)                                    \
+        in_##NAME##_write(Call call, Cut cut, const Stored<Affine<A>> *affines) {                  \
+        write<PART>(call, cut, affines);                                                           \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)                                    \
+        in_##NAME##_write_grad(Call call, Cut cut, const Stored<Affine<A>> *affines,               \
+                               const Stored<Gradient<A>> *gradients) {                             \
+        write_grad<PART>(call, cut, affines, gradients);                                           \
+    }
