@@ -82,8 +82,8 @@ impl Simulator {
         Ok(kernel)
     }
 
-    /// Runs a kernel of `module` to its end. `params` are laid out as [`Kernel::params`] says, by
-    /// [`Arguments`] for one. An error is what the launch could not survive.
+    /// Runs a kernel of `module` to its end. `params` are laid out as [`Kernel::params`] says. An
+    /// error is what the launch could not survive.
     pub fn launch(
         &mut self, module: usize, kernel: &Kernel, launch: &Launch, options: &Options, params: Vec<u8>,
     ) -> Result<Outcome, Report> {
@@ -110,37 +110,5 @@ impl Simulator {
         let (who, pc, _) = self.memory.allocations[i].region.shadow.writer(offset)?;
         let detail = format!("wrote the value at offset {offset} of its allocation");
         Some(Report::new(Fault::Value, kernel, launch, who, pc, detail))
-    }
-}
-
-/// Kernel arguments, laid out as parameters are: each aligned to its own size.
-#[derive(Clone, Default)]
-pub struct Arguments(Vec<u8>);
-
-impl Arguments {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn bytes(mut self, bytes: &[u8]) -> Self {
-        self.0.resize(self.0.len().next_multiple_of(bytes.len()), 0);
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    pub fn u64(self, value: u64) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    pub fn i32(self, value: i32) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    pub fn f32(self, value: f32) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    pub fn build(self) -> Vec<u8> {
-        self.0
     }
 }

@@ -51,19 +51,21 @@ enum Place {
 struct Request<'a> {
     site: Site,
     op: &'a MemoryOp,
+    warp: &'a mut Warp,
     /// Bytes of each lane.
     size: usize,
 }
 
 type Addresses = [u64; LANES];
+type Checked = Result<(), Report>;
 
 impl Machine<'_> {
-    pub(super) fn memory(&mut self, site: Site, warp: &mut Warp, op: &MemoryOp, mask: u32) -> Result<(), Report> {
-        let request = Request { site, op, size: op.size() };
+    pub(super) fn memory(&mut self, site: Site, warp: &mut Warp, op: &MemoryOp, mask: u32) -> Checked {
+        let mut request = Request { site, op, warp, size: op.size() };
         let plus = |a: u64| a.wrapping_add(op.offset);
         let addresses: Addresses = match op.base.bits {
-            64 => u64::plane(&warp.registers, op.base.index).map(plus),
-            _ => u32::plane(&warp.registers, op.base.index).map(|a| plus(a as u64)),
+            64 => u64::plane(&request.warp.registers, op.base.index).map(plus),
+            _ => u32::plane(&request.warp.registers, op.base.index).map(|a| plus(a as u64)),
         };
         let size = request.size as u64 - 1;
         if lanes(mask).fold(0, |all, l| all | addresses[l]) & size != 0 {
@@ -72,7 +74,7 @@ impl Machine<'_> {
             return Err(self.report(Fault::Misaligned, site, lane, detail));
         }
         if op.space != Space::Generic {
-            return self.in_space(&request, warp, mask, &addresses, op.space);
+            return self.in_space(&mut request, mask, &addresses, op.space);
         }
         // Generic addresses tell their space themselves, each lane its own.
         let mut rest = mask;
@@ -82,18 +84,16 @@ impl Machine<'_> {
             let group = lanes(rest).filter(|l| is_shared(*l) == first).fold(0, |m, l| m | 1 << l);
             rest &= !group;
             let (space, base) = if first { (Space::SharedCluster, address::SHARED) } else { (Space::Global, 0) };
-            self.in_space(&request, warp, group, &addresses.map(|a| a.wrapping_sub(base)), space)?;
+            self.in_space(&mut request, group, &addresses.map(|a| a.wrapping_sub(base)), space)?;
         }
         Ok(())
     }
 
-    fn in_space(
-        &mut self, request: &Request, warp: &mut Warp, mask: u32, addresses: &Addresses, space: Space,
-    ) -> Result<(), Report> {
+    fn in_space(&mut self, request: &mut Request, mask: u32, addresses: &Addresses, space: Space) -> Checked {
         match space {
-            Space::Param | Space::Local => self.private(request, warp, mask, addresses, space),
-            Space::Shared | Space::SharedCluster => self.shared_memory(request, warp, mask, addresses, space),
-            _ => self.global_memory(request, warp, mask, addresses),
+            Space::Param | Space::Local => self.private(request, mask, addresses, space),
+            Space::Shared | Space::SharedCluster => self.shared_memory(request, mask, addresses, space),
+            _ => self.global_memory(request, mask, addresses),
         }
     }
 
@@ -103,9 +103,7 @@ impl Machine<'_> {
     }
 
     /// Parameters, and local memory, which no other thread sees.
-    fn private(
-        &mut self, request: &Request, warp: &mut Warp, mask: u32, offsets: &Addresses, space: Space,
-    ) -> Result<(), Report> {
+    fn private(&mut self, request: &mut Request, mask: u32, offsets: &Addresses, space: Space) -> Checked {
         let is_param = space == Space::Param;
         let limit = if is_param { self.params.len() } else { self.kernel.local_bytes };
         for lane in lanes(mask) {
@@ -118,15 +116,13 @@ impl Machine<'_> {
                     format!("at offset {offset} of {limit} bytes of {memory}"),
                 ));
             }
-            let data = if is_param { &mut self.params[..] } else { &mut warp.local[lane * limit..] };
-            transfer(request.op, data, &mut warp.registers, lane, offset);
+            let data = if is_param { &mut self.params[..] } else { &mut request.warp.local[lane * limit..] };
+            transfer(request.op, data, &mut request.warp.registers, lane, offset);
         }
         Ok(())
     }
 
-    fn global_memory(
-        &mut self, request: &Request, warp: &mut Warp, mask: u32, addresses: &Addresses,
-    ) -> Result<(), Report> {
+    fn global_memory(&mut self, request: &mut Request, mask: u32, addresses: &Addresses) -> Checked {
         let size = request.size;
         if self.options.memory_statistics {
             self.statistics.global(request.op.access.kind.writes(), lanes(mask).map(|l| addresses[l]), size);
@@ -142,14 +138,12 @@ impl Machine<'_> {
             let group = within & rest;
             rest &= !group;
             let offsets = addresses.map(|a| a.wrapping_sub(start) as usize);
-            self.region(request, warp, group, &offsets, Place::Global(i));
+            self.region(request, group, &offsets, Place::Global(i));
         }
         Ok(())
     }
 
-    fn shared_memory(
-        &mut self, request: &Request, warp: &mut Warp, mask: u32, addresses: &Addresses, space: Space,
-    ) -> Result<(), Report> {
+    fn shared_memory(&mut self, request: &mut Request, mask: u32, addresses: &Addresses, space: Space) -> Checked {
         let (size, block) = (request.size, request.site.block);
         if self.options.memory_statistics {
             self.statistics.shared(lanes(mask).map(|l| addresses[l]), size);
@@ -175,7 +169,7 @@ impl Machine<'_> {
             let target = rank(rest.trailing_zeros() as usize);
             let group = lanes(rest).filter(|l| rank(*l) == target).fold(0, |m, l| m | 1 << l);
             rest &= !group;
-            self.region(request, warp, group, &offsets, Place::Shared(block - own + target));
+            self.region(request, group, &offsets, Place::Shared(block - own + target));
         }
         Ok(())
     }
@@ -186,9 +180,9 @@ impl Machine<'_> {
     }
 
     /// Lanes that access one region: checks them one after another, and moves their bytes.
-    fn region(&mut self, request: &Request, warp: &mut Warp, mask: u32, offsets: &[usize; LANES], place: Place) {
+    fn region(&mut self, request: &mut Request, mask: u32, offsets: &[usize; LANES], place: Place) {
         let now = self.tick();
-        let Request { site, op, size } = *request;
+        let Request { site, op, size, .. } = *request;
         if let (true, Place::Global(i)) = (op.access.strong, place) {
             self.synchronize(request, mask, offsets, self.memory.allocations[i].start);
         }
@@ -202,7 +196,7 @@ impl Machine<'_> {
             who: 0,
             pc: site.pc,
             now,
-            lanes: &warp.synchronized,
+            lanes: &request.warp.synchronized,
             barrier: block.barrier,
             cluster_barrier: block.cluster_barrier,
             cluster_blocks: self.launch.cluster_blocks(),
@@ -227,18 +221,18 @@ impl Machine<'_> {
                 if let Some(conflict) = region.shadow.access(offset, size, length, &actor, &op.access) {
                     // Two threads that write the same value change nothing.
                     let both_write = !op.access.kind.reads() && conflict.what == WRITES;
-                    if !both_write || !stores_same(op, &region.data, &warp.registers, lane, offset) {
+                    if !both_write || !stores_same(op, &region.data, &request.warp.registers, lane, offset) {
                         found.push((lane, Some(conflict)));
                     }
                 }
             }
             if op.access.kind.writes() {
-                transfer(op, &mut region.data, &mut warp.registers, lane, offset);
+                transfer(op, &mut region.data, &mut request.warp.registers, lane, offset);
                 region.set_valid(offset, size);
             }
         }
         match op.access.kind {
-            Kind::Load => transfer_all(op, &mut region.data, &mut warp.registers, mask, offsets),
+            Kind::Load => transfer_all(op, &mut region.data, &mut request.warp.registers, mask, offsets),
             Kind::Store => {}
             Kind::Atomic(_) => self.statistics.atomics += mask.count_ones() as u64,
         }

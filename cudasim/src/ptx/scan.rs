@@ -40,13 +40,17 @@ pub fn list(text: &str) -> Vec<&str> {
     items
 }
 
-/// The bits of an integer, `0f3F800000` or `0d3FF0000000000000` literal.
+/// The bits of an integer, `0x1FU`, `0f3F800000` or `0d3FF0000000000000`, or of the constant `WARP_SZ`.
 pub fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     if let Some(positive) = text.strip_prefix('-') {
         return number(positive).map(u64::wrapping_neg);
     }
-    let hex = ["0x", "0f", "0F", "0d", "0D"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    if text == "WARP_SZ" {
+        return Some(32);
+    }
+    let text = text.strip_suffix('U').unwrap_or(text);
+    let hex = ["0x", "0X", "0f", "0F", "0d", "0D"].iter().find_map(|prefix| text.strip_prefix(prefix));
     hex.map_or_else(|| text.parse().ok(), |digits| u64::from_str_radix(digits, 16).ok())
 }
 

@@ -91,6 +91,8 @@ fn moves() {
         (b >> 16 & 0xffff) | (a & 0xffff) << 16
     });
     integer("mov.b16 %l, %i; cvt.u64.u16 %d, %l;", |a, _, _| a & 0xffff);
+    let literals = "mov.u32 %w, WARP_SZ; xor.b32 %w, %w, 0X8000U; xor.b32 %w, %w, -0x1; mov.u32 %v, 0f3F800000; mov.b64 %d, {%w, %v};";
+    integer(literals, |_, _, _| 0x3f80_0000 << 32 | (!(32 ^ 0x8000u32)) as u64);
     let bytes = |v: u64| (v as u32).to_le_bytes();
     integer("prmt.b32 %w, %x, %y, %z; cvt.u64.u32 %d, %w;", move |a, b, c| {
         let all = [bytes(a), bytes(b)].concat();

@@ -6,7 +6,7 @@ mod float;
 mod integer;
 mod memory;
 
-use cudasim::{Arguments, Launch, Options, Order, Simulator};
+use cudasim::{Launch, Options, Order, Simulator};
 
 /// Runs `body` in one warp. Each lane finds its three words in `%a`, `%b`, `%c` (64 bits; `%x`, `%y`,
 /// `%z` are the lower halves, `%f`, `%g`, `%h` those as f32) and leaves one in `%d`.
@@ -36,7 +36,7 @@ fn run_with(functions: &str, body: &str, inputs: &[[u64; 3]; 32]) -> Result<[u64
         simulator.memory.write(memory, &bytes)?;
         let options = Options { order, ..Options::default() };
         let launch = Launch::new([1, 1, 1], [32, 1, 1]);
-        let outcome = simulator.launch(module, &kernel, &launch, &options, Arguments::new().u64(memory).build());
+        let outcome = simulator.launch(module, &kernel, &launch, &options, memory.to_le_bytes().to_vec());
         let reports = outcome.map_err(|r| r.to_string())?.reports;
         assert_eq!(reports, [], "{body}");
         let mut out = vec![0; 32 * 32];

@@ -2,7 +2,7 @@
 //! and what is refused when it is loaded.
 
 use crate::{integer, run, words};
-use cudasim::{Arguments, Launch, Options, Order, Simulator};
+use cudasim::{Launch, Options, Order, Simulator};
 use half::{bf16, f16};
 
 #[test]
@@ -83,7 +83,7 @@ fn atomic(ty: &str, store: &str, bytes: usize, number: impl Fn(usize) -> u64) ->
         simulator.memory.write(sum, &vec![0; bytes]).expect("write");
         let words: Vec<u8> = (0..64).flat_map(|i| number(i).to_le_bytes()).collect();
         simulator.memory.write(numbers, &words).expect("write");
-        let arguments = Arguments::new().u64(sum).u64(numbers).build();
+        let arguments = [sum.to_le_bytes(), numbers.to_le_bytes()].concat();
         let launch = Launch::new([1, 1, 1], [64, 1, 1]);
         let outcome = simulator.launch(module, &kernel, &launch, &Options { order, ..Options::default() }, arguments);
         let outcome = outcome.expect("run");
