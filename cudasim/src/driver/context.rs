@@ -117,5 +117,6 @@ entry_points! {
 
 all! { |device, name| device.broken; cuCtxSynchronize cuStreamSynchronize cuEventSynchronize cuEventQuery }
 all! { |device, name| SUCCESS;
-    cuInit cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxSetFlags_v2 cuStreamDestroy_v2 cuStreamWaitEvent
+    cuInit cuCtxDestroy_v2 cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxSetFlags_v2 cuStreamDestroy_v2
+    cuStreamWaitEvent
 }
