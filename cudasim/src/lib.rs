@@ -19,7 +19,6 @@ pub use machine::memory::Memory;
 pub use machine::report::{Fault, Report};
 pub use machine::statistics::{Requests, Statistics};
 
-use machine::race::{block_of, THREAD_BITS};
 use machine::Machine;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,14 +49,6 @@ impl Simulator {
             let address = self.memory.allocate(variable.declaration.bytes.max(1));
             self.memory.write(address, &variable.init)?;
             variables.push(address);
-        }
-        for (i, variable) in text.variables.iter().enumerate() {
-            for (offset, name) in &variable.pointers {
-                let target = text.variables.iter().position(|v| v.declaration.name == *name);
-                let target = target.ok_or_else(|| format!("no variable {name}"))?;
-                let pointer = variables[target].to_le_bytes();
-                self.memory.write(variables[i] + *offset as u64, &pointer)?;
-            }
         }
         self.modules.push(Module { text, variables, kernels: HashMap::new() });
         Ok(self.modules.len() - 1)
@@ -91,22 +82,17 @@ impl Simulator {
         Ok(kernel)
     }
 
-    /// Runs a kernel of `module` to its end. `params` are laid out as [`Kernel::params`] says, by
-    /// [`Arguments`] for one. An error is what the launch could not survive.
+    /// Runs a kernel of `module` to its end. `params` are laid out as [`Kernel::params`] says. An
+    /// error is what the launch could not survive.
     pub fn launch(
-        &mut self,
-        module: usize,
-        kernel: &Kernel,
-        launch: &Launch,
-        options: &Options,
-        params: Vec<u8>,
+        &mut self, module: usize, kernel: &Kernel, launch: &Launch, options: &Options, params: Vec<u8>,
     ) -> Result<Outcome, Report> {
         machine::launch::check(kernel, launch, options)?;
         let failed = |detail| Report::launch(&kernel.name, detail);
         let mut workspace = 0;
         if launch.cooperative {
             workspace = self.memory.allocate(WORKSPACE);
-            self.memory.fill(workspace, &[0], WORKSPACE).map_err(failed)?;
+            self.memory.write(workspace, &[0; WORKSPACE]).map_err(failed)?;
         }
         let variables = &self.modules[module].variables;
         let machine = Machine::new(kernel, &mut self.memory, variables, launch, options, params, workspace);
@@ -122,50 +108,7 @@ impl Simulator {
     pub fn writer(&self, kernel: &Kernel, launch: &Launch, address: u64) -> Option<Report> {
         let (i, offset) = self.memory.locate(address, 1).ok()?;
         let (who, pc, _) = self.memory.allocations[i].region.shadow.writer(offset)?;
-        let thread = who & ((1 << THREAD_BITS) - 1);
-        let [x, y, _] = launch.block;
-        let instruction = kernel.code.get(pc as usize)?;
-        let (file, line) = instruction.source;
-        Some(Report {
-            fault: Fault::Value,
-            kernel: kernel.name.clone(),
-            block: launch.block_id(block_of(who)),
-            thread: [thread % x, thread / x % y, thread / x / y],
-            source: kernel.files.get(&file).map(|f| (f.clone(), line)),
-            ptx_line: instruction.ptx_line,
-            detail: format!("wrote the value at offset {offset} of its allocation"),
-        })
-    }
-}
-
-/// Kernel arguments, laid out as parameters are: each aligned to its own size.
-#[derive(Clone, Default)]
-pub struct Arguments(Vec<u8>);
-
-impl Arguments {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn bytes(mut self, bytes: &[u8]) -> Self {
-        self.0.resize(self.0.len().next_multiple_of(bytes.len()), 0);
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    pub fn u64(self, value: u64) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    pub fn i32(self, value: i32) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    pub fn f32(self, value: f32) -> Self {
-        self.bytes(&value.to_le_bytes())
-    }
-
-    pub fn build(self) -> Vec<u8> {
-        self.0
+        let detail = format!("wrote the value at offset {offset} of its allocation");
+        Some(Report::new(Fault::Value, kernel, launch, who, pc, detail))
     }
 }

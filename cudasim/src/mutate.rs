@@ -53,28 +53,33 @@ impl Mutant {
     /// All mutants of a line of PTX.
     pub fn of_line(kernel: &str, line: u32, text: &str) -> Vec<Mutant> {
         let before = text.trim();
-        let mutant =
-            |after: String, rule| Mutant { kernel: kernel.to_string(), line, before: before.to_string(), after, rule };
-        let opcode = before.split_whitespace().find(|w| !w.starts_with('@')).unwrap_or_default();
-        let mut mutants = Vec::new();
-        for (from, to, rule) in RULES {
-            if opcode.starts_with(from) {
-                mutants.push(mutant(if to.is_empty() { String::new() } else { before.replacen(from, to, 1) }, rule));
-            }
-        }
+        let opcode = opcode(before);
+        let dropped_or =
+            |to: &str, from: &str| if to.is_empty() { String::new() } else { before.replacen(from, to, 1) };
+        let rules = RULES.iter().filter(|(from, ..)| opcode.starts_with(from));
+        let mut changes: Vec<_> = rules.map(|(from, to, rule)| (dropped_or(to, from), *rule)).collect();
         if let (true, Some((head, last))) = (COUNTED.contains(&opcode), before.trim_end_matches(';').rsplit_once(", "))
         {
-            if let Ok(number) = last.parse::<i64>() {
-                mutants.push(mutant(format!("{head}, {};", number + 1), "another number"));
-            }
+            let number = last.parse::<i64>();
+            changes.extend(number.map(|number| (format!("{head}, {};", number + 1), "another number")));
         }
-        mutants
+        let mutant = |(after, rule)| Mutant { kernel: kernel.into(), line, before: before.into(), after, rule };
+        changes.into_iter().map(mutant).collect()
+    }
+
+    /// The opcode without the type: copies of an instruction for other types are alike.
+    pub fn untyped(&self) -> String {
+        opcode(&self.before).rsplit_once('.').map_or(String::new(), |(opcode, _)| opcode.to_string())
     }
 
     /// As a file that [`apply`] reads.
     pub fn write(&self, file: &Path) -> std::io::Result<()> {
         fs::write(file, format!("{}\n{}\n{}\n{}\n", self.kernel, self.line, self.before, self.after))
     }
+}
+
+fn opcode(instruction: &str) -> &str {
+    instruction.split_whitespace().find(|w| !w.starts_with('@')).unwrap_or_default()
 }
 
 /// The text of a module with the mutant that a file describes, if it is one of this module.

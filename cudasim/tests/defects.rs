@@ -1,7 +1,7 @@
 //! Planted defects are reported, in every schedule, with the line they stand on; the same kernels
 //! without them run without a report and compute what they should.
 
-use cudasim::{Arguments, Fault, Launch, Options, Order, Report, Simulator};
+use cudasim::{Fault, Launch, Options, Order, Report, Simulator};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -55,7 +55,7 @@ fn run(ptx: &str, name: &str, order: Order, expected: &dyn Fn(usize) -> f32) -> 
     let bytes: Vec<u8> = (0..N).flat_map(|i| x(i).to_le_bytes()).collect();
     memory.write(input, &bytes).expect("write x");
     if name.starts_with("lost_update") {
-        memory.fill(output, &[0], 4 * N).expect("write y");
+        memory.write(output, &[0; 4 * N]).expect("write y");
     }
     let mut launch = Launch::new([N as u32 / THREADS + name.starts_with("out") as u32, 1, 1], [THREADS, 1, 1]);
     if name.starts_with("block_barrier") {
@@ -63,7 +63,7 @@ fn run(ptx: &str, name: &str, order: Order, expected: &dyn Fn(usize) -> f32) -> 
     }
     launch.cooperative = name.starts_with("grid_barrier");
     let options = Options { order, seed: 5, ..Options::default() };
-    let arguments = Arguments::new().u64(input).u64(output).i32(N as i32).build();
+    let arguments = [&input.to_le_bytes()[..], &output.to_le_bytes(), &(N as i32).to_le_bytes()].concat();
     let outcome = simulator.launch(module, &kernel, &launch, &options, arguments);
     let reports = outcome.map_or_else(|fatal| vec![fatal], |outcome| outcome.reports);
     let mut bytes = vec![0; 4 * N];

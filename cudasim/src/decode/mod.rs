@@ -24,14 +24,14 @@ pub struct Kernel {
     pub units: usize,
     pub predicates: usize,
     /// Registers that hold what no instruction writes.
-    pub constants: Vec<(Register, Constant, u64)>,
+    pub constants: Vec<(Register, Constant)>,
     /// Offset and size of each parameter, and of all.
     pub params: Vec<(usize, usize)>,
     pub param_bytes: usize,
     pub shared: Vec<SharedVariable>,
     pub shared_bytes: usize,
-    /// The alignment of `extern __shared__`, where there is one.
-    pub dynamic_align: Option<usize>,
+    /// The alignment of `extern __shared__`.
+    pub dynamic_align: usize,
     pub local_bytes: usize,
     pub max_threads: Option<u32>,
     pub required_threads: Option<[u32; 3]>,
@@ -46,47 +46,51 @@ impl Kernel {
     pub fn decode(module: &Module, name: &str) -> Result<Kernel, String> {
         let text = module.functions.get(name).filter(|f| f.is_entry);
         let text = text.ok_or_else(|| format!("no kernel {name} in the module"))?;
-        let mut decoder = Decoder::new(module);
-        let (mut params, mut scope, mut bytes) = (Vec::new(), HashMap::new(), 0usize);
+        let (mut params, mut scope, mut param_bytes) = (Vec::new(), HashMap::new(), 0usize);
         for param in &text.params {
-            bytes = bytes.next_multiple_of(param.align);
-            params.push((bytes, param.bytes));
-            scope.insert(param.name.clone(), Symbol::Param(bytes as u32));
-            bytes += param.bytes;
+            let offset = param_bytes.next_multiple_of(param.align);
+            params.push((offset, param.bytes));
+            scope.insert(param.name.clone(), Symbol::Param(offset));
+            param_bytes = offset + param.bytes;
         }
-        decoder.scopes.push(scope);
-        let mut body = Body { module, decoder, code: Vec::new(), source: (0, 0), depth: 0 };
+        let mut body = Body { module, decoder: Decoder::new(module), code: Vec::new(), source: (0, 0), depth: 0 };
+        body.decoder.scopes.push(scope);
         body.function(text).map_err(|e| format!("{name}: {e}"))?;
-        body.push(Action::Exit, None, 0);
+        body.push(Action::Exit, &None, 0);
         let triple = |directive: &str| {
             let numbers = text.directives.get(directive)?;
-            let number = |i: usize| numbers.get(i).copied().unwrap_or(1);
-            Some([number(0), number(1), number(2)])
+            Some(std::array::from_fn(|i| numbers.get(i).copied().unwrap_or(1)))
         };
-        let decoder = body.decoder;
+        let Body { decoder, code, .. } = body;
         Ok(Kernel {
             name: name.to_string(),
-            code: body.code,
+            code,
             units: decoder.units as usize,
             predicates: decoder.predicates as usize,
             params,
-            param_bytes: bytes,
+            param_bytes,
             shared: decoder.shared,
             shared_bytes: decoder.shared_bytes,
             dynamic_align: decoder.dynamic_align,
             local_bytes: decoder.local_bytes,
-            max_threads: triple("maxntid").map(|n| n.iter().product()),
+            max_threads: triple("maxntid").map(|n: [u32; 3]| n.iter().product()),
             required_threads: triple("reqntid"),
             required_cluster: triple("reqnctapercluster"),
-            constants: decoder.constants.into_iter().map(|((c, add, _), r)| (r, c, add)).collect(),
+            constants: decoder.constants,
             files: module.files.clone(),
         })
+    }
+
+    /// The file and line of the source that an instruction comes from, where the PTX names them.
+    pub fn source(&self, pc: u32) -> Option<(String, u32)> {
+        let (file, line) = self.code[pc as usize].source;
+        Some((self.files.get(&file)?.clone(), line))
     }
 }
 
 struct Body<'m> {
     module: &'m Module,
-    decoder: Decoder,
+    decoder: Decoder<'m>,
     code: Vec<Instruction>,
     source: (u32, u32),
     depth: usize,
@@ -99,12 +103,8 @@ struct Jump {
 }
 
 impl Body<'_> {
-    fn push(&mut self, action: Action, guard: Option<(String, bool)>, ptx_line: u32) {
-        let guard = guard.and_then(|(name, negated)| {
-            let mut predicate = self.decoder.predicate(&name).ok()?;
-            predicate.negated = negated;
-            Some(predicate)
-        });
+    fn push(&mut self, action: Action, guard: &Option<String>, ptx_line: u32) {
+        let guard = guard.as_ref().and_then(|guard| self.decoder.predicate(guard).ok());
         self.code.push(Instruction { action, guard, ptx_line, source: self.source });
     }
 
@@ -119,27 +119,17 @@ impl Body<'_> {
                 Statement::Open => self.decoder.scopes.push(HashMap::new()),
                 Statement::Close => drop(self.decoder.scopes.pop()),
                 Statement::Label(name) => drop(labels.insert(name.clone(), self.code.len())),
-                Statement::Source { file, line, inlined_at } => {
+                Statement::Source { at, inlined_at } => {
                     // A line of one of CUDA's headers says less than the line that includes it.
-                    let of_kernel = self.module.files.get(file).is_some_and(|f| f.contains(".cu"));
-                    self.source = match inlined_at {
-                        Some(outer) if !of_kernel => *outer,
-                        _ => (*file, *line),
-                    };
+                    let of_kernel = self.module.files.get(&at.0).is_some_and(|f| f.contains(".cu"));
+                    self.source = inlined_at.filter(|_| !of_kernel).unwrap_or(*at);
                 }
                 Statement::Registers { ty, names } => self.decoder.declare(*ty, names),
-                Statement::Variable(space, declaration) => {
-                    self.decoder.variable(*space, declaration);
-                }
+                Statement::Variable(space, declaration) => self.decoder.variable(*space, declaration),
                 Statement::Instruction { guard, opcode, operands } => {
-                    let context = |e: String| {
-                        let text = operands.join(", ");
-                        format!("PTX line {}: `{opcode} {text}`: {e}", line.number)
-                    };
-                    if let Some((name, _)) = guard {
-                        self.decoder.predicate(name).map_err(context)?;
-                    }
                     let jump = self.instruction(guard, opcode, operands, line.number);
+                    let text = format!("{opcode} {}", operands.join(", "));
+                    let context = |e| format!("PTX line {}: `{}`: {e}", line.number, text.trim_end());
                     jumps.extend(jump.map_err(context)?);
                 }
             }
@@ -156,35 +146,25 @@ impl Body<'_> {
         Ok(())
     }
 
+    /// Appends an instruction. Where it jumps to is known at the end of the function.
     fn instruction(
-        &mut self,
-        guard: &Option<(String, bool)>,
-        opcode: &str,
-        operands: &[String],
-        line: u32,
+        &mut self, guard: &Option<String>, opcode: &str, operands: &[String], line: u32,
     ) -> Result<Option<Jump>, String> {
+        guard.as_ref().map(|guard| self.decoder.predicate(guard)).transpose()?;
         let from = self.code.len();
-        let name = opcode.split('.').next().unwrap_or_default();
-        let action = match name {
-            "bra" => {
-                let label = operands.first().cloned();
-                self.push(Action::Nothing, guard.clone(), line);
-                return Ok(Some(Jump { from, label }));
-            }
-            "ret" if self.depth > 0 => {
-                self.push(Action::Nothing, guard.clone(), line);
-                return Ok(Some(Jump { from, label: None }));
-            }
-            "ret" => Action::Exit,
-            "call" => return self.call(guard, operands, line).map(|()| None),
-            _ => isa::decode(opcode, operands, &mut self.decoder)?,
+        let (action, jump) = match opcode {
+            "bra" | "bra.uni" => (Action::Nothing, Some(Jump { from, label: operands.first().cloned() })),
+            "ret" if self.depth > 0 => (Action::Nothing, Some(Jump { from, label: None })),
+            "ret" => (Action::Exit, None),
+            "call" | "call.uni" => return self.call(guard, operands, line).map(|()| None),
+            _ => (isa::decode(opcode, operands, &mut self.decoder)?, None),
         };
-        self.push(action, guard.clone(), line);
-        Ok(None)
+        self.push(action, guard, line);
+        Ok(jump)
     }
 
     /// `call (result), name, (arguments)`: the code of `name`, its parameters being the arguments.
-    fn call(&mut self, guard: &Option<(String, bool)>, operands: &[String], line: u32) -> Result<(), String> {
+    fn call(&mut self, guard: &Option<String>, operands: &[String], line: u32) -> Result<(), String> {
         let names = |text: &str| -> Vec<String> {
             let inner = text.trim_matches(['(', ')']).split(',').map(|n| n.trim().to_string());
             inner.filter(|n| !n.is_empty()).collect()
@@ -193,33 +173,24 @@ impl Body<'_> {
             [first, rest @ ..] if first.starts_with('(') => (names(first), rest),
             rest => (Vec::new(), rest),
         };
-        let [callee, rest @ ..] = rest else {
-            return Err("expected a function".to_string());
-        };
+        let (callee, rest) = rest.split_first().ok_or("expected a function")?;
         if callee == "__assertfail" {
-            self.push(Action::Trap("an assertion failed".to_string()), guard.clone(), line);
+            self.push(Action::Trap("an assertion failed"), guard, line);
             return Ok(());
         }
-        let callee = self.module.functions.get(callee);
-        let callee = callee.ok_or("unsupported call of a function that the module lacks")?;
-        if guard.is_some() {
-            return Err("unsupported: a call with a guard".to_string());
-        }
+        let callee = self.module.functions.get(callee).filter(|_| guard.is_none());
+        let callee = callee.ok_or("unsupported: a call with a guard, or of what the module lacks")?;
         let arguments = rest.first().map(|text| names(text)).unwrap_or_default();
         let mut scope = HashMap::new();
-        let params = callee.params.iter().zip(&arguments).chain(callee.results.iter().zip(&results));
-        for (param, argument) in params {
-            let symbol = self.decoder.symbol(argument);
-            let symbol = symbol.ok_or_else(|| format!("no variable {argument}"))?;
+        for (param, name) in callee.params.iter().zip(&arguments).chain(callee.results.iter().zip(&results)) {
+            let symbol = self.decoder.symbol(name).ok_or_else(|| format!("no variable {name}"))?;
             scope.insert(param.name.clone(), symbol);
         }
-        let outer = std::mem::replace(&mut self.decoder.scopes, vec![scope]);
-        let source = self.source;
+        let outer = (std::mem::replace(&mut self.decoder.scopes, vec![scope]), self.source);
         self.depth += 1;
         let decoded = self.function(callee);
         self.depth -= 1;
-        self.decoder.scopes = outer;
-        self.source = source;
+        (self.decoder.scopes, self.source) = outer;
         decoded
     }
 }

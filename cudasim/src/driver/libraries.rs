@@ -1,58 +1,37 @@
 //! What candle links of cuBLAS and cuRAND: plain loops, sums in f64.
 
-use super::{do_nothing, entry_points, Device, Handle, Status};
+use super::{all, entry_points, Device, Handle, Pointer, Status};
+use crate::ptx::types::Type;
 use half::{bf16, f16};
 use std::ffi::c_int;
-
-type Pointer = u64;
 
 const BLAS_NOT_SUPPORTED: Status = 15;
 const BLAS_EXECUTION_FAILED: Status = 13;
 
-/// `cudaDataType_t`: element types of a matrix.
-#[derive(Clone, Copy, PartialEq)]
-enum Element {
-    F32,
-    F64,
-    F16,
-    BF16,
+/// The type of a matrix's elements, by `cudaDataType_t`.
+fn element(number: c_int) -> Option<Type> {
+    [(0, Type::F32), (1, Type::F64), (2, Type::F16), (14, Type::BF16)].into_iter().find(|e| e.0 == number).map(|e| e.1)
 }
 
-impl Element {
-    fn of(number: c_int) -> Option<Element> {
-        Some(match number {
-            0 => Element::F32,
-            1 => Element::F64,
-            2 => Element::F16,
-            14 => Element::BF16,
-            _ => return None,
-        })
+/// The number that an element's bytes are.
+fn read(element: Type, bytes: &[u8]) -> f64 {
+    let mut word = [0; 8];
+    word[..element.bytes()].copy_from_slice(&bytes[..element.bytes()]);
+    let word = u64::from_le_bytes(word);
+    match element {
+        Type::F64 => f64::from_bits(word),
+        Type::F32 => f32::from_bits(word as u32) as f64,
+        Type::F16 => f16::from_bits(word as u16).to_f64(),
+        _ => bf16::from_bits(word as u16).to_f64(),
     }
+}
 
-    fn bytes(self) -> usize {
-        match self {
-            Element::F64 => 8,
-            Element::F32 => 4,
-            _ => 2,
-        }
-    }
-
-    fn read(self, b: &[u8]) -> f64 {
-        match self {
-            Element::F32 => f32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f64,
-            Element::F64 => f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-            Element::F16 => f16::from_le_bytes([b[0], b[1]]).to_f64(),
-            Element::BF16 => bf16::from_le_bytes([b[0], b[1]]).to_f64(),
-        }
-    }
-
-    fn write(self, value: f64, out: &mut Vec<u8>) {
-        match self {
-            Element::F32 => out.extend((value as f32).to_le_bytes()),
-            Element::F64 => out.extend(value.to_le_bytes()),
-            Element::F16 => out.extend(f16::from_f64(value).to_le_bytes()),
-            Element::BF16 => out.extend(bf16::from_f64(value).to_le_bytes()),
-        }
+fn append(element: Type, value: f64, out: &mut Vec<u8>) {
+    match element {
+        Type::F64 => out.extend(value.to_le_bytes()),
+        Type::F32 => out.extend((value as f32).to_le_bytes()),
+        Type::F16 => out.extend(f16::from_f64(value).to_le_bytes()),
+        _ => out.extend(bf16::from_f64(value).to_le_bytes()),
     }
 }
 
@@ -67,12 +46,7 @@ struct Matrix {
 impl Matrix {
     /// One matrix of the batch, `rows` x `columns` as it takes part in the product, row by row.
     fn load(
-        &self,
-        device: &Device,
-        element: Element,
-        batch: i64,
-        rows: usize,
-        columns: usize,
+        &self, device: &Device, element: Type, batch: i64, rows: usize, columns: usize,
     ) -> Result<Vec<f64>, String> {
         let (stored_rows, stored_columns) = if self.transposed { (columns, rows) } else { (rows, columns) };
         let bytes = element.bytes();
@@ -82,29 +56,16 @@ impl Matrix {
         if unwritten > 0 && self.leading == stored_rows {
             return Err(format!("Uninitialized: a matrix of which nothing wrote {unwritten} bytes"));
         }
-        let at = |r: usize, c: usize| {
-            if self.transposed {
-                c + r * self.leading
-            } else {
-                r + c * self.leading
-            }
-        };
-        let place = |i: usize| at(i / columns, i % columns) * bytes;
-        Ok((0..rows * columns).map(|i| element.read(&data[place(i)..])).collect())
+        let (row, column) = if self.transposed { (self.leading, 1) } else { (1, self.leading) };
+        let place = |i: usize| (i / columns * row + i % columns * column) * bytes;
+        Ok((0..rows * columns).map(|i| read(element, &data[place(i)..])).collect())
     }
 }
 
 impl Device {
     #[allow(clippy::too_many_arguments)] // those of a matrix product
     fn multiply(
-        &mut self,
-        element: Element,
-        [m, n, k]: [usize; 3],
-        alpha: f64,
-        a: Matrix,
-        b: Matrix,
-        c: Matrix,
-        batches: i64,
+        &mut self, element: Type, [m, n, k]: [usize; 3], alpha: f64, a: Matrix, b: Matrix, c: Matrix, batches: i64,
     ) -> Result<(), String> {
         for batch in 0..batches {
             let (left, right) = (a.load(self, element, batch, m, k)?, b.load(self, element, batch, k, n)?);
@@ -112,7 +73,7 @@ impl Device {
                 let mut out = Vec::new();
                 for row in 0..m {
                     let products = (0..k).map(|l| left[row * k + l] * right[l * n + column]);
-                    element.write(alpha * products.sum::<f64>(), &mut out);
+                    append(element, alpha * products.sum::<f64>(), &mut out);
                 }
                 let first = batch * c.stride + (column * c.leading) as i64;
                 let address = c.address.wrapping_add_signed(first * element.bytes() as i64);
@@ -136,18 +97,9 @@ impl Device {
         (-2. * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
     }
 
-    fn generate(
-        &mut self,
-        to: Pointer,
-        count: usize,
-        element: Element,
-        mut next: impl FnMut(&mut Self) -> f64,
-    ) -> Status {
+    fn generate(&mut self, to: Pointer, count: usize, element: Type, next: impl Fn(&mut Self) -> f64) -> Status {
         let mut data = Vec::new();
-        for _ in 0..count {
-            let value = next(self);
-            element.write(value, &mut data);
-        }
+        (0..count).for_each(|_| append(element, next(self), &mut data));
         let written = self.simulator.memory.write(to, &data);
         self.check(written)
     }
@@ -163,7 +115,7 @@ entry_points! {
         a: Pointer, a_type: c_int, a_leading: c_int, a_stride: i64, b: Pointer, b_type: c_int, b_leading: c_int, b_stride: i64,
         beta: *const f32, c: Pointer, c_type: c_int, c_leading: c_int, c_stride: i64, batches: c_int, compute: c_int, algorithm: c_int
     ) {
-        let element = Element::of(a_type).filter(|e| *e != Element::F64 && a_type == b_type && a_type == c_type);
+        let element = element(a_type).filter(|e| *e != Type::F64 && a_type == b_type && a_type == c_type);
         let (Some(element), 0., 68) = (element, *beta, compute) else {
             return device.fail(BLAS_NOT_SUPPORTED, "this kind of matrix product is not emulated");
         };
@@ -186,7 +138,7 @@ entry_points! {
         let matrix = |address, transpose: c_int, leading: c_int, stride| Matrix { address, transposed: transpose != 0, leading: leading as usize, stride };
         let (a, b) = (matrix(a, transpose_a, a_leading, a_stride), matrix(b, transpose_b, b_leading, b_stride));
         let size = [m, n, k].map(|v| v as usize);
-        match device.multiply(Element::F64, size, *alpha, a, b, matrix(c, 0, c_leading, c_stride), batches as i64) {
+        match device.multiply(Type::F64, size, *alpha, a, b, matrix(c, 0, c_leading, c_stride), batches as i64) {
             Ok(()) => 0,
             Err(message) => device.fail(BLAS_EXECUTION_FAILED, message),
         }
@@ -200,17 +152,17 @@ entry_points! {
         0
     }
     curandGenerateUniform |device| (generator: Handle, to: Pointer, count: usize) {
-        device.generate(to, count, Element::F32, Device::uniform)
+        device.generate(to, count, Type::F32, Device::uniform)
     }
     curandGenerateUniformDouble |device| (generator: Handle, to: Pointer, count: usize) {
-        device.generate(to, count, Element::F64, Device::uniform)
+        device.generate(to, count, Type::F64, Device::uniform)
     }
     curandGenerateNormal |device| (generator: Handle, to: Pointer, count: usize, mean: f32, deviation: f32) {
-        device.generate(to, count, Element::F32, |d| mean as f64 + deviation as f64 * d.normal())
+        device.generate(to, count, Type::F32, |d| mean as f64 + deviation as f64 * d.normal())
     }
     curandGenerateNormalDouble |device| (generator: Handle, to: Pointer, count: usize, mean: f64, deviation: f64) {
-        device.generate(to, count, Element::F64, |d| mean + deviation * d.normal())
+        device.generate(to, count, Type::F64, |d| mean + deviation * d.normal())
     }
 }
 
-do_nothing! { cublasDestroy_v2 cublasSetStream_v2 cublasSetWorkspace_v2 curandDestroyGenerator curandSetStream }
+all! { |device, name| 0; cublasDestroy_v2 cublasSetStream_v2 cublasSetWorkspace_v2 curandDestroyGenerator curandSetStream }

@@ -6,15 +6,16 @@ mod context;
 mod libraries;
 mod memory;
 mod module;
-mod stream;
 
 use crate::{Options, Order, Simulator};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void, CString};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 pub type Handle = *mut c_void;
+/// An address of the device.
+pub type Pointer = u64;
 /// `CUresult`.
 pub type Status = c_int;
 
@@ -36,7 +37,6 @@ pub struct Settings {
     /// Races and uninitialised reads fail the launch; otherwise they are only printed.
     pub strict: bool,
     pub print_calls: bool,
-    pub print_statistics: bool,
     pub coverage: Option<String>,
     pub mutant: Option<String>,
 }
@@ -45,22 +45,17 @@ impl Settings {
     fn from_environment() -> Self {
         let text = |name: &str| std::env::var(name).ok();
         let number = |name: &str, default| text(name).and_then(|v| v.parse().ok()).unwrap_or(default);
-        let print_statistics = text("PTXSIM_STATS").is_some();
-        Self {
-            options: Options {
-                order: Order::ALL[number("PTXSIM_ORDER", 0).min(2) as usize],
-                seed: number("PTXSIM_SEED", 1),
-                compute_capability: number("PTXSIM_SM", 90) as u32,
-                checks: number("PTXSIM_CHECK", 1) != 0,
-                memory_statistics: print_statistics,
-                budget: number("PTXSIM_BUDGET", Options::default().budget),
-            },
-            strict: number("PTXSIM_STRICT", 1) != 0,
-            print_calls: text("PTXSIM_API").is_some(),
-            print_statistics,
-            coverage: text("PTXSIM_COVERAGE"),
-            mutant: text("PTXSIM_MUTANT"),
-        }
+        let options = Options {
+            order: Order::ALL[number("PTXSIM_ORDER", 0).min(2) as usize],
+            seed: number("PTXSIM_SEED", 1),
+            compute_capability: number("PTXSIM_SM", 90) as u32,
+            checks: number("PTXSIM_CHECK", 1) != 0,
+            memory_statistics: text("PTXSIM_STATS").is_some(),
+            budget: number("PTXSIM_BUDGET", Options::default().budget),
+        };
+        let strict = number("PTXSIM_STRICT", 1) != 0;
+        let (coverage, mutant) = (text("PTXSIM_COVERAGE"), text("PTXSIM_MUTANT"));
+        Self { options, strict, print_calls: text("PTXSIM_API").is_some(), coverage, mutant }
     }
 }
 
@@ -72,10 +67,8 @@ pub struct Device {
     pub broken: Status,
     pub modules: Vec<module::Loaded>,
     pub functions: Vec<module::Function>,
-    pub streams: HashMap<usize, stream::Stream>,
-    pub graphs: Vec<stream::Graph>,
     pub random: u64,
-    calls: Vec<(&'static str, u64)>,
+    calls: BTreeMap<&'static str, u64>,
 }
 
 /// Waits for its turn: the tests of a process share the device.
@@ -96,10 +89,8 @@ pub fn device() -> MutexGuard<'static, Device> {
             broken: SUCCESS,
             modules: Vec::new(),
             functions: Vec::new(),
-            streams: HashMap::new(),
-            graphs: Vec::new(),
             random: 0,
-            calls: Vec::new(),
+            calls: BTreeMap::new(),
         })
     });
     device.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -111,11 +102,11 @@ thread_local! {
 }
 
 impl Device {
-    pub fn count(&mut self, name: &'static str) {
-        match self.calls.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, count)) => *count += 1,
-            None => self.calls.push((name, 1)),
-        }
+    /// The device, which counts the call.
+    pub fn called(name: &'static str) -> MutexGuard<'static, Device> {
+        let mut device = device();
+        *device.calls.entry(name).or_default() += 1;
+        device
     }
 
     /// Remembers and prints what went wrong.
@@ -126,7 +117,7 @@ impl Device {
             self.broken = status;
         }
         let text = CString::new(message.replace('\0', " ")).unwrap_or_default();
-        MESSAGE.with(|m| *m.borrow_mut() = (status, text));
+        MESSAGE.set((status, text));
         status
     }
 
@@ -141,9 +132,7 @@ impl Device {
 
     fn finish(&mut self) {
         if self.settings.print_calls {
-            for (name, count) in &self.calls {
-                eprintln!("[cudasim] {name} x{count}");
-            }
+            self.calls.iter().for_each(|(name, count)| eprintln!("[cudasim] {name} x{count}"));
         }
         self.write_coverage();
     }
@@ -158,9 +147,7 @@ macro_rules! entry_points {
         #[no_mangle]
         #[allow(non_snake_case, unused_variables, clippy::too_many_arguments)]
         pub unsafe extern "C" fn $name($($argument: $ty),*) -> $crate::driver::Status {
-            #[allow(unused_mut)]
-            let mut guard = $crate::driver::device();
-            guard.count(stringify!($name));
+            let mut guard = $crate::driver::Device::called(stringify!($name));
             let $device = &mut *guard;
             $body
         }
@@ -168,25 +155,23 @@ macro_rules! entry_points {
 }
 use entry_points;
 
-/// Entry points that have nothing to do here.
-macro_rules! do_nothing {
-    ($($name:ident)*) => { $(
+/// Entry points that do the same whatever they are given.
+macro_rules! all {
+    (|$device:ident, $called:ident| $body:expr; $($name:ident)*) => { $(
         #[no_mangle]
         #[allow(non_snake_case)]
         pub extern "C" fn $name() -> $crate::driver::Status {
-            $crate::driver::device().count(stringify!($name));
-            $crate::driver::SUCCESS
+            #[allow(unused_variables, unused_mut)]
+            let (mut $device, $called) = ($crate::driver::Device::called(stringify!($name)), stringify!($name));
+            $body
         }
     )* };
 }
-use do_nothing;
+use all;
 
 entry_points! {
     cuGetErrorString |device| (status: Status, text: *mut *const c_char) {
-        let message = MESSAGE.with(|m| {
-            let (of, message) = &*m.borrow();
-            if *of == status { message.clone() } else { CString::new(format!("CUDA error {status}")).unwrap_or_default() }
-        });
+        let message = MESSAGE.with_borrow(|(of, message)| if *of == status { message.clone() } else { CString::default() });
         // The caller keeps the pointer for as long as it likes.
         *text = message.into_raw();
         SUCCESS
@@ -195,4 +180,9 @@ entry_points! {
         *text = c"CUDA_ERROR".as_ptr();
         SUCCESS
     }
+}
+
+// Graphs: capturing would have to keep calls, which here are done at once.
+all! { |device, name| device.fail(NOT_SUPPORTED, format!("{name}: CUDA graphs are not emulated"));
+    cuStreamBeginCapture_v2 cuStreamEndCapture cuGraphInstantiateWithFlags cuGraphLaunch
 }

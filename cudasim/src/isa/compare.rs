@@ -1,170 +1,89 @@
 //! Comparison and selection (9.7.6, 9.7.7).
 
-// With a NaN, `a < b || a > b` is not `a != b`, and `!(a < b)` not `a >= b`.
-#![allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord, clippy::eq_op, clippy::nonminimal_bool)]
-
 use super::form::{Decoded, Form};
-use super::lanes::Lane;
-use super::rounding::flush;
-use crate::machine::registers::{Registers, Word};
+use super::lanes::{boxed, by_width, of_type, Lane, LaneOp};
+use super::Action;
+use crate::machine::registers::{Registers, Word, ALL, LANES};
 use crate::ptx::types::Type;
-use half::{bf16, f16};
-
-/// The ordered comparisons, the unsigned names of four of them, and those that hold for a NaN too.
-const OPERATORS: [&str; 18] = [
-    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
-];
-
-/// `body` with `$f` the comparison that the opcode names, of the type `$T`.
-macro_rules! comparisons {
-    ($form:expr, $T:ty, $f:ident => $body:expr) => {
-        match $form.which(&OPERATORS).map(|place| OPERATORS[place]) {
-            Some("eq") => {
-                let $f = |a: $T, b: $T| a == b;
-                $body
-            }
-            Some("ne") => {
-                let $f = |a: $T, b: $T| a < b || a > b;
-                $body
-            }
-            Some("lt" | "lo") => {
-                let $f = |a: $T, b: $T| a < b;
-                $body
-            }
-            Some("le" | "ls") => {
-                let $f = |a: $T, b: $T| a <= b;
-                $body
-            }
-            Some("gt" | "hi") => {
-                let $f = |a: $T, b: $T| a > b;
-                $body
-            }
-            Some("ge" | "hs") => {
-                let $f = |a: $T, b: $T| a >= b;
-                $body
-            }
-            Some("equ") => {
-                let $f = |a: $T, b: $T| !(a < b || a > b);
-                $body
-            }
-            Some("neu") => {
-                let $f = |a: $T, b: $T| a != b;
-                $body
-            }
-            Some("ltu") => {
-                let $f = |a: $T, b: $T| !(a >= b);
-                $body
-            }
-            Some("leu") => {
-                let $f = |a: $T, b: $T| !(a > b);
-                $body
-            }
-            Some("gtu") => {
-                let $f = |a: $T, b: $T| !(a <= b);
-                $body
-            }
-            Some("geu") => {
-                let $f = |a: $T, b: $T| !(a < b);
-                $body
-            }
-            Some("num") => {
-                let $f = |a: $T, b: $T| a == a && b == b;
-                $body
-            }
-            Some("nan") => {
-                let $f = |a: $T, b: $T| a != a || b != b;
-                $body
-            }
-            _ => Err($form.unsupported()),
-        }
-    };
-}
-
-/// `body` with `$T` the Rust type of what is compared.
-macro_rules! comparable {
-    ($ty:expr, $T:ident => $body:expr) => {
-        match $ty {
-            Type::B16 | Type::U16 => {
-                type $T = u16;
-                $body
-            }
-            Type::S16 => {
-                type $T = i16;
-                $body
-            }
-            Type::B32 | Type::U32 => {
-                type $T = u32;
-                $body
-            }
-            Type::S32 => {
-                type $T = i32;
-                $body
-            }
-            Type::B64 | Type::U64 => {
-                type $T = u64;
-                $body
-            }
-            Type::S64 => {
-                type $T = i64;
-                $body
-            }
-            Type::F16 => {
-                type $T = f16;
-                $body
-            }
-            Type::BF16 => {
-                type $T = bf16;
-                $body
-            }
-            Type::F32 => {
-                type $T = f32;
-                $body
-            }
-            Type::F64 => {
-                type $T = f64;
-                $body
-            }
-            other => Err(format!("unsupported type {other:?}")),
-        }
-    };
-}
+use half::f16;
+use std::marker::PhantomData;
 
 pub fn decode(form: &Form) -> Option<Decoded> {
     Some(match form.name {
-        "setp" if form.has("ftz") => {
-            comparisons!(form, f32, f => form.compare(move |a, b| f(flush(a), flush(b))))
+        "setp" => {
+            let relation = relation(form)?;
+            of_type!(form.ty(), T: B16 | U16 = u16, S16 = i16, B32 | U32 = u32, S32 = i32, B64 | U64 = u64, S64 = i64,
+                F16 = f16, BF16 = half::bf16, F32 = f32, F64 = f64 => compare::<T>(form, relation))
         }
-        "setp" => form.ty().and_then(|ty| comparable!(ty, T => comparisons!(form, T, f => form.compare(f)))),
-        "set" => set(form),
-        "selp" => match form.types.first().map(|t| t.bits()) {
-            Some(64) => select::<u64>(form),
-            _ => select::<u32>(form),
-        },
-        "slct" => match form.types[..] {
-            [a, Type::S32] if a.bits() == 64 => form.map3(|a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
-            [a, Type::F32] if a.bits() == 64 => form.map3(|a: u64, b: u64, c: f32| if c >= 0. { a } else { b }),
-            [_, Type::S32] => form.map3(|a: u32, b: u32, c: i32| if c >= 0 { a } else { b }),
-            [_, Type::F32] => form.map3(|a: u32, b: u32, c: f32| if c >= 0. { a } else { b }),
-            _ => Err(form.unsupported()),
-        },
+        "set" if form.types == [Type::F16; 2] && form.has("eq") => {
+            form.map2(|a: f16, b: f16| if a == b { f16::ONE } else { f16::ZERO })
+        }
+        "selp" => by_width!(form.ty(), T => select::<T>(form)),
         _ => return None,
     })
 }
 
-/// `set`: all ones or 1.0 where the comparison holds, 0 elsewhere.
-fn set(form: &Form) -> Decoded {
-    let [to, from] = form.types[..] else {
-        return Err(form.unsupported());
-    };
-    let truth = match to {
-        Type::U32 | Type::S32 | Type::B32 => !0u32,
-        Type::U16 | Type::S16 => 0xffff,
-        Type::F32 => 1f32.to_bits(),
-        Type::F16 => f16::ONE.to_bits() as u32,
-        Type::BF16 => bf16::ONE.to_bits() as u32,
-        _ => return Err(form.unsupported()),
-    };
-    comparable!(from, T => comparisons!(form, T, f => form.map2(move |a: T, b: T| if f(a, b) { truth } else { 0 })))
+/// For which of less, equal, greater and unordered a comparison holds.
+#[derive(Clone, Copy)]
+struct Relation {
+    less: bool,
+    equal: bool,
+    greater: bool,
+    unordered: bool,
+}
+
+/// `ltu` is `lt` that also holds for a NaN.
+fn relation(form: &Form) -> Option<Relation> {
+    let place = form.which(&["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu"])?;
+    let (less, equal, greater) = [
+        (false, true, false),
+        (true, false, true),
+        (true, false, false),
+        (true, true, false),
+        (false, false, true),
+        (false, true, true),
+    ][place % 6];
+    // Integers are never unordered: what holds for two of three is tested as the third's opposite.
+    let opposite = !form.ty()?.is_float() && less as u32 + equal as u32 + greater as u32 == 2;
+    Some(Relation { less, equal, greater, unordered: place >= 6 || opposite })
+}
+
+struct Compare<A> {
+    relation: Relation,
+    p: u32,
+    a: u32,
+    b: u32,
+    types: PhantomData<fn(A)>,
+}
+
+fn compare<A: Lane + PartialOrd>(form: &Form, relation: Relation) -> Decoded {
+    let (p, a, b) = (form.any_dst(0, 1)?.index, form.src::<A>(1)?, form.src::<A>(2)?);
+    Ok(Action::Lanes(boxed(Compare::<A> { relation, p, a, b, types: PhantomData })))
+}
+
+impl<A: Lane + PartialOrd> LaneOp for Compare<A> {
+    #[inline(always)]
+    fn run(&self, registers: &mut Registers, mask: u32) {
+        let (a, b) = (A::Word::plane(registers, self.a), A::Word::plane(registers, self.b));
+        let Relation { less, equal, greater, unordered } = self.relation;
+        // Only what differs from the unordered case is looked for.
+        let mut differs = 0;
+        if less != unordered {
+            differs |= lanes_where(a, b, |a: A, b: A| a < b);
+        }
+        if equal != unordered {
+            differs |= lanes_where(a, b, |a: A, b: A| a == b);
+        }
+        if greater != unordered {
+            differs |= lanes_where(a, b, |a: A, b: A| a > b);
+        }
+        registers.set_predicate(self.p, mask, differs ^ if unordered { ALL } else { 0 });
+    }
+}
+
+#[inline(always)]
+fn lanes_where<A: Lane>(a: &[A::Word; LANES], b: &[A::Word; LANES], test: impl Fn(A, A) -> bool) -> u32 {
+    (0..LANES).fold(0, |m, i| m | (test(A::read(a[i]), A::read(b[i])) as u32) << i)
 }
 
 fn select<T: Lane>(form: &Form) -> Decoded {

@@ -1,31 +1,30 @@
 //! One instruction while it is decoded: its opcode taken apart, its operands looked up.
 
-use super::lanes::{boxed, Compare, Custom, Lane, LaneOp, Map, Predicate};
+use super::lanes::{boxed, Custom, Lane, Map, Predicate};
 use super::Action;
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Symbol};
 use crate::machine::registers::{Register, Registers, Word};
-use crate::ptx::scan::number;
+use crate::ptx::scan::offset;
 use crate::ptx::types::{Space, Type};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
 pub type Decoded = Result<Action, String>;
 
-pub struct Form<'a> {
+pub struct Form<'a, 'm> {
     pub name: &'a str,
     pub modifiers: Vec<&'a str>,
     /// The types among the modifiers, in order.
     pub types: Vec<Type>,
     pub operands: &'a [String],
-    pub decoder: RefCell<&'a mut Decoder>,
+    decoder: RefCell<&'a mut Decoder<'m>>,
     understood: RefCell<Vec<&'a str>>,
 }
 
-impl<'a> Form<'a> {
-    pub fn new(opcode: &'a str, operands: &'a [String], decoder: &'a mut Decoder) -> Self {
-        let mut words = opcode.split('.');
-        let name = words.next().unwrap_or_default();
-        let modifiers: Vec<&str> = words.collect();
+impl<'a, 'm> Form<'a, 'm> {
+    pub fn new(opcode: &'a str, operands: &'a [String], decoder: &'a mut Decoder<'m>) -> Self {
+        let (name, modifiers) = opcode.split_once('.').unwrap_or((opcode, ""));
+        let modifiers: Vec<&str> = modifiers.split('.').filter(|m| !m.is_empty()).collect();
         let types = modifiers.iter().filter_map(|m| Type::parse(m)).collect();
         Form { name, modifiers, types, operands, decoder: RefCell::new(decoder), understood: RefCell::default() }
     }
@@ -44,28 +43,19 @@ impl<'a> Form<'a> {
 
     /// Modifiers that change nothing here.
     pub fn ignore(&self, modifiers: &[&str]) {
-        for modifier in modifiers {
-            self.has(modifier);
-        }
+        modifiers.iter().for_each(|m| _ = self.has(m));
     }
 
     /// A modifier that nobody asked for would be one whose meaning is missing.
     pub fn check_modifiers(&self) -> Result<(), String> {
-        let space = |m: &str| Space::of(&[m]) != Space::Generic || m == "const";
-        for m in &self.modifiers {
-            if Type::parse(m).is_none() && !space(m) && !self.understood.borrow().contains(m) {
-                return Err(format!("unsupported modifier .{m}"));
-            }
-        }
-        Ok(())
+        let known = |m: &str| Type::parse(m).is_some() || Space::parse(m).is_some();
+        let unknown = self.modifiers.iter().find(|m| !known(m) && !self.understood.borrow().contains(m));
+        unknown.map_or(Ok(()), |m| Err(format!("unsupported modifier .{m}")))
     }
 
-    pub fn unsupported(&self) -> String {
-        "unsupported instruction".to_string()
-    }
-
-    pub fn ty(&self) -> Result<Type, String> {
-        self.types.first().copied().ok_or_else(|| "no type".to_string())
+    /// The first type, of most instructions the only one.
+    pub fn ty(&self) -> Option<Type> {
+        self.types.first().copied()
     }
 
     pub fn operand(&self, i: usize) -> Result<&'a str, String> {
@@ -73,170 +63,108 @@ impl<'a> Form<'a> {
         self.operands.get(i).map(String::as_str).ok_or_else(missing)
     }
 
-    /// A destination of the width of `R`. `_` is a register that nobody reads.
-    pub fn dst<R: Lane>(&self, i: usize) -> Result<u32, String> {
-        let name = self.operand(i)?;
-        let register = self.decoder.borrow_mut().register(name, R::Word::BITS)?;
-        Self::width::<R>(name, register)
-    }
-
-    /// A source of the width of `A`, or a constant.
-    pub fn src<A: Lane>(&self, i: usize) -> Result<u32, String> {
-        let name = self.operand(i)?;
-        let register = self.decoder.borrow_mut().source(name, A::Word::BITS)?;
-        Self::width::<A>(name, register)
-    }
-
-    fn width<A: Lane>(name: &str, register: Register) -> Result<u32, String> {
-        if register.bits == 1 || register.bits.max(32) != A::Word::BITS {
-            let bits = A::Word::BITS;
-            return Err(format!("expected {name} to have {bits} bits, it has {}", register.bits));
-        }
-        Ok(register.index)
+    /// A destination of whatever width it was declared with. `_` is a register of `bits` that nobody reads.
+    pub fn any_dst(&self, i: usize, bits: u32) -> Result<Register, String> {
+        self.named(self.operand(i)?, bits, false)
     }
 
     /// A source of whatever width it was declared with; a constant gets `bits`.
     pub fn any_src(&self, i: usize, bits: u32) -> Result<Register, String> {
-        self.decoder.borrow_mut().source(self.operand(i)?, bits)
+        self.named(self.operand(i)?, bits, true)
     }
 
-    pub fn any_dst(&self, i: usize, bits: u32) -> Result<Register, String> {
-        self.decoder.borrow_mut().register(self.operand(i)?, bits)
+    fn named(&self, name: &str, bits: u32, is_source: bool) -> Result<Register, String> {
+        let mut decoder = self.decoder.borrow_mut();
+        if is_source {
+            decoder.source(name.trim(), bits)
+        } else {
+            decoder.register(name.trim(), bits)
+        }
+    }
+
+    /// A destination of the width of `R`.
+    pub fn dst<R: Lane>(&self, i: usize) -> Result<u32, String> {
+        Self::index::<R>(self.operand(i)?, self.any_dst(i, R::Word::BITS)?)
+    }
+
+    /// A source of the width of `A`, or a constant.
+    pub fn src<A: Lane>(&self, i: usize) -> Result<u32, String> {
+        Self::index::<A>(self.operand(i)?, self.any_src(i, A::Word::BITS)?)
+    }
+
+    fn index<A: Lane>(name: &str, register: Register) -> Result<u32, String> {
+        if register.bits == 1 || register.bits.max(32) != A::Word::BITS {
+            return Err(format!("expected {name} to have {} bits, it has {}", A::Word::BITS, register.bits));
+        }
+        Ok(register.index)
     }
 
     /// The registers of `{a, b}`, or of the one operand there is.
     pub fn vector(&self, i: usize, bits: u32, is_source: bool) -> Result<Vec<Register>, String> {
         let text = self.operand(i)?.trim_matches(['{', '}']);
-        let mut decoder = self.decoder.borrow_mut();
-        let register = |name: &str| match is_source {
-            true => decoder.source(name.trim(), bits),
-            false => decoder.register(name.trim(), bits),
-        };
-        text.split(',').map(register).collect()
+        text.split(',').map(|name| self.named(name, bits, is_source)).collect()
     }
 
     pub fn predicate(&self, i: usize) -> Result<Predicate, String> {
         self.decoder.borrow_mut().predicate(self.operand(i)?)
     }
 
-    /// The destination of operand 0 in `d|p`: its names.
-    pub fn pair(&self) -> Result<(&'a str, Option<&'a str>), String> {
+    /// The destinations of operand 0 in `d|p`, as the indices of their registers.
+    pub fn pair(&self) -> Result<(u32, Option<u32>), String> {
         let text = self.operand(0)?;
-        Ok(match text.split_once('|') {
-            Some((first, second)) => (first.trim(), Some(second.trim())),
-            None => (text, None),
-        })
+        let (d, p) = text.split_once('|').map_or((text, None), |(d, p)| (d, Some(p)));
+        Ok((self.named(d, 32, false)?.index, p.map(|p| self.named(p, 1, false)).transpose()?.map(|p| p.index)))
     }
 
-    /// `[base+offset]`: the base's register and the offset.
-    pub fn address(&self, i: usize) -> Result<(Register, i64), String> {
-        let text = self.operand(i)?.trim_matches(['[', ']']).trim();
-        let (base, offset) = match text.rsplit_once('+') {
-            Some((base, offset)) => {
-                let wrong = || format!("cannot read the offset of `{text}`");
-                (base.trim(), number(offset).ok_or_else(wrong)? as i64)
-            }
-            None => (text, 0),
-        };
-        Ok((self.decoder.borrow_mut().source(base, 64)?, offset))
+    /// `[base+offset]`: the base's register, the offset, and whether the base is a variable of the function.
+    pub fn address(&self, i: usize) -> Result<(Register, u64, bool), String> {
+        let (base, offset) = offset(self.operand(i)?.trim_matches(['[', ']']))?;
+        let mut decoder = self.decoder.borrow_mut();
+        let is_local = matches!(decoder.symbol(base), Some(Symbol::Local(_)));
+        Ok((decoder.source(base, 64)?, offset, is_local))
     }
 
-    pub fn map1<A, R, F>(&self, f: F) -> Decoded
-    where
-        A: Lane,
-        R: Lane,
-        F: Fn(A) -> R + Send + Sync + 'static,
-    {
-        let a = self.src::<A>(1)?;
-        self.lanes([a; 3], move |a: A, _: A, _: A| f(a))
+    pub fn carry(&self) -> u32 {
+        self.decoder.borrow_mut().carry().index
     }
 
-    pub fn map2<A, B, R, F>(&self, f: F) -> Decoded
-    where
-        A: Lane,
-        B: Lane,
-        R: Lane,
-        F: Fn(A, B) -> R + Send + Sync + 'static,
-    {
+    pub fn map1<A: Lane, R: Lane>(&self, f: impl Fn(A) -> R + Send + Sync + 'static) -> Decoded {
+        map(self.dst::<R>(0)?, [self.src::<A>(1)?; 3], move |a: A, _: A, _: A| f(a))
+    }
+
+    pub fn map2<A: Lane, B: Lane, R: Lane>(&self, f: impl Fn(A, B) -> R + Send + Sync + 'static) -> Decoded {
         let (a, b) = (self.src::<A>(1)?, self.src::<B>(2)?);
-        self.lanes([a, b, b], move |a: A, b: B, _: B| f(a, b))
+        map(self.dst::<R>(0)?, [a, b, b], move |a: A, b: B, _: B| f(a, b))
     }
 
-    pub fn map3<A, B, C, R, F>(&self, f: F) -> Decoded
-    where
-        A: Lane,
-        B: Lane,
-        C: Lane,
-        R: Lane,
-        F: Fn(A, B, C) -> R + Send + Sync + 'static,
-    {
-        let sources = [self.src::<A>(1)?, self.src::<B>(2)?, self.src::<C>(3)?];
-        self.lanes(sources, f)
-    }
-
-    fn lanes<A, B, C, R, F>(&self, sources: [u32; 3], f: F) -> Decoded
-    where
-        A: Lane,
-        B: Lane,
-        C: Lane,
-        R: Lane,
-        F: Fn(A, B, C) -> R + Send + Sync + 'static,
-    {
-        let (d, types) = (self.dst::<R>(0)?, PhantomData::<fn(A, B, C)>);
-        Ok(Action::Lanes(boxed(Map { f, d, sources, types })))
-    }
-
-    /// `setp`: compares operands 1 and 2 into the predicates of operand 0.
-    pub fn compare<A, F>(&self, compare: F) -> Decoded
-    where
-        A: Lane,
-        F: Fn(A, A) -> bool + Send + Sync + 'static,
-    {
-        let combine = match self.which(&["and", "or", "xor"]) {
-            Some(0) => |v, c| v & c,
-            Some(1) => |v, c| v | c,
-            Some(_) => |v, c| v ^ c,
-            None => |v, _| v,
-        };
-        let (p, q) = self.pair()?;
-        let write = |name| self.decoder.borrow_mut().register(name, 1).map(|r| r.index);
-        let op = Compare {
-            compare,
-            a: self.src::<A>(1)?,
-            b: self.src::<A>(2)?,
-            combine,
-            c: (self.operands.len() > 3).then(|| self.predicate(3)).transpose()?,
-            p: write(p)?,
-            q: q.map(write).transpose()?,
-            types: PhantomData,
-        };
-        Ok(Action::Lanes(boxed(op)))
-    }
-
-    pub fn custom<F>(&self, f: F) -> Decoded
-    where
-        F: Fn(&mut Registers, u32) + Send + Sync + 'static,
-    {
-        let op: Box<dyn LaneOp> = boxed(Custom(f));
-        Ok(Action::Lanes(op))
+    pub fn map3<A: Lane, B: Lane, C: Lane, R: Lane>(
+        &self, f: impl Fn(A, B, C) -> R + Send + Sync + 'static,
+    ) -> Decoded {
+        map(self.dst::<R>(0)?, [self.src::<A>(1)?, self.src::<B>(2)?, self.src::<C>(3)?], f)
     }
 
     /// A function of the low bits of one register of any width, into another.
-    pub fn words<F>(&self, a: Register, d: Register, f: F) -> Decoded
-    where
-        F: Fn(u64) -> u64 + Send + Sync + 'static,
-    {
+    pub fn words(&self, f: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Decoded {
+        let bits = |place: usize| self.types.get(place).map_or(32, |ty| ty.bits());
+        let (a, d) = (self.any_src(1, bits(1))?, self.any_dst(0, bits(0))?);
         let keep = if d.bits == 16 { 0xffff } else { !0u32 };
-        let (d_index, sources) = (d.index, [a.index; 3]);
-        fn op<A: Lane, R: Lane>(d: u32, sources: [u32; 3], f: impl Fn(A) -> R + Send + Sync + 'static) -> Decoded {
-            let (f, types) = (move |a, _: A, _: A| f(a), PhantomData::<fn(A, A, A)>);
-            Ok(Action::Lanes(boxed(Map { f, d, sources, types })))
-        }
+        let sources = [a.index; 3];
         match (a.bits == 64, d.bits == 64) {
-            (false, false) => op(d_index, sources, move |v: u32| f(v as u64) as u32 & keep),
-            (false, true) => op(d_index, sources, move |v: u32| f(v as u64)),
-            (true, false) => op(d_index, sources, move |v: u64| f(v) as u32 & keep),
-            (true, true) => op(d_index, sources, f),
+            (false, false) => map(d.index, sources, move |v: u32, _: u32, _: u32| f(v as u64) as u32 & keep),
+            (false, true) => map(d.index, sources, move |v: u32, _: u32, _: u32| f(v as u64)),
+            (true, false) => map(d.index, sources, move |v: u64, _: u64, _: u64| f(v) as u32 & keep),
+            (true, true) => map(d.index, sources, move |v: u64, _: u64, _: u64| f(v)),
         }
     }
+
+    pub fn custom(&self, f: impl Fn(&mut Registers, u32) + Send + Sync + 'static) -> Decoded {
+        Ok(Action::Lanes(boxed(Custom(f))))
+    }
+}
+
+/// `d = f(sources)`
+pub fn map<A: Lane, B: Lane, C: Lane, R: Lane>(
+    d: u32, sources: [u32; 3], f: impl Fn(A, B, C) -> R + Send + Sync + 'static,
+) -> Decoded {
+    Ok(Action::Lanes(boxed(Map { f, d, sources, types: PhantomData::<fn(A, B, C)> })))
 }

@@ -1,266 +1,139 @@
-//! Integer arithmetic (9.7.1) and extended-precision integer arithmetic (9.7.2).
+//! Integer arithmetic (9.7.1), with carries (9.7.2), and logic and shifts (9.7.8).
 
 use super::form::{Decoded, Form};
-use crate::machine::registers::{lanes, Register, Registers};
+use super::lanes::{by_width, integers, of_type, Lane};
+use crate::machine::registers::{lanes, Registers, Word};
 use crate::ptx::types::Type;
 
-/// `body` with `$T` the Rust type of a PTX integer type.
-macro_rules! integers {
-    ($ty:expr, $T:ident => $body:expr) => {
-        match $ty {
-            $crate::ptx::types::Type::U16 => {
-                type $T = u16;
-                $body
-            }
-            $crate::ptx::types::Type::S16 => {
-                type $T = i16;
-                $body
-            }
-            $crate::ptx::types::Type::U32 => {
-                type $T = u32;
-                $body
-            }
-            $crate::ptx::types::Type::S32 => {
-                type $T = i32;
-                $body
-            }
-            $crate::ptx::types::Type::U64 => {
-                type $T = u64;
-                $body
-            }
-            $crate::ptx::types::Type::S64 => {
-                type $T = i64;
-                $body
-            }
-            other => Err(format!("unsupported type {other:?}")),
-        }
-    };
-}
-
-/// What differs between Rust's integer types.
-pub(super) trait Integer: super::lanes::Lane {
-    /// The upper half of the product.
-    fn mul_hi(self, other: Self) -> Self;
-    /// By zero: all ones (9.7.1.8 leaves it to the machine).
-    fn divide(self, other: Self) -> Self;
-    fn remainder(self, other: Self) -> Self;
-    /// The place of the highest bit that differs from the sign (9.7.1.16).
-    fn find(self) -> u32;
-}
-
-macro_rules! integer {
-    ($($T:ty : $wide:ty, |$v:ident| $bits:expr;)*) => { $(
-        impl Integer for $T {
-            fn mul_hi(self, other: Self) -> Self {
-                ((self as $wide * other as $wide) >> Self::BITS) as Self
-            }
-            fn divide(self, other: Self) -> Self {
-                if other == 0 { !0 } else { self.wrapping_div(other) }
-            }
-            fn remainder(self, other: Self) -> Self {
-                if other == 0 { self } else { self.wrapping_rem(other) }
-            }
-            fn find(self) -> u32 {
-                let $v = self;
-                let bits = $bits;
-                (Self::BITS - 1).wrapping_sub(bits.leading_zeros())
-            }
-        }
-    )* };
-}
-
-integer! {
-    u16: u32, |v| v;
-    i16: i32, |v| v ^ (v >> 15);
-    u32: u64, |v| v;
-    i32: i64, |v| v ^ (v >> 31);
-    u64: u128, |v| v;
-    i64: i128, |v| v ^ (v >> 63);
-}
-
 pub fn decode(form: &Form) -> Option<Decoded> {
-    let ty = form.types.first().copied().unwrap_or(Type::Pred);
-    let carry = form.name.ends_with('c') && form.name != "bfind" || form.has("cc");
+    let ty = form.ty();
+    if form.name.ends_with('c') || form.has("cc") {
+        return carrying(form);
+    }
+    if ty == Some(Type::Pred) {
+        return predicates(form);
+    }
     Some(match form.name {
-        "add" | "addc" | "sub" | "subc" | "mad" | "madc" if carry => extended(form, ty),
-        "add" | "sub" if form.has("sat") => saturating(form, ty),
         "add" => integers!(ty, T => form.map2(|a: T, b: T| a.wrapping_add(b))),
         "sub" => integers!(ty, T => form.map2(|a: T, b: T| a.wrapping_sub(b))),
-        "mul" => multiply(form, ty),
-        "mad" => multiply_add(form, ty),
-        "mul24" if form.has("lo") => {
-            integers!(ty, T => form.map2(|a: T, b: T| (a << 8 >> 8).wrapping_mul(b << 8 >> 8)))
-        }
-        "sad" => {
-            integers!(ty, T => form.map3(|a: T, b: T, c: T| c.wrapping_add(a.abs_diff(b) as T)))
-        }
-        "div" => integers!(ty, T => form.map2(|a: T, b: T| a.divide(b))),
-        "rem" => integers!(ty, T => form.map2(|a: T, b: T| a.remainder(b))),
+        "mul" | "mad" => return product(form),
+        // By zero the result is the machine's (9.7.1.8): all ones, and the dividend as the rest.
+        "div" => integers!(ty, T => form.map2(|a: T, b: T| if b == 0 { !0 } else { a.wrapping_div(b) })),
+        "rem" => integers!(ty, T => form.map2(|a: T, b: T| if b == 0 { a } else { a.wrapping_rem(b) })),
         "min" => integers!(ty, T => form.map2(|a: T, b: T| a.min(b))),
         "max" => integers!(ty, T => form.map2(|a: T, b: T| a.max(b))),
-        "abs" => match ty {
-            Type::S16 => form.map1(|a: i16| a.wrapping_abs()),
-            Type::S32 => form.map1(|a: i32| a.wrapping_abs()),
-            Type::S64 => form.map1(|a: i64| a.wrapping_abs()),
-            _ => Err(form.unsupported()),
-        },
-        "neg" => match ty {
-            Type::S16 => form.map1(|a: i16| a.wrapping_neg()),
-            Type::S32 => form.map1(|a: i32| a.wrapping_neg()),
-            Type::S64 => form.map1(|a: i64| a.wrapping_neg()),
-            _ => Err(form.unsupported()),
-        },
-        "popc" => match ty {
-            Type::B32 => form.map1(|a: u32| a.count_ones()),
-            _ => form.map1(|a: u64| a.count_ones()),
-        },
-        "clz" => match ty {
-            Type::B32 => form.map1(|a: u32| a.leading_zeros()),
-            _ => form.map1(|a: u64| a.leading_zeros()),
-        },
-        "brev" => match ty {
-            Type::B32 => form.map1(|a: u32| a.reverse_bits()),
-            _ => form.map1(|a: u64| a.reverse_bits()),
-        },
-        "bfind" => {
-            let amount = form.has("shiftamt");
-            integers!(ty, T => form.map1(move |a: T| match a.find() {
-                u32::MAX => u32::MAX,
-                place if amount => T::BITS - 1 - place,
-                place => place,
-            }))
+        "neg" => of_type!(ty, T: S32 = i32, S64 = i64 => form.map1(|a: T| a.wrapping_neg())),
+        "clz" => of_type!(ty, T: B32 = u32, B64 = u64 => form.map1(|a: T| a.leading_zeros())),
+        "bfi" => of_type!(ty, T: B32 = u32, B64 = u64 => insert::<T>(form)),
+        "dp4a" if form.types == [Type::S32; 2] => form.map3(|a: u32, b: u32, c: u32| {
+            let product = |(a, b): (u8, u8)| a as i8 as i32 * b as i8 as i32;
+            a.to_le_bytes().into_iter().zip(b.to_le_bytes()).map(product).fold(c, |sum, p| sum.wrapping_add(p as u32))
+        }),
+        "and" => by_width!(ty, T => form.map2(|a: T, b: T| a & b)),
+        "or" => by_width!(ty, T => form.map2(|a: T, b: T| a | b)),
+        "xor" => by_width!(ty, T => form.map2(|a: T, b: T| a ^ b)),
+        "not" => by_width!(ty, T => form.map1(|a: T| !a)),
+        "shl" => by_width!(ty, T => form.map2(|a: T, b: u32| a.checked_shl(b).unwrap_or(0))),
+        "shr" if ty?.is_signed() => {
+            integers!(ty, T => form.map2(|a: T, b: u32| a >> b.min(T::BITS - 1)))
         }
-        "bfe" => integers!(ty, T => form.map3(|a: T, at: u32, len: u32| {
-            let (at, len) = (at & 0xff, len & 0xff);
-            let sign = if len == 0 { 0 } else { (at + len - 1).min(T::BITS - 1) };
-            // The field, with copies of its highest bit above; zeros above for unsigned types.
-            let top = T::BITS - 1 - sign;
-            let aligned = if len == 0 { 0 } else { (a << top) >> top };
-            // Beyond the value there are copies of its sign.
-            aligned.checked_shr(at).unwrap_or((aligned >> (T::BITS / 2)) >> (T::BITS / 2))
-        })),
-        "bfi" => match ty {
-            Type::B32 => {
-                bit_insert::<u32>(form, |a, b, m, at| b & !(m as u32) | (a as u64).wrapping_shl(at) as u32 & m as u32)
-            }
-            _ => bit_insert::<u64>(form, |a, b, m, at| b & !m | a.wrapping_shl(at) & m),
-        },
-        "dp4a" => {
-            let signed = [0, 1].map(|i| form.types.get(i).is_some_and(|t| t.is_signed()));
-            form.map3(move |a: u32, b: u32, c: u32| {
-                let byte = |v: u32, i: usize, signed: bool| {
-                    let byte = v.to_le_bytes()[i];
-                    if signed {
-                        byte as i8 as i32
-                    } else {
-                        byte as i32
-                    }
-                };
-                let dot = |i| byte(a, i, signed[0]) * byte(b, i, signed[1]);
-                (0..4).fold(c, |sum, i| sum.wrapping_add(dot(i) as u32))
-            })
-        }
+        "shr" => by_width!(ty, T => form.map2(|a: T, b: u32| a.checked_shr(b).unwrap_or(0))),
         _ => return None,
     })
 }
 
-fn saturating(form: &Form, ty: Type) -> Decoded {
-    match (form.name, ty) {
-        ("add", Type::S32) => form.map2(|a: i32, b: i32| a.saturating_add(b)),
-        ("sub", Type::S32) => form.map2(|a: i32, b: i32| a.saturating_sub(b)),
-        _ => Err(form.unsupported()),
-    }
-}
-
-fn multiply(form: &Form, ty: Type) -> Decoded {
-    match form.which(&["lo", "hi", "wide"]) {
-        Some(0) => integers!(ty, T => form.map2(|a: T, b: T| a.wrapping_mul(b))),
-        Some(1) => integers!(ty, T => form.map2(|a: T, b: T| a.mul_hi(b))),
-        Some(_) => match ty {
+/// `mul` and `mad`, of which the lower half is kept, the upper one, or both.
+fn product(form: &Form) -> Option<Decoded> {
+    let ty = form.ty();
+    Some(match (form.name, form.which(&["lo", "hi", "wide"])?) {
+        ("mul", 0) => integers!(ty, T => form.map2(|a: T, b: T| a.wrapping_mul(b))),
+        (_, 0) => integers!(ty, T => form.map3(|a: T, b: T, c: T| a.wrapping_mul(b).wrapping_add(c))),
+        ("mul", 1) => match ty? {
+            Type::U32 => form.map2(|a: u32, b: u32| ((a as u64 * b as u64) >> 32) as u32),
+            Type::U64 => form.map2(|a: u64, b: u64| ((a as u128 * b as u128) >> 64) as u64),
+            _ => return None,
+        },
+        ("mul", 2) => match ty? {
             Type::U16 => form.map2(|a: u16, b: u16| a as u32 * b as u32),
-            Type::S16 => form.map2(|a: i16, b: i16| a as i32 * b as i32),
             Type::U32 => form.map2(|a: u32, b: u32| a as u64 * b as u64),
             Type::S32 => form.map2(|a: i32, b: i32| a as i64 * b as i64),
-            _ => Err(form.unsupported()),
+            _ => return None,
         },
-        None => Err(form.unsupported()),
-    }
-}
-
-fn multiply_add(form: &Form, ty: Type) -> Decoded {
-    match form.which(&["lo", "hi", "wide"]) {
-        Some(0) => {
-            integers!(ty, T => form.map3(|a: T, b: T, c: T| a.wrapping_mul(b).wrapping_add(c)))
-        }
-        Some(1) => integers!(ty, T => form.map3(|a: T, b: T, c: T| a.mul_hi(b).wrapping_add(c))),
-        Some(_) => match ty {
-            Type::U16 => form.map3(|a: u16, b: u16, c: u32| (a as u32 * b as u32).wrapping_add(c)),
-            Type::S16 => form.map3(|a: i16, b: i16, c: i32| (a as i32 * b as i32).wrapping_add(c)),
+        ("mad", 2) => match ty? {
             Type::U32 => form.map3(|a: u32, b: u32, c: u64| (a as u64 * b as u64).wrapping_add(c)),
             Type::S32 => form.map3(|a: i32, b: i32, c: i64| (a as i64 * b as i64).wrapping_add(c)),
-            _ => Err(form.unsupported()),
+            _ => return None,
         },
-        None => Err(form.unsupported()),
-    }
+        _ => return None,
+    })
 }
 
 /// `bfi d, a, b, at, len`: the low bits of a over those of b.
-fn bit_insert<T>(form: &Form, insert: fn(T, T, u64, u32) -> T) -> Decoded
-where
-    T: super::lanes::Lane + Default,
-{
-    let (d, a, b) = (form.dst::<T>(0)?, form.src::<T>(1)?, form.src::<T>(2)?);
+fn insert<T: Lane>(form: &Form) -> Decoded {
+    let bits = T::Word::BITS;
+    let (d, a, b) = (form.any_dst(0, bits)?, form.any_src(1, bits)?, form.any_src(2, bits)?);
     let (at, len) = (form.src::<u32>(3)?, form.src::<u32>(4)?);
     form.custom(move |r: &mut Registers, mask| {
-        use crate::machine::registers::Word;
         for i in lanes(mask) {
             let [at, len] = [at, len].map(|s| u32::plane(r, s)[i] & 0xff);
-            let bits = 1u64.checked_shl(len).map_or(!0, |bit| bit - 1);
-            let field = bits.checked_shl(at).unwrap_or(0);
-            let [a, b] = [a, b].map(|s| T::read(T::Word::plane(r, s)[i]));
-            T::Word::plane_mut(r, d)[i] = insert(a, b, field, at).word();
+            let field = 1u64.checked_shl(len).map_or(!0, |bit| bit - 1).checked_shl(at).unwrap_or(0);
+            let [a, b] = [a, b].map(|s| s.get(r, i));
+            d.set(r, i, b & !field | a.checked_shl(at).unwrap_or(0) & field);
         }
     })
 }
 
 /// `add.cc`, `addc`, `sub.cc`, `subc`, `mad.cc`, `madc`: sums with the carry of the one before.
-fn extended(form: &Form, ty: Type) -> Decoded {
+fn carrying(form: &Form) -> Option<Decoded> {
+    if form.ty()? != Type::U32 {
+        return None;
+    }
     let (reads, writes) = (form.name.ends_with('c'), form.has("cc"));
-    let (high, _) = (form.has("hi"), form.has("lo"));
-    let bits = ty.bits();
-    let d = form.any_dst(0, bits)?;
-    let sources = (1..form.operands.len()).map(|i| form.any_src(i, bits));
-    let sources: Vec<Register> = sources.collect::<Result<_, _>>()?;
-    let carry = form.decoder.borrow_mut().carry();
-    let name = form.name.trim_end_matches('c').to_string();
-    let (subtract, low) = (name == "sub", move |v: u128| v & ((1 << bits) - 1));
-    form.custom(move |r: &mut Registers, mask| {
-        for lane in lanes(mask) {
-            let value = |i: usize| {
-                let v = sources[i].get(r, lane);
-                // Only the upper half of a product depends on the signs.
-                match (ty, high && i < 2) {
-                    (Type::S32, true) => v as i32 as u128,
-                    (Type::S64, true) => v as i64 as u128,
-                    _ => v as u128,
-                }
-            };
-            let (mut first, mut second) = (value(0), value(1));
-            if let [_, _, _] = sources[..] {
-                let product = first.wrapping_mul(second);
-                first = low(if high { product >> bits } else { product });
-                second = value(2);
+    let high = form.which(&["lo", "hi"]) == Some(1);
+    let (product, minus) = match form.name.trim_end_matches('c') {
+        "add" => (false, false),
+        "sub" => (false, true),
+        "mad" => (true, false),
+        _ => return None,
+    };
+    let op = || {
+        let (d, carry) = (form.dst::<u32>(0)?, form.carry());
+        let (a, b) = (form.src::<u32>(1)?, form.src::<u32>(2)?);
+        let c = if product { form.src::<u32>(3)? } else { b };
+        form.custom(move |r: &mut Registers, mask| {
+            let carried = if reads { r.predicate(carry) } else { 0 };
+            let (mut out, mut carries) = ([0; 32], 0);
+            for i in lanes(mask) {
+                let [a, b, c] = [a, b, c].map(|s| u32::plane(r, s)[i] as u64);
+                let first = if product { (a * b >> if high { 32 } else { 0 }) as u32 as u64 } else { a };
+                let carry_in = (carried >> i & 1) as u64;
+                // A borrow shows in the bits above.
+                let sum = if minus { first.wrapping_sub(c + carry_in) } else { first + c + carry_in };
+                out[i] = sum as u32;
+                carries |= ((sum >> 32 & 1) as u32) << i;
             }
-            let carry_in = if reads { carry.get(r, lane) as u128 } else { 0 };
-            let sum = match subtract {
-                // A borrow shows in the bit above.
-                true => first.wrapping_sub(second).wrapping_sub(carry_in),
-                false => first + second + carry_in,
-            };
-            d.set(r, lane, low(sum) as u64);
+            r.write(d, mask, &out);
             if writes {
-                carry.set(r, lane, (sum >> bits) as u64 & 1);
+                r.set_predicate(carry, mask, carries);
             }
-        }
-    })
+        })
+    };
+    Some(op())
+}
+
+fn predicates(form: &Form) -> Option<Decoded> {
+    let f: fn(u32, u32) -> u32 = match form.name {
+        "and" => |a, b| a & b,
+        "or" => |a, b| a | b,
+        "xor" => |a, b| a ^ b,
+        "not" => |a, _| !a,
+        "mov" => |a, _| a,
+        _ => return None,
+    };
+    let op = || {
+        let (d, last) = (form.any_dst(0, 1)?.index, form.operands.len() - 1);
+        let (a, b) = (form.predicate(1)?, form.predicate(last)?);
+        form.custom(move |r: &mut Registers, mask| r.set_predicate(d, mask, f(a.mask(r), b.mask(r))))
+    };
+    Some(op())
 }

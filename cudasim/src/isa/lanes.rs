@@ -27,8 +27,6 @@ macro_rules! lane {
 }
 
 lane! {
-    u8: u32, |w| w as u8, |v| v as u32;
-    i8: u32, |w| w as i8, |v| v as u8 as u32;
     u16: u32, |w| w as u16, |v| v as u32;
     i16: u32, |w| w as i16, |v| v as u16 as u32;
     u32: u32, |w| w, |v| v;
@@ -40,9 +38,52 @@ lane! {
     f64: u64, |w| f64::from_bits(w), |v| if v.is_nan() { 0x7fff_ffff_ffff_ffff } else { v.to_bits() };
     f16: u32, |w| f16::from_bits(w as u16), |v| if v.is_nan() { 0x7fff } else { v.to_bits() as u32 };
     bf16: u32, |w| bf16::from_bits(w as u16), |v| if v.is_nan() { 0x7fff } else { v.to_bits() as u32 };
-    [f16; 2]: u32, |w| [f16::read(w), f16::read(w >> 16)], |v| v[0].word() | v[1].word() << 16;
     [bf16; 2]: u32, |w| [bf16::read(w), bf16::read(w >> 16)], |v| v[0].word() | v[1].word() << 16;
 }
+
+/// `body` with `$T` the Rust type of a PTX type; `None` where there is none.
+macro_rules! of_type {
+    ($ty:expr, $T:ident: $($name:ident $(| $other:ident)? = $rust:ty),* => $body:expr) => {
+        match $ty {
+            $(Some(crate::ptx::types::Type::$name $(| crate::ptx::types::Type::$other)?) => {
+                type $T = $rust;
+                $body
+            })*
+            _ => return None,
+        }
+    };
+}
+macro_rules! integers {
+    ($ty:expr, $T:ident => $body:expr) => {
+        $crate::isa::lanes::of_type!($ty, $T: U16 = u16, S16 = i16, U32 = u32, S32 = i32, U64 = u64, S64 = i64 => $body)
+    };
+}
+macro_rules! floats {
+    ($ty:expr, $T:ident => $body:expr) => {
+        $crate::isa::lanes::of_type!($ty, $T: F16 = half::f16, BF16 = half::bf16, F32 = f32, F64 = f64 => $body)
+    };
+}
+/// Of a width, whatever the type.
+macro_rules! by_width {
+    ($ty:expr, $T:ident => $body:expr) => {
+        match $ty.map(crate::ptx::types::Type::bits) {
+            Some(16) => {
+                type $T = u16;
+                $body
+            }
+            Some(32) => {
+                type $T = u32;
+                $body
+            }
+            Some(64) => {
+                type $T = u64;
+                $body
+            }
+            _ => return None,
+        }
+    };
+}
+pub(super) use {by_width, floats, integers, of_type};
 
 /// An instruction applied to the lanes of a mask.
 pub trait LaneOp: Send + Sync {
@@ -81,12 +122,8 @@ pub struct Map<F, A, B, C> {
     pub types: std::marker::PhantomData<fn(A, B, C)>,
 }
 
-impl<A, B, C, R, F> LaneOp for Map<F, A, B, C>
+impl<A: Lane, B: Lane, C: Lane, R: Lane, F> LaneOp for Map<F, A, B, C>
 where
-    A: Lane,
-    B: Lane,
-    C: Lane,
-    R: Lane,
     F: Fn(A, B, C) -> R + Send + Sync,
 {
     #[inline(always)]
@@ -123,41 +160,7 @@ impl Predicate {
     /// The lanes where it holds.
     #[inline(always)]
     pub fn mask(self, registers: &Registers) -> u32 {
-        let mask = registers.predicate(self.index);
-        if self.negated {
-            !mask
-        } else {
-            mask
-        }
-    }
-}
-
-/// `p = combine(compare(a, b), c)`, `q = combine(!compare(a, b), c)`.
-pub struct Compare<F, A> {
-    pub compare: F,
-    pub a: u32,
-    pub b: u32,
-    /// What to do with each result and the third operand.
-    pub combine: fn(u32, u32) -> u32,
-    pub c: Option<Predicate>,
-    pub p: u32,
-    pub q: Option<u32>,
-    pub types: std::marker::PhantomData<fn(A)>,
-}
-
-impl<A: Lane, F: Fn(A, A) -> bool + Send + Sync> LaneOp for Compare<F, A> {
-    #[inline(always)]
-    fn run(&self, registers: &mut Registers, mask: u32) {
-        let (a, b) = (A::Word::plane(registers, self.a), A::Word::plane(registers, self.b));
-        let mut holds = 0;
-        for i in 0..LANES {
-            holds |= ((self.compare)(A::read(a[i]), A::read(b[i])) as u32) << i;
-        }
-        let c = self.c.map_or(ALL, |c| c.mask(registers));
-        registers.set_predicate(self.p, mask, (self.combine)(holds, c));
-        if let Some(q) = self.q {
-            registers.set_predicate(q, mask, (self.combine)(!holds, c));
-        }
+        registers.predicate(self.index) ^ if self.negated { ALL } else { 0 }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a launch asks for, and what the device allows.
 
+use super::race::{block_of, THREAD_BITS};
 use super::report::Report;
 use super::statistics::Statistics;
 use crate::decode::Kernel;
@@ -40,6 +41,13 @@ impl Launch {
         let cluster = split(number / size, self.clusters());
         let inside = split(number % size, self.cluster);
         std::array::from_fn(|i| cluster[i] * self.cluster[i] + inside[i])
+    }
+
+    /// The block of a thread of the launch, and the thread's place in it.
+    pub fn thread(&self, who: u32) -> ([u32; 3], [u32; 3]) {
+        let thread = who & ((1 << THREAD_BITS) - 1);
+        let [x, y, _] = self.block;
+        (self.block_id(block_of(who)), [thread % x, thread / x % y, thread / x / y])
     }
 }
 
@@ -107,40 +115,31 @@ pub struct Outcome {
 
 /// Refuses what a driver refuses.
 pub fn check(kernel: &Kernel, launch: &Launch, options: &Options) -> Result<(), Report> {
-    let refuse = |detail: String| Err(Report::launch(&kernel.name, detail));
-    let threads: u64 = launch.block.iter().map(|n| *n as u64).product();
-    let [_, grid_y, grid_z] = launch.grid;
-    if threads == 0 || threads > 1024 || launch.block[2] > 64 {
-        return refuse(format!("blocks of {:?} threads", launch.block));
-    }
-    if launch.blocks() == 0 || grid_y > 65535 || grid_z > 65535 {
-        return refuse(format!("a grid of {:?} blocks", launch.grid));
-    }
-    if launch.blocks() > 1 << 22 {
-        return refuse(format!("unsupported: {} blocks, more than 4194304", launch.blocks()));
-    }
-    if kernel.max_threads.is_some_and(|max| threads > max as u64) {
-        return refuse(format!("{threads} threads, more than its launch bounds"));
-    }
-    if kernel.required_threads.is_some_and(|required| required != launch.block) {
-        return refuse(format!("blocks of {:?}, not what it requires", launch.block));
-    }
-    if kernel.required_cluster.is_some_and(|required| required != launch.cluster) {
-        return refuse(format!("clusters of {:?}, not what it requires", launch.cluster));
-    }
-    let size = launch.cluster_blocks();
-    let divides = (0..3).all(|i| launch.cluster[i] > 0 && launch.grid[i].is_multiple_of(launch.cluster[i]));
-    if !divides || size > 8 || size > 1 && options.compute_capability < 90 {
-        return refuse(format!("clusters of {:?} in a grid of {:?}", launch.cluster, launch.grid));
-    }
+    let Launch { grid, block, cluster, .. } = launch;
+    let threads: u64 = block.iter().map(|n| *n as u64).product();
     let shared = kernel.shared_bytes + launch.dynamic_shared;
-    if shared > max_shared(options.compute_capability) {
-        return refuse(format!("{shared} bytes of shared memory"));
-    }
-    if launch.cooperative && launch.blocks() > resident(kernel, threads as usize, launch, options) {
-        return refuse(format!("{} blocks that cannot all be resident", launch.blocks()));
-    }
-    Ok(())
+    let size = launch.cluster_blocks();
+    let divides = (0..3).all(|i| cluster[i] > 0 && grid[i].is_multiple_of(cluster[i]));
+    let differs = |required: Option<[u32; 3]>, is: &[u32; 3]| required.is_some_and(|required| required != *is);
+    let refused = match () {
+        _ if threads == 0 || threads > 1024 || block[2] > 64 => format!("blocks of {block:?} threads"),
+        _ if launch.blocks() == 0 || grid[1] > 65535 || grid[2] > 65535 => format!("a grid of {grid:?} blocks"),
+        _ if launch.blocks() > 1 << 22 => format!("unsupported: {} blocks, more than 4194304", launch.blocks()),
+        _ if kernel.max_threads.is_some_and(|max| threads > max as u64) => {
+            format!("{threads} threads, more than its launch bounds")
+        }
+        _ if differs(kernel.required_threads, block) => format!("blocks of {block:?}, not what it requires"),
+        _ if differs(kernel.required_cluster, cluster) => format!("clusters of {cluster:?}, not what it requires"),
+        _ if !divides || size > 8 || size > 1 && options.compute_capability < 90 => {
+            format!("clusters of {cluster:?} in a grid of {grid:?}")
+        }
+        _ if shared > max_shared(options.compute_capability) => format!("{shared} bytes of shared memory"),
+        _ if launch.cooperative && launch.blocks() > resident(kernel, threads as usize, launch, options) => {
+            format!("{} blocks that cannot all be resident", launch.blocks())
+        }
+        _ => return Ok(()),
+    };
+    Err(Report::launch(&kernel.name, refused))
 }
 
 /// Multiprocessors of the device, as an H100 has.
@@ -148,8 +147,10 @@ pub const MULTIPROCESSORS: u64 = 132;
 
 /// Blocks that can be resident together: by threads and shared memory, not by registers.
 fn resident(kernel: &Kernel, threads: usize, launch: &Launch, options: &Options) -> u64 {
-    let shared = kernel.shared_bytes + launch.dynamic_shared + 1024;
-    let by_shared = (max_shared(options.compute_capability) + 1024) / shared;
-    let by_threads = 2048 / threads.next_multiple_of(32);
-    MULTIPROCESSORS * by_shared.min(by_threads).min(32) as u64
+    MULTIPROCESSORS * per_multiprocessor(kernel, threads, launch.dynamic_shared, options) as u64
+}
+
+pub fn per_multiprocessor(kernel: &Kernel, threads: usize, dynamic_shared: usize, options: &Options) -> usize {
+    let by_shared = (max_shared(options.compute_capability) + 1024) / (kernel.shared_bytes + dynamic_shared + 1024);
+    by_shared.min(2048 / threads.next_multiple_of(32)).min(32)
 }

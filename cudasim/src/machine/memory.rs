@@ -1,7 +1,16 @@
 //! Global memory: allocations with gaps between them, the bytes that were ever written, the races.
 
-use super::address;
 use super::race::Shadow;
+
+/// The generic address space (5.1): a window for shared memory, the rest is global. No address is
+/// one of the host's.
+pub mod address {
+    pub const GLOBAL: u64 = 0x10_0000_0000;
+    pub const SHARED: u64 = 0x200_0000_0000;
+    /// Within shared memory a block's rank in its cluster stands above the offset.
+    pub const RANK_SHIFT: u32 = 24;
+    pub const OFFSET: u32 = (1 << RANK_SHIFT) - 1;
+}
 
 /// Bytes, which of them hold a value, and who accessed them.
 #[derive(Default)]
@@ -98,50 +107,43 @@ impl Memory {
         Ok((i, offset))
     }
 
-    fn bytes(&mut self, address: u64, bytes: usize) -> Result<(&mut Region, usize), String> {
-        let (i, offset) = self.locate(address, bytes)?;
-        Ok((&mut self.allocations[i].region, offset))
-    }
-
     /// A copy from the host.
     pub fn write(&mut self, address: u64, data: &[u8]) -> Result<(), String> {
+        self.set(address, data, &vec![true; data.len()])
+    }
+
+    fn set(&mut self, address: u64, data: &[u8], valid: &[bool]) -> Result<(), String> {
         if data.is_empty() {
             return Ok(());
         }
-        let (region, offset) = self.bytes(address, data.len())?;
+        let (i, offset) = self.locate(address, data.len())?;
+        let region = &mut self.allocations[i].region;
         region.data[offset..offset + data.len()].copy_from_slice(data);
-        region.set_valid(offset, data.len());
+        region.valid[offset..offset + data.len()].copy_from_slice(valid);
+        region.all_valid = region.valid.iter().all(|v| *v);
         Ok(())
     }
 
     /// A copy to the host, and how many of the bytes nothing ever wrote.
     pub fn read(&self, address: u64, data: &mut [u8]) -> Result<usize, String> {
+        let valid = self.get(address, data)?;
+        Ok(valid.into_iter().filter(|v| !v).count())
+    }
+
+    fn get(&self, address: u64, data: &mut [u8]) -> Result<Vec<bool>, String> {
         if data.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let (i, offset) = self.locate(address, data.len())?;
         let region = &self.allocations[i].region;
         data.copy_from_slice(&region.data[offset..offset + data.len()]);
-        let valid = (offset..offset + data.len()).filter(|o| !region.is_valid(*o, 1));
-        Ok(if region.all_valid { 0 } else { valid.count() })
-    }
-
-    pub fn fill(&mut self, address: u64, pattern: &[u8], count: usize) -> Result<(), String> {
-        self.write(address, &pattern.repeat(count))
+        Ok((offset..offset + data.len()).map(|o| region.is_valid(o, 1)).collect())
     }
 
     /// A copy within the device, of values and of whether they are any.
     pub fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<(), String> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (region, offset) = self.bytes(from, bytes)?;
-        let data = region.data[offset..offset + bytes].to_vec();
-        let valid: Vec<bool> = (offset..offset + bytes).map(|o| region.is_valid(o, 1)).collect();
-        let (region, offset) = self.bytes(to, bytes)?;
-        region.data[offset..offset + bytes].copy_from_slice(&data);
-        region.valid[offset..offset + bytes].copy_from_slice(&valid);
-        region.all_valid = region.valid.iter().all(|v| *v);
-        Ok(())
+        let mut data = vec![0; bytes];
+        let valid = self.get(from, &mut data)?;
+        self.set(to, &data, &valid)
     }
 }

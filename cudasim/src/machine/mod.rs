@@ -2,17 +2,15 @@
 //! counter of its own (independent thread scheduling), and the memory they share.
 
 pub mod access;
-pub mod address;
 pub mod barrier;
 pub mod collective;
 pub mod launch;
 pub mod memory;
 pub mod race;
-mod region;
 pub mod registers;
 pub mod report;
 mod schedule;
-mod setup;
+pub mod setup;
 pub mod statistics;
 mod transfer;
 pub mod warp;
@@ -26,18 +24,31 @@ use statistics::Statistics;
 use std::collections::HashMap;
 use warp::Warp;
 
+/// Where an instruction is executed: the block, among those that run, the warp in it, and the place
+/// in the code.
+#[derive(Clone, Copy)]
+pub struct Site {
+    pub block: usize,
+    pub warp: usize,
+    pub pc: u32,
+}
+
+impl Site {
+    /// The number over the whole launch of a thread of block `number`.
+    fn who(self, number: u32, lane: usize) -> u32 {
+        number << race::THREAD_BITS | (self.warp * 32 + lane) as u32
+    }
+}
+
 /// A block while it runs.
 #[derive(Default)]
 pub struct Block {
     pub id: [u32; 3],
     /// Over the whole launch, blocks of a cluster next to each other.
     pub number: u32,
-    /// The last barrier that the whole block passed, and the one before.
+    /// The last barrier that the whole block passed, and that the cluster did.
     pub barrier: u64,
-    pub barrier_before: u64,
     pub cluster_barrier: u64,
-    /// Arrivals at the named barriers by `bar.arrive`.
-    pub arrived: [u32; 16],
     pub known: Known,
     /// What single threads acquired since the last barrier.
     pub acquired: HashMap<u32, Known>,
@@ -48,6 +59,7 @@ pub struct Block {
 pub struct Machine<'a> {
     pub kernel: &'a Kernel,
     pub memory: &'a mut Memory,
+    /// The addresses of the module's variables.
     pub variables: &'a [u64],
     pub launch: &'a Launch,
     pub options: &'a Options,
@@ -71,10 +83,35 @@ pub struct Machine<'a> {
     random: u64,
     /// Whether a barrier may be complete.
     barriers_changed: bool,
-    relaxed_arrival: bool,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    pub fn new(
+        kernel: &'a Kernel, memory: &'a mut Memory, variables: &'a [u64], launch: &'a Launch, options: &'a Options,
+        params: Vec<u8>, workspace: u64,
+    ) -> Self {
+        memory.now += 1;
+        Machine {
+            began: memory.now,
+            blocks_began: memory.now,
+            kernel,
+            memory,
+            variables,
+            launch,
+            options,
+            blocks: Vec::new(),
+            shared: Vec::new(),
+            workspace,
+            released: HashMap::new(),
+            params,
+            reports: Vec::new(),
+            statistics: Statistics::default(),
+            covered: vec![false; kernel.code.len()],
+            random: options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            barriers_changed: false,
+        }
+    }
+
     /// A moment later.
     fn tick(&mut self) -> u64 {
         self.memory.now += 1;
@@ -89,45 +126,20 @@ impl Machine<'_> {
         self.random
     }
 
-    fn threads(&self) -> u32 {
-        self.launch.block.iter().product()
+    fn who(&self, site: Site, lane: usize) -> u32 {
+        site.who(self.blocks[site.block].number, lane)
     }
 
-    /// The number of a thread over the whole launch.
-    fn who(&self, block: usize, warp: usize, lane: usize) -> u32 {
-        self.blocks[block].number << race::THREAD_BITS | (warp * 32 + lane) as u32
-    }
-
-    fn thread_id(&self, thread: u32) -> [u32; 3] {
-        let [x, y, _] = self.launch.block;
-        [thread % x, thread / x % y, thread / x / y]
-    }
-
-    /// `block (1,0,0) thread (40,0,0)`, and the line of its instruction where that is known.
+    /// `block [1, 0, 0] thread [40, 0, 0]`, and the line of its instruction where that is known.
     fn describe(&self, who: u32, pc: Option<u32>) -> String {
-        let block = self.launch.block_id(race::block_of(who));
-        let thread = self.thread_id(who & ((1 << race::THREAD_BITS) - 1));
-        let source = pc.and_then(|pc| self.source(pc));
+        let (block, thread) = self.launch.thread(who);
+        let source = pc.and_then(|pc| self.kernel.source(pc));
         let at = source.map_or(String::new(), |(file, line)| format!(" at {file}:{line}"));
         format!("block {block:?} thread {thread:?}{at}")
     }
 
-    fn source(&self, pc: u32) -> Option<(String, u32)> {
-        let (file, line) = self.kernel.code[pc as usize].source;
-        let name = self.kernel.files.get(&file)?;
-        Some((name.clone(), line))
-    }
-
-    fn report(&self, fault: Fault, who: u32, pc: u32, detail: String) -> Report {
-        Report {
-            fault,
-            kernel: self.kernel.name.clone(),
-            block: self.launch.block_id(race::block_of(who)),
-            thread: self.thread_id(who & ((1 << race::THREAD_BITS) - 1)),
-            source: self.source(pc),
-            ptx_line: self.kernel.code[pc as usize].ptx_line,
-            detail,
-        }
+    fn report(&self, fault: Fault, site: Site, lane: usize, detail: String) -> Report {
+        Report::new(fault, self.kernel, self.launch, self.who(site, lane), site.pc, detail)
     }
 
     /// Keeps a report that the launch survives: the first of its kind at its line.

@@ -81,18 +81,33 @@ pub struct Actor<'a> {
     pub known: [Option<&'a Known>; 2],
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What memory holds after an atomic, of what it held and the operand.
+pub type Reduce = fn(u64, u64) -> u64;
+
+#[derive(Clone, Copy)]
 pub enum Kind {
-    Read,
-    Write,
-    /// Reads and writes: `atom` and `red`.
-    Atomic,
+    Load,
+    Store,
+    Atomic(Reduce),
 }
 
-pub struct AccessKind {
+impl Kind {
+    pub fn reads(self) -> bool {
+        !matches!(self, Kind::Store)
+    }
+
+    pub fn writes(self) -> bool {
+        !matches!(self, Kind::Load)
+    }
+}
+
+/// The semantics of an access (8.4).
+#[derive(Clone, Copy)]
+pub struct Access {
     pub kind: Kind,
     /// Volatile, relaxed, acquire and release accesses and atomics do not race with each other.
     pub strong: bool,
+    pub release: bool,
     /// `ld.global.nc`, through a cache that does not see the launch's own writes.
     pub non_coherent: bool,
 }
@@ -154,12 +169,7 @@ impl Shadow {
     /// Records an access to `size` bytes of `length`, and returns what it races with.
     #[inline]
     pub fn access(
-        &mut self,
-        offset: usize,
-        size: usize,
-        length: usize,
-        actor: &Actor,
-        access: &AccessKind,
+        &mut self, offset: usize, size: usize, length: usize, actor: &Actor, access: &Access,
     ) -> Option<Conflict> {
         if self.cells.is_empty() || size < 1 << self.shift {
             self.refine(size.trailing_zeros(), length);
@@ -175,13 +185,8 @@ impl Shadow {
 
     fn refine(&mut self, shift: u32, length: usize) {
         let count = length.div_ceil(1 << shift);
-        self.cells = match self.cells.is_empty() {
-            true => vec![Cell::default(); count],
-            false => {
-                let coarser = self.shift - shift;
-                (0..count).map(|i| self.cells[i >> coarser]).collect()
-            }
-        };
+        let old = |i: usize| self.cells.get(i >> self.shift.saturating_sub(shift)).copied().unwrap_or_default();
+        self.cells = (0..count).map(old).collect();
         self.shift = shift;
     }
 
@@ -194,8 +199,8 @@ impl Shadow {
 
 impl Cell {
     #[inline]
-    fn access(&mut self, actor: &Actor, access: &AccessKind) -> Option<Conflict> {
-        let writes = access.kind != Kind::Read;
+    fn access(&mut self, actor: &Actor, access: &Access) -> Option<Conflict> {
+        let writes = access.kind.writes();
         let in_launch = |time: u64| time >= actor.launch;
         let mut conflict = None;
         if in_launch(self.written) {
@@ -207,11 +212,13 @@ impl Cell {
             }
         }
         if in_launch(self.read) && writes {
-            if self.non_coherent {
-                conflict =
-                    conflict.or(Some(self.by_reader("write of bytes that ld.global.nc read in the same launch")));
-            } else if self.read >= actor.horizon(self.reader, self.readers) {
-                conflict = conflict.or(Some(self.by_reader("write after read")));
+            let what = if self.non_coherent {
+                "write of bytes that ld.global.nc read in the same launch"
+            } else {
+                "write after read"
+            };
+            if self.non_coherent || self.read >= actor.horizon(self.reader, self.readers) {
+                conflict = conflict.or(Some(self.by_reader(what)));
             }
         }
         if writes {
@@ -247,12 +254,10 @@ impl Cell {
     }
 
     fn by_writer(&self, what: &'static str) -> Conflict {
-        let (other, scope) = (self.writer, Scope::Thread);
-        Conflict { what, other, scope, written_at: Some(self.pc) }
+        Conflict { what, other: self.writer, scope: Scope::Thread, written_at: Some(self.pc) }
     }
 
     fn by_reader(&self, what: &'static str) -> Conflict {
-        let (other, scope) = (self.reader, self.readers);
-        Conflict { what, other, scope, written_at: None }
+        Conflict { what, other: self.reader, scope: self.readers, written_at: None }
     }
 }

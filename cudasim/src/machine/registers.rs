@@ -16,7 +16,7 @@ pub fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
 /// A register of up to 32 bits. One of 64 takes two that follow each other.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Unit([u32; LANES]);
+struct Unit(#[allow(dead_code)] [u32; LANES]);
 
 #[derive(Default)]
 pub struct Registers {
@@ -25,39 +25,37 @@ pub struct Registers {
 }
 
 /// What a register holds for each lane.
-pub trait Word: Copy + Default + Send + Sync + 'static {
+///
+/// # Safety
+///
+/// `BITS` is the size, 32 or 64, and any bits are a value.
+pub unsafe trait Word: Copy + Default + Send + Sync + 'static {
     const BITS: u32;
-    fn plane(registers: &Registers, register: u32) -> &[Self; LANES];
-    fn plane_mut(registers: &mut Registers, register: u32) -> &mut [Self; LANES];
-}
 
-impl Word for u32 {
-    const BITS: u32 = 32;
     #[inline(always)]
     fn plane(registers: &Registers, register: u32) -> &[Self; LANES] {
-        &registers.units[register as usize].0
-    }
-    #[inline(always)]
-    fn plane_mut(registers: &mut Registers, register: u32) -> &mut [Self; LANES] {
-        &mut registers.units[register as usize].0
-    }
-}
-
-impl Word for u64 {
-    const BITS: u32 = 64;
-    #[inline(always)]
-    fn plane(registers: &Registers, register: u32) -> &[Self; LANES] {
-        let units = &registers.units[register as usize..][..2];
-        // SAFETY: two units of 128 bytes without padding, aligned to 64, borrowed as long as the
-        // result; any bits are a u64.
+        let units = &registers.units[register as usize..][..Self::BITS as usize / 32];
+        // SAFETY: one or two units of 128 bytes without padding, aligned to 64, borrowed as long as
+        // the result: 32 values of 4 or 8 bytes, of any bits.
         unsafe { &*units.as_ptr().cast() }
     }
+
     #[inline(always)]
     fn plane_mut(registers: &mut Registers, register: u32) -> &mut [Self; LANES] {
-        let units = &mut registers.units[register as usize..][..2];
+        let units = &mut registers.units[register as usize..][..Self::BITS as usize / 32];
         // SAFETY: as in `plane`, borrowed exclusively.
         unsafe { &mut *units.as_mut_ptr().cast() }
     }
+}
+
+// SAFETY: integers of that size.
+unsafe impl Word for u32 {
+    const BITS: u32 = 32;
+}
+
+// SAFETY: integers of that size.
+unsafe impl Word for u64 {
+    const BITS: u32 = 64;
 }
 
 impl Registers {

@@ -1,5 +1,7 @@
 //! What went wrong, where: kernel, block, thread, source line.
 
+use super::launch::Launch;
+use crate::decode::Kernel;
 use std::fmt;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -10,7 +12,7 @@ pub enum Fault {
     /// Read before anything was written.
     Uninitialized,
     Race,
-    /// Barriers, shuffles and votes that not all threads reach as they must.
+    /// Barriers and shuffles that not all threads reach as they must.
     Synchronization,
     Deadlock,
     Trap,
@@ -28,40 +30,35 @@ pub struct Report {
     pub thread: [u32; 3],
     /// The source file and line, where the PTX names them (`-lineinfo`).
     pub source: Option<(String, u32)>,
+    /// 0 for the launch itself.
     pub ptx_line: u32,
     pub detail: String,
 }
 
 impl Report {
-    pub fn launch(kernel: &str, detail: String) -> Report {
-        Report {
-            fault: Fault::Launch,
-            kernel: kernel.to_string(),
-            block: [0; 3],
-            thread: [0; 3],
-            source: None,
-            ptx_line: 0,
-            detail,
-        }
+    /// What thread `who` did at instruction `pc`.
+    pub fn new(fault: Fault, kernel: &Kernel, launch: &Launch, who: u32, pc: u32, detail: String) -> Report {
+        let (block, thread) = launch.thread(who);
+        let (source, ptx_line) = (kernel.source(pc), kernel.code[pc as usize].ptx_line);
+        Report { fault, kernel: kernel.name.clone(), block, thread, source, ptx_line, detail }
     }
 
-    /// Whether the launch cannot go on: what follows would be wrong as well.
-    pub fn is_fatal(&self) -> bool {
-        !matches!(self.fault, Fault::Race | Fault::Uninitialized)
+    pub fn launch(kernel: &str, detail: String) -> Report {
+        let (fault, kernel, nowhere) = (Fault::Launch, kernel.to_string(), [0; 3]);
+        Report { fault, kernel, block: nowhere, thread: nowhere, source: None, ptx_line: 0, detail }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let triple = |[x, y, z]: [u32; 3]| format!("({x},{y},{z})");
         write!(f, "{:?}: {}; in {}", self.fault, self.detail, self.kernel)?;
         if self.fault == Fault::Launch {
             return Ok(());
         }
+        let triple = |[x, y, z]: [u32; 3]| format!("({x},{y},{z})");
         write!(f, " block {} thread {}", triple(self.block), triple(self.thread))?;
         if let Some((file, line)) = &self.source {
-            let name = file.rsplit('/').next().unwrap_or(file);
-            write!(f, " at {name}:{line}")?;
+            write!(f, " at {}:{line}", file.rsplit('/').next().unwrap_or(file))?;
         }
         write!(f, " (PTX line {})", self.ptx_line)
     }

@@ -1,60 +1,78 @@
 //! What a block finds when it starts: registers with constants, empty shared memory.
 
-use super::memory::Region;
-use super::registers::{Register, Registers, ALL, LANES};
+use super::launch::Launch;
+use super::memory::{address, Region};
+use super::registers::{Registers, ALL, LANES};
 use super::warp::Warp;
-use super::{address, launch, Block, Machine};
+use super::{Block, Machine, Site};
 use crate::decode::Constant;
-use crate::ptx::types::Special;
+
+/// A thread, for its special registers.
+pub struct Thread<'a> {
+    launch: &'a Launch,
+    id: [u32; 3],
+    block: [u32; 3],
+    /// The block's in its cluster.
+    rank: u32,
+    /// Where a cooperative launch keeps its grid barrier.
+    workspace: u64,
+}
+
+/// Along each axis, or three times the same.
+pub type Special = fn(&Thread) -> [u32; 3];
+
+/// Special registers (10), without the `.x` of those that have axes.
+pub fn special(name: &str) -> Option<Special> {
+    Some(match name {
+        "%tid" => |t| t.id,
+        "%ntid" => |t| t.launch.block,
+        "%ctaid" => |t| t.block,
+        "%nctaid" => |t| t.launch.grid,
+        "%cluster_ctarank" => |t| [t.rank; 3],
+        "%envreg1" => |t| [(t.workspace >> 32) as u32; 3],
+        "%envreg2" => |t| [t.workspace as u32; 3],
+        _ => return None,
+    })
+}
 
 impl Machine<'_> {
     /// Makes the blocks that run together; `start` uses them again and again.
     pub(super) fn prepare(&mut self, together: usize) {
-        let warps = self.threads().div_ceil(32);
         let kernel = self.kernel;
-        let bytes = match kernel.dynamic_align {
-            Some(_) => self.dynamic_offset() + self.launch.dynamic_shared,
-            None => kernel.shared_bytes + self.launch.dynamic_shared,
-        };
+        let warps = self.launch.block.iter().product::<u32>().div_ceil(32);
         let warp = || Warp {
             registers: Registers::new(kernel.units, kernel.predicates),
             local: vec![0xa5; kernel.local_bytes * LANES],
             ..Warp::default()
         };
-        for number in 0..together {
-            self.shared.push(Region::new(bytes));
-            self.blocks.push(Block {
-                number: number as u32,
-                id: self.launch.block_id(number as u32),
-                warps: (0..warps).map(|_| warp()).collect(),
-                ..Block::default()
-            });
-            for warp in 0..warps as usize {
-                self.set_constants(number, warp, |_| true);
-            }
+        for _ in 0..together {
+            self.shared.push(Region::new(self.dynamic_offset() + self.launch.dynamic_shared));
+            self.blocks.push(Block { warps: (0..warps).map(|_| warp()).collect(), ..Block::default() });
         }
+        self.number_blocks(0);
+        self.set_constants(|_| true);
     }
 
     /// Where `extern __shared__` begins.
     fn dynamic_offset(&self) -> usize {
-        let align = self.kernel.dynamic_align.unwrap_or(16);
-        self.kernel.shared_bytes.next_multiple_of(align)
+        self.kernel.shared_bytes.next_multiple_of(self.kernel.dynamic_align)
+    }
+
+    fn number_blocks(&mut self, first: u32) {
+        for (block, number) in self.blocks.iter_mut().zip(first..) {
+            (block.number, block.id) = (number, self.launch.block_id(number));
+        }
     }
 
     /// The blocks from number `first` on begin.
     pub(super) fn start(&mut self, first: u32) {
         let now = self.tick();
-        let threads = self.threads();
-        self.relaxed_arrival = false;
+        let threads: u32 = self.launch.block.iter().product();
         self.blocks_began = now;
-        for i in 0..self.blocks.len() {
-            self.shared[i].invalidate();
-            let number = first + i as u32;
-            let id = self.launch.block_id(number);
-            let block = &mut self.blocks[i];
-            (block.number, block.id) = (number, id);
-            (block.barrier, block.barrier_before, block.cluster_barrier) = (now, now, now);
-            block.arrived = [0; 16];
+        self.shared.iter_mut().for_each(Region::invalidate);
+        self.number_blocks(first);
+        for block in &mut self.blocks {
+            (block.barrier, block.cluster_barrier) = (now, now);
             block.known = Default::default();
             block.acquired.clear();
             for (w, warp) in block.warps.iter_mut().enumerate() {
@@ -66,79 +84,39 @@ impl Machine<'_> {
                 (warp.cluster_arrived, warp.cluster_passed) = (0, 0);
                 // Lanes that do not exist hold nobody up.
                 warp.synchronized = std::array::from_fn(|l| if (l as u32) < count { now } else { u64::MAX });
-                warp.fenced = [0; LANES];
             }
-            let per_block = |constant: Constant| {
-                use Special::*;
-                matches!(constant, Constant::Special(Ctaid(_) | Clusterid(_) | ClusterCtaid(_)))
-            };
-            for warp in 0..self.blocks[i].warps.len() {
-                self.set_constants(i, warp, per_block);
+        }
+        self.set_constants(|constant| matches!(constant, Constant::Special(..)));
+    }
+
+    fn set_constants(&mut self, which: impl Fn(&Constant) -> bool) {
+        for block in 0..self.blocks.len() {
+            for warp in 0..self.blocks[block].warps.len() {
+                let mut registers = std::mem::take(&mut self.blocks[block].warps[warp].registers);
+                for (register, constant) in self.kernel.constants.iter().filter(|(_, constant)| which(constant)) {
+                    for lane in 0..LANES {
+                        let site = Site { block, warp, pc: 0 };
+                        register.set(&mut registers, lane, self.constant(site, lane, constant));
+                    }
+                }
+                self.blocks[block].warps[warp].registers = registers;
             }
         }
     }
 
-    fn set_constants(&mut self, block: usize, warp: usize, which: impl Fn(Constant) -> bool) {
-        let kernel = self.kernel;
-        let mut registers = std::mem::take(&mut self.blocks[block].warps[warp].registers);
-        for (register, constant, add) in kernel.constants.iter().filter(|c| which(c.1)) {
-            let value = |lane| self.constant(block, warp, lane, *constant, *register).wrapping_add(*add);
-            let values: [u64; LANES] = std::array::from_fn(value);
-            for (lane, value) in values.into_iter().enumerate() {
-                register.set(&mut registers, lane, value);
-            }
-        }
-        self.blocks[block].warps[warp].registers = registers;
-    }
-
-    fn constant(&self, block: usize, warp: usize, lane: usize, constant: Constant, register: Register) -> u64 {
-        let rank = self.blocks[block].number % self.launch.cluster_blocks();
+    fn constant(&self, site: Site, lane: usize, constant: &Constant) -> u64 {
+        let rank = self.blocks[site.block].number % self.launch.cluster_blocks();
         let window = (rank as u64) << address::RANK_SHIFT;
-        match constant {
-            Constant::Number | Constant::Local | Constant::Param => 0,
-            Constant::Shared => window,
-            Constant::DynamicShared => window + self.dynamic_offset() as u64,
-            Constant::Variable(i) => self.variables[i],
-            Constant::LocalWindow => address::LOCAL + (((warp * LANES + lane) as u64) << address::LOCAL_SHIFT),
-            Constant::Special(special) => self.special(block, warp, lane, special, register),
-        }
-    }
-
-    /// Special registers (10).
-    fn special(&self, block: usize, warp: usize, lane: usize, special: Special, register: Register) -> u64 {
-        let (launch, id) = (self.launch, self.blocks[block].id);
-        let rank = self.blocks[block].number % launch.cluster_blocks();
-        let below = (1u32 << lane) - 1;
-        let value = match special {
-            Special::Tid(axis) => self.thread_id((warp * LANES + lane) as u32)[axis],
-            Special::Ntid(axis) => launch.block[axis],
-            Special::Ctaid(axis) => id[axis],
-            Special::Nctaid(axis) => launch.grid[axis],
-            Special::Clusterid(axis) => id[axis] / launch.cluster[axis],
-            Special::Nclusterid(axis) => launch.clusters()[axis],
-            Special::ClusterCtaid(axis) => id[axis] % launch.cluster[axis],
-            Special::ClusterNctaid(axis) => launch.cluster[axis],
-            Special::ClusterCtarank => rank,
-            Special::ClusterNctarank => launch.cluster_blocks(),
-            Special::IsExplicitCluster => (launch.cluster_blocks() > 1) as u32,
-            Special::Laneid => lane as u32,
-            Special::Warpid => warp as u32,
-            Special::Nwarpid => self.threads().div_ceil(32),
-            Special::Nsmid => launch::MULTIPROCESSORS as u32,
-            Special::LanemaskEq => 1 << lane,
-            Special::LanemaskLt => below,
-            Special::LanemaskLe => below | 1 << lane,
-            Special::LanemaskGt => !(below | 1 << lane),
-            Special::LanemaskGe => !below,
-            Special::DynamicSmemSize => launch.dynamic_shared as u32,
-            Special::TotalSmemSize => (self.kernel.shared_bytes + launch.dynamic_shared) as u32,
-            // There is no time here, and one multiprocessor and launch after another.
-            Special::Clock | Special::Smid | Special::Gridid => 0,
-            Special::Envreg(n) => {
-                let shift = if n == 1 { 32 } else { 0 };
-                return self.workspace >> shift & (!0 >> (64 - register.bits));
+        match *constant {
+            Constant::Number(number) => number,
+            Constant::Shared(offset) => window + offset,
+            Constant::DynamicShared(offset) => window + self.dynamic_offset() as u64 + offset,
+            Constant::Variable(i, offset) => self.variables[i] + offset,
+            Constant::Special(special, axis) => {
+                let (block, id) = self.launch.thread(self.who(site, lane));
+                let thread = Thread { launch: self.launch, id, block, rank, workspace: self.workspace };
+                special(&thread)[axis] as u64
             }
-        };
-        value as u64
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Counts that tell about performance without a clock.
 
+use std::fmt;
+
 #[derive(Clone, Copy, Default, Debug, PartialEq)]
 pub struct Statistics {
     pub warp_instructions: u64,
@@ -26,8 +28,17 @@ impl Requests {
         self.cost += cost as u64;
     }
 
-    pub fn average(&self) -> f64 {
+    fn average(self) -> f64 {
         self.cost as f64 / self.count.max(1) as f64
+    }
+}
+
+impl fmt::Display for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} thread instructions, {} of warps, ", self.thread_instructions, self.warp_instructions)?;
+        let [load, store, shared] = [self.global_loads, self.global_stores, self.shared].map(Requests::average);
+        write!(f, "sectors per load {load:.2} and store {store:.2}, waves per shared access {shared:.2}, ")?;
+        write!(f, "{} barriers", self.barriers)
     }
 }
 

@@ -1,50 +1,56 @@
 //! Moving bytes between memory and registers.
 
-use super::access::{MemoryOp, Operation};
-use super::registers::{lanes, Registers, Word, LANES};
+use super::access::MemoryOp;
+use super::race::Kind;
+use super::registers::{lanes, Register, Registers, Word, LANES};
 
-#[inline(always)]
-fn fixed<const N: usize>(data: &[u8], offset: usize) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&data[offset..offset + N]);
-    bytes
+/// Of a length that the compiler knows, a copy is one instruction.
+macro_rules! by_length {
+    ($bytes:expr, $n:ident => $copy:expr) => {
+        match $bytes {
+            1 => {
+                const $n: usize = 1;
+                $copy
+            }
+            2 => {
+                const $n: usize = 2;
+                $copy
+            }
+            4 => {
+                const $n: usize = 4;
+                $copy
+            }
+            _ => {
+                const $n: usize = 8;
+                $copy
+            }
+        }
+    };
 }
 
 #[inline(always)]
 fn get(data: &[u8], offset: usize, bytes: usize) -> u64 {
-    match bytes {
-        1 => data[offset] as u64,
-        2 => u16::from_le_bytes(fixed(data, offset)) as u64,
-        4 => u32::from_le_bytes(fixed(data, offset)) as u64,
-        _ => u64::from_le_bytes(fixed(data, offset)),
-    }
+    let mut word = [0; 8];
+    by_length!(bytes, N => word[..N].copy_from_slice(&data[offset..offset + N]));
+    u64::from_le_bytes(word)
 }
 
 #[inline(always)]
 fn put(data: &mut [u8], offset: usize, bytes: usize, value: u64) {
-    match bytes {
-        1 => data[offset] = value as u8,
-        2 => data[offset..offset + 2].copy_from_slice(&(value as u16).to_le_bytes()),
-        4 => data[offset..offset + 4].copy_from_slice(&(value as u32).to_le_bytes()),
-        _ => data[offset..offset + 8].copy_from_slice(&value.to_le_bytes()),
-    }
+    by_length!(bytes, N => data[offset..offset + N].copy_from_slice(&value.to_le_bytes()[..N]));
 }
 
-/// Moves the bytes of all lanes of a mask. Loads of whole registers are the most common by far.
+/// Loads the bytes of all lanes of a mask. Whole registers are the most common by far.
 pub fn transfer_all(op: &MemoryOp, data: &mut [u8], registers: &mut Registers, mask: u32, offsets: &[usize; LANES]) {
-    match (op.operation, op.ty.bytes(), op.values[0].bits) {
-        (Operation::Load, 4, 32) => load::<u32, 4>(op, data, registers, mask, offsets),
-        (Operation::Load, 8, 64) => load::<u64, 8>(op, data, registers, mask, offsets),
+    match (op.ty.bytes(), op.values[0].bits) {
+        (4, 32) => load::<u32, 4>(op, data, registers, mask, offsets),
+        (8, 64) => load::<u64, 8>(op, data, registers, mask, offsets),
         _ => lanes(mask).for_each(|l| transfer(op, data, registers, l, offsets[l])),
     }
 }
 
 fn load<W: Word + TryFrom<u64>, const N: usize>(
-    op: &MemoryOp,
-    data: &[u8],
-    registers: &mut Registers,
-    mask: u32,
-    offsets: &[usize; LANES],
+    op: &MemoryOp, data: &[u8], registers: &mut Registers, mask: u32, offsets: &[usize; LANES],
 ) {
     for (k, register) in op.values.iter().enumerate() {
         let plane = W::plane_mut(registers, register.index);
@@ -57,24 +63,20 @@ fn load<W: Word + TryFrom<u64>, const N: usize>(
 /// Moves the elements of one lane, or applies an atomic.
 pub fn transfer(op: &MemoryOp, data: &mut [u8], registers: &mut Registers, lane: usize, offset: usize) {
     let bytes = op.ty.bytes();
-    match op.operation {
-        Operation::Load => {
+    match op.access.kind {
+        Kind::Load => {
             for (k, register) in op.values.iter().enumerate() {
-                let value = get(data, offset + k * bytes, bytes);
-                let above = 64 - op.ty.bits();
-                let signed = ((value << above) as i64 >> above) as u64;
-                register.set(registers, lane, if op.ty.is_signed() { signed } else { value });
+                register.set(registers, lane, op.ty.extend(get(data, offset + k * bytes, bytes)));
             }
         }
-        Operation::Store => {
+        Kind::Store => {
             for (k, register) in op.values.iter().enumerate() {
                 put(data, offset + k * bytes, bytes, register.get(registers, lane));
             }
         }
-        Operation::Atomic(reduce) => {
+        Kind::Atomic(reduce) => {
             let old = get(data, offset, bytes);
-            let operand = |i: usize| op.values.get(i).map_or(0, |r| r.get(registers, lane));
-            put(data, offset, bytes, reduce(old, operand(0), operand(1)));
+            put(data, offset, bytes, reduce(old, op.values[0].get(registers, lane)));
             if let Some(register) = op.destination {
                 register.set(registers, lane, old);
             }
@@ -82,11 +84,9 @@ pub fn transfer(op: &MemoryOp, data: &mut [u8], registers: &mut Registers, lane:
     }
 }
 
+/// Whether a store changes nothing.
 pub fn stores_same(op: &MemoryOp, data: &[u8], registers: &Registers, lane: usize, offset: usize) -> bool {
-    let bytes = op.ty.bytes();
-    let keep = !0u64 >> (64 - op.ty.bits());
-    op.values
-        .iter()
-        .enumerate()
-        .all(|(k, register)| get(data, offset + k * bytes, bytes) == register.get(registers, lane) & keep)
+    let (bytes, keep) = (op.ty.bytes(), !0u64 >> (64 - op.ty.bits()));
+    let same = |(k, r): (usize, &Register)| get(data, offset + k * bytes, bytes) == r.get(registers, lane) & keep;
+    op.values.iter().enumerate().all(same)
 }

@@ -3,7 +3,7 @@
 
 use super::registers::{lanes, Registers, LANES};
 use super::report::{Fault, Report};
-use super::Machine;
+use super::{Machine, Site};
 use crate::isa::Action;
 
 #[derive(Default)]
@@ -17,14 +17,11 @@ pub struct Warp {
     pub at_collective: u32,
     pub at_barrier: u32,
     pub at_cluster: u32,
-    /// The number of the barrier that a lane waits at.
-    pub barrier: [u8; LANES],
     /// Arrived at the cluster barrier and not waiting yet; and past it already.
     pub cluster_arrived: u32,
     pub cluster_passed: u32,
-    /// When a lane last passed a `bar.warp.sync`, and its last fence.
+    /// When a lane last passed a `bar.warp.sync`.
     pub synchronized: [u64; LANES],
-    pub fenced: [u64; LANES],
     pub local: Vec<u8>,
 }
 
@@ -42,7 +39,9 @@ fn at_pc(warp: &Warp, mask: u32, pc: u32) -> u32 {
 
 impl Machine<'_> {
     /// Runs a warp until it cannot go on, or for about `quantum` instructions.
-    pub(super) fn run_warp(&mut self, at: (usize, usize), warp: &mut Warp, quantum: u64) -> Result<(), Report> {
+    pub(super) fn run_warp(
+        &mut self, block: usize, number: usize, warp: &mut Warp, quantum: u64,
+    ) -> Result<(), Report> {
         let end = self.statistics.warp_instructions.saturating_add(quantum);
         let random = self.options.order == super::launch::Order::Random;
         while self.statistics.warp_instructions < end {
@@ -63,60 +62,46 @@ impl Machine<'_> {
                 true => (u32::MAX, self.statistics.warp_instructions + 1 + self.random() % 16),
                 false => (lanes(others).map(|l| warp.pc[l]).min().unwrap_or(u32::MAX), end),
             };
-            self.run_group(at, warp, group, pc, until, end)?;
+            let site = Site { block, warp: number, pc };
+            self.run_group(site, warp, group, until, end)?;
             if self.statistics.warp_instructions > self.options.budget {
                 let detail = format!("still running after {} instructions", self.options.budget);
                 let lane = group.trailing_zeros() as usize;
-                return Err(self.report(Fault::Deadlock, self.who(at.0, at.1, lane), pc, detail));
+                return Err(self.report(Fault::Deadlock, site, lane, detail));
             }
         }
         Ok(())
     }
 
-    /// Runs lanes that are at the same `pc` until they are no longer, or reach `until`.
-    fn run_group(
-        &mut self,
-        at: (usize, usize),
-        warp: &mut Warp,
-        group: u32,
-        mut pc: u32,
-        until: u32,
-        end: u64,
-    ) -> Result<(), Report> {
+    /// Runs lanes that are at the same place until they are no longer, or reach `until`.
+    fn run_group(&mut self, mut site: Site, warp: &mut Warp, group: u32, until: u32, end: u64) -> Result<(), Report> {
         let kernel = self.kernel;
         loop {
-            let instruction = &kernel.code[pc as usize];
+            let instruction = &kernel.code[site.pc as usize];
             let mask = match instruction.guard {
                 None => group,
                 Some(guard) => group & guard.mask(&warp.registers),
             };
             self.statistics.warp_instructions += 1;
             self.statistics.thread_instructions += mask.count_ones() as u64;
+            let mut next = site.pc + 1;
             if mask != 0 {
-                self.covered[pc as usize] = true;
+                self.covered[site.pc as usize] = true;
                 match &instruction.action {
                     Action::Lanes(op) => op.run(&mut warp.registers, mask),
-                    Action::Memory(op) => self.memory(at, warp, pc, op, mask)?,
-                    Action::Branch(target) if mask == group => {
-                        pc = *target;
-                        if pc >= until || self.statistics.warp_instructions >= end {
-                            lanes(group).for_each(|l| warp.pc[l] = pc);
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                    Action::Nothing => {}
+                    Action::Memory(op) => self.memory(site, warp, op, mask)?,
+                    Action::Branch(target) if mask == group => next = *target,
                     action => {
-                        lanes(group).for_each(|l| warp.pc[l] = pc + 1);
-                        if self.step(at, warp, pc, action, mask)? != group || mask != group {
+                        lanes(group).for_each(|l| warp.pc[l] = next);
+                        if self.step(site, warp, action, mask)? != group || mask != group {
                             return Ok(());
                         }
                     }
                 }
             }
-            pc += 1;
-            if pc >= until || self.statistics.warp_instructions >= end {
-                lanes(group).for_each(|l| warp.pc[l] = pc);
+            site.pc = next;
+            if next >= until || self.statistics.warp_instructions >= end {
+                lanes(group).for_each(|l| warp.pc[l] = next);
                 return Ok(());
             }
         }
@@ -124,30 +109,13 @@ impl Machine<'_> {
 
     /// An instruction after which the lanes may part. Their program counters are at the next one;
     /// returns the lanes that go on there.
-    fn step(
-        &mut self,
-        at: (usize, usize),
-        warp: &mut Warp,
-        pc: u32,
-        action: &Action,
-        mask: u32,
-    ) -> Result<u32, Report> {
-        let stay = |warp: &mut Warp, lanes_there: u32| lanes(lanes_there).for_each(|l| warp.pc[l] = pc);
+    fn step(&mut self, site: Site, warp: &mut Warp, action: &Action, mask: u32) -> Result<u32, Report> {
         match action {
-            Action::Collective(op) => self.collective(at, warp, pc, op, mask),
+            Action::Collective(op) => self.collective(site, warp, op, mask),
             Action::Barrier(op) => {
-                let on = self.reach(at, warp, pc, op, mask)?;
-                stay(warp, mask & !on);
+                let on = self.reach(site, warp, *op, mask)?;
+                lanes(mask & !on).for_each(|l| warp.pc[l] = site.pc);
                 Ok(on)
-            }
-            Action::Fence => {
-                let now = self.tick();
-                lanes(mask).for_each(|l| warp.fenced[l] = now);
-                Ok(mask)
-            }
-            Action::ActiveMask(d) => {
-                warp.registers.write(*d, mask, &[mask; LANES]);
-                Ok(mask)
             }
             Action::Branch(target) => {
                 self.statistics.divergent_branches += 1;
@@ -159,10 +127,7 @@ impl Machine<'_> {
                 self.barriers_changed = true;
                 Ok(0)
             }
-            Action::Trap(why) => {
-                let lane = mask.trailing_zeros() as usize;
-                Err(self.report(Fault::Trap, self.who(at.0, at.1, lane), pc, why.clone()))
-            }
+            Action::Trap(why) => Err(self.report(Fault::Trap, site, mask.trailing_zeros() as usize, why.to_string())),
             Action::Lanes(_) | Action::Memory(_) | Action::Nothing => Ok(mask),
         }
     }

@@ -5,7 +5,7 @@ pub mod scan;
 pub mod types;
 
 pub use body::{Line, Statement};
-use scan::{closing, find_outside, list, number, without_comments, Declaration};
+use scan::{find_outside, list, number, without_comments, Declaration};
 use std::collections::HashMap;
 
 /// A function or kernel, not decoded yet.
@@ -28,12 +28,11 @@ impl FunctionText {
     }
 }
 
-/// A `.global` or `.const` variable. `pointers` are the offsets where another's address stands.
+/// A `.global` or `.const` variable.
 #[derive(Debug)]
 pub struct Variable {
     pub declaration: Declaration,
     pub init: Vec<u8>,
-    pub pointers: Vec<(usize, String)>,
 }
 
 /// One PTX file.
@@ -51,64 +50,56 @@ pub struct Module {
 impl Module {
     pub fn parse(source: &str) -> Result<Module, String> {
         let text = without_comments(source);
-        let mut module = Module::default();
-        let mut rest = text.as_str();
-        loop {
-            rest = rest.trim_start();
-            if rest.is_empty() {
-                return Ok(module);
-            }
-            rest = module.directive(rest, &text)?;
+        let (mut module, mut rest) = (Module::default(), text.trim_start());
+        while !rest.is_empty() {
+            rest = module.directive(rest, &text)?.trim_start();
         }
+        Ok(module)
     }
 
     /// Reads what `rest` starts with, and returns what follows.
     fn directive<'a>(&mut self, rest: &'a str, text: &str) -> Result<&'a str, String> {
         let (line, after_line) = rest.split_once('\n').unwrap_or((rest, ""));
-        let word = rest.split_whitespace().next().unwrap_or_default();
-        match word {
-            ".version" | ".address_size" => return Ok(after_line),
+        let mut words = line.split_whitespace();
+        match words.next().unwrap_or_default() {
+            ".version" | ".address_size" => Ok(after_line),
             ".target" => {
-                let digits = |c: char| !c.is_ascii_digit();
-                let number = line.trim_start_matches(digits).split(digits).next();
-                self.target = number.and_then(|n| n.parse().ok()).unwrap_or(0);
-                return Ok(after_line);
+                let digits = words.next().unwrap_or_default().trim_matches(|c: char| !c.is_ascii_digit());
+                self.target = digits.parse().map_err(|_| format!("cannot read `{line}`"))?;
+                Ok(after_line)
             }
             ".file" => {
-                let mut words = line.split_whitespace().skip(1);
-                if let (Some(index), Some(name)) = (words.next(), words.next()) {
-                    let name = name.trim_matches(['"', ',']).to_string();
-                    self.files.insert(index.parse().unwrap_or(0), name);
-                }
-                return Ok(after_line);
+                let index = words.next().and_then(|index| index.parse().ok());
+                let name = line.split('"').nth(1);
+                let (index, name) = index.zip(name).ok_or_else(|| format!("cannot read `{line}`"))?;
+                self.files.insert(index, name.to_string());
+                Ok(after_line)
             }
             ".section" => {
-                let open = rest.find('{').ok_or("a .section without braces")?;
-                let close = closing(&rest[open..]).ok_or("a .section that does not end")?;
-                return Ok(&rest[open + close + 1..]);
+                let close = find_outside(rest, '}').ok_or("a .section that does not end")?;
+                Ok(&rest[close + 1..])
             }
-            _ => {}
+            _ => {
+                let head = rest.split([';', '{']).next().unwrap_or(rest);
+                if head.contains(".entry") || head.contains(".func") {
+                    return self.function(rest, text);
+                }
+                let end = find_outside(rest, ';').ok_or_else(|| format!("no `;` after `{line}`"))?;
+                self.variable(rest[..end].trim())?;
+                Ok(&rest[end + 1..])
+            }
         }
-        let semicolon = rest.find(';').unwrap_or(rest.len());
-        let head = &rest[..semicolon.min(rest.find('{').unwrap_or(rest.len()))];
-        if head.contains(".entry") || head.contains(".func") {
-            return self.function(rest, text);
-        }
-        let end = find_outside(rest, ';').ok_or_else(|| format!("no `;` after `{line}`"))?;
-        self.variable(&rest[..end])?;
-        Ok(&rest[end + 1..])
     }
 
     fn function<'a>(&mut self, rest: &'a str, text: &str) -> Result<&'a str, String> {
-        let is_entry = rest.split_whitespace().take_while(|w| !w.contains('(')).any(|w| w == ".entry");
+        let is_entry = rest.split('(').next().is_some_and(|head| head.contains(".entry"));
         let keyword = if is_entry { ".entry" } else { ".func" };
-        let start = rest.find(keyword).unwrap_or(0) + keyword.len();
-        let mut at = rest[start..].trim_start();
+        let mut at = rest[rest.find(keyword).unwrap_or(0) + keyword.len()..].trim_start();
         let params = |at: &mut &str| -> Result<Vec<Declaration>, String> {
             if !at.starts_with('(') {
                 return Ok(Vec::new());
             }
-            let close = closing(at).ok_or("a parameter list that does not end")?;
+            let close = find_outside(at, ')').ok_or("a parameter list that does not end")?;
             let found = list(&at[1..close]).into_iter().map(Declaration::parse).collect();
             *at = at[close + 1..].trim_start();
             found
@@ -119,8 +110,9 @@ impl Module {
         at = at[name_end..].trim_start();
         let params = params(&mut at)?;
         let open = at.find(['{', ';']).ok_or_else(|| format!("{name} has no body"))?;
-        if at[open..].starts_with(';') {
-            return Ok(&at[open + 1..]); // declared only
+        let body = &at[open..];
+        if body.starts_with(';') {
+            return Ok(&body[1..]); // declared only
         }
         let mut directives = HashMap::new();
         for directive in at[..open].split('.').map(str::trim).filter(|d| !d.is_empty()) {
@@ -128,49 +120,32 @@ impl Module {
             let numbers = numbers.split(',').filter_map(|n| n.trim().parse().ok()).collect();
             directives.insert(name.to_string(), numbers);
         }
-        let body = &at[open..];
-        let close = closing(body).ok_or_else(|| format!("{name} does not end"))?;
-        let before = text.len() - body.len();
-        let line = text[..before].matches('\n').count() as u32 + 1;
-        let function = FunctionText {
-            name: name.clone(),
-            is_entry,
-            results,
-            params,
-            directives,
-            body: body[1..close].to_string(),
-            line,
-        };
+        let close = find_outside(body, '}').ok_or_else(|| format!("{name} does not end"))?;
+        let line = text[..text.len() - body.len()].matches('\n').count() as u32 + 1;
+        let body_text = body[1..close].to_string();
+        let function =
+            FunctionText { name: name.clone(), is_entry, results, params, directives, body: body_text, line };
         self.functions.insert(name, function);
         Ok(&body[close + 1..])
     }
 
     fn variable(&mut self, text: &str) -> Result<(), String> {
-        if text.trim().is_empty() || text.contains(".alias") {
-            return Ok(());
-        }
-        let (left, right) = match text.split_once('=') {
-            Some((left, right)) => (left, Some(right)),
-            None => (text, None),
-        };
+        let (left, right) = text.split_once('=').unwrap_or((text, ""));
         let declaration = Declaration::parse(left)?;
         if left.contains(".shared") {
             self.shared.insert(declaration.name.clone(), declaration);
             return Ok(());
         }
         if !left.contains(".global") && !left.contains(".const") {
-            return Err(format!("unsupported directive `{}`", text.trim()));
+            return Err(format!("unsupported directive `{text}`"));
         }
-        let (mut init, mut pointers) = (Vec::new(), Vec::new());
-        for item in list(&right.unwrap_or("").replace(['{', '}'], "")) {
-            let value = number(item).unwrap_or_else(|| {
-                pointers.push((init.len(), item.to_string()));
-                0
-            });
+        let mut init = Vec::new();
+        for item in list(&right.replace(['{', '}'], "")) {
+            let value = number(item).ok_or_else(|| format!("unsupported initial value `{item}`"))?;
             init.extend_from_slice(&value.to_le_bytes()[..declaration.element]);
         }
         init.resize(declaration.bytes.max(init.len()), 0);
-        self.variables.push(Variable { declaration, init, pointers });
+        self.variables.push(Variable { declaration, init });
         Ok(())
     }
 }

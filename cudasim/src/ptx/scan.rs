@@ -2,66 +2,27 @@
 
 use super::types::Type;
 
-/// Blanks comments out; line numbers stay what they were.
+/// Cuts comments off; line numbers stay what they were.
 pub fn without_comments(source: &str) -> String {
-    let bytes = source.as_bytes();
-    let mut out = bytes.to_vec();
-    let mut i = 0;
-    while i < bytes.len() {
-        let end = match &bytes[i..] {
-            [b'"', ..] => {
-                let quoted = bytes[i + 1..].iter().position(|b| *b == b'"');
-                i += quoted.map_or(bytes.len(), |n| n + 2);
-                continue;
-            }
-            [b'/', b'/', ..] => source[i..].find('\n').map_or(bytes.len(), |n| i + n),
-            [b'/', b'*', ..] => source[i..].find("*/").map_or(bytes.len(), |n| i + n + 2),
-            _ => {
-                i += 1;
-                continue;
-            }
-        };
-        for byte in &mut out[i..end] {
-            if *byte != b'\n' {
-                *byte = b' ';
-            }
-        }
-        i = end;
-    }
-    // Only whole characters were replaced, each byte by a space.
-    String::from_utf8_lossy(&out).into_owned()
+    let code = |line: &str| match line.find("//") {
+        Some(comment) if !line[..comment].contains('"') => line[..comment].to_string(),
+        _ => line.to_string(),
+    };
+    source.lines().map(|line| code(line) + "\n").collect()
 }
 
-/// Where the bracket that opens at the start of `text` closes.
-pub fn closing(text: &str) -> Option<usize> {
-    let mut depth = 0;
-    let mut quoted = false;
-    for (i, c) in text.char_indices() {
-        match c {
-            '"' => quoted = !quoted,
-            _ if quoted => {}
-            '{' | '(' | '[' => depth += 1,
-            '}' | ')' | ']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(i);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The first `stop` of `text` that is in no bracket.
+/// The first `stop` of `text` that is in no bracket. For a bracket that opens at the start of `text`
+/// and closes there, that is its end.
 pub fn find_outside(text: &str, stop: char) -> Option<usize> {
     let mut depth = 0;
     for (i, c) in text.char_indices() {
         match c {
-            _ if c == stop && depth == 0 => return Some(i),
             '{' | '(' | '[' => depth += 1,
             '}' | ')' | ']' => depth -= 1,
             _ => {}
+        }
+        if c == stop && depth == 0 {
+            return Some(i);
         }
     }
     None
@@ -79,23 +40,29 @@ pub fn list(text: &str) -> Vec<&str> {
     items
 }
 
-/// The bits of an integer, `0f3F800000` or `0d3FF0000000000000` literal.
+/// The bits of an integer, `0x1FU`, `0f3F800000` or `0d3FF0000000000000`, or of the constant `WARP_SZ`.
 pub fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     if let Some(positive) = text.strip_prefix('-') {
         return number(positive).map(u64::wrapping_neg);
     }
-    let text = text.strip_suffix('U').unwrap_or(text);
-    for prefix in ["0x", "0X", "0f", "0F", "0d", "0D"] {
-        if let Some(hex) = text.strip_prefix(prefix) {
-            return u64::from_str_radix(hex, 16).ok();
-        }
+    if text == "WARP_SZ" {
+        return Some(32);
     }
-    text.parse().ok()
+    let text = text.strip_suffix('U').unwrap_or(text);
+    let hex = ["0x", "0X", "0f", "0F", "0d", "0D"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    hex.map_or_else(|| text.parse().ok(), |digits| u64::from_str_radix(digits, 16).ok())
+}
+
+/// `name+offset`, as an address or a variable is written.
+pub fn offset(text: &str) -> Result<(&str, u64), String> {
+    let Some((name, offset)) = text.split_once('+') else { return Ok((text.trim(), 0)) };
+    let offset = number(offset).ok_or_else(|| format!("cannot read the offset of `{text}`"))?;
+    Ok((name.trim(), offset))
 }
 
 /// A declared variable or parameter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Declaration {
     pub name: String,
     pub bytes: usize,
@@ -105,47 +72,25 @@ pub struct Declaration {
 }
 
 impl Declaration {
-    /// Reads `.align 16 .b8 name[12]`.
+    /// Reads `.align 16 .b8 name[12]`. `name[]` has no bytes.
     pub fn parse(text: &str) -> Result<Declaration, String> {
         let wrong = || format!("cannot read the declaration `{}`", text.trim());
+        let (mut align, mut element, mut name) = (0, 0, "");
         let mut words = text.split_whitespace();
-        let (mut align, mut element, mut vector) = (0, 0, 1);
-        let mut name = String::new();
         while let Some(word) = words.next() {
-            match word {
-                ".align" => {
-                    align = words.next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
-                }
-                ".v2" => vector = 2,
-                ".v4" => vector = 4,
-                _ => match word.strip_prefix('.') {
-                    Some(attribute) => {
-                        if let Some(ty) = Type::parse(attribute) {
-                            element = ty.bytes();
-                        }
-                    }
-                    None => name.push_str(word),
-                },
+            match word.strip_prefix('.') {
+                Some("align") => align = words.next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?,
+                Some(attribute) => element = Type::parse(attribute).map_or(element, Type::bytes),
+                None => name = word,
             }
         }
-        let (name, dims) = name.split_once('[').unwrap_or((&name, ""));
+        let (name, dims) = name.split_once('[').unwrap_or((name, "1"));
         let dims = dims.split('[').map(|d| d.trim_end_matches(']'));
-        let mut count = 1;
-        for (i, dim) in dims.enumerate() {
-            count *= match dim {
-                "" if i == 0 && !text.contains('[') => 1,
-                "" => 0,
-                dim => dim.parse().map_err(|_| wrong())?,
-            };
-        }
+        let dims = dims.map(|d| if d.is_empty() { Ok(0) } else { d.parse::<usize>() });
+        let count: usize = dims.product::<Result<_, _>>().map_err(|_| wrong())?;
         if name.is_empty() || element == 0 {
             return Err(wrong());
         }
-        Ok(Declaration {
-            name: name.to_string(),
-            bytes: element * vector * count,
-            align: align.max(element * vector),
-            element,
-        })
+        Ok(Declaration { name: name.to_string(), bytes: element * count, align: align.max(element), element })
     }
 }

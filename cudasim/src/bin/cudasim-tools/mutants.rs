@@ -3,6 +3,7 @@
 
 use crate::suite::{tests, values, End, Test};
 use cudasim::mutate::Mutant;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,123 +12,126 @@ use std::time::{Duration, Instant};
 /// Survivors that change nothing or nothing that matters, and why: `rule | source line | reason`.
 const EXPLAINED: &str = "cudasim/survivors.txt";
 
-/// Every (kernel, line) of one module, with the tests that execute it.
-struct Module {
-    text: String,
-    lines: BTreeMap<(String, u32), Vec<usize>>,
+/// The PTX files that the tests load, each with the tests that execute a line of a kernel.
+type Modules = BTreeMap<String, BTreeMap<(String, u32), Vec<usize>>>;
+
+/// A mutant, the line of the source that it comes from, and the tests that execute it.
+struct Trial<'a> {
+    mutant: Mutant,
+    source: String,
+    tests: &'a [usize],
 }
+
+/// Mutants that differ only in the type or in the copy of an unrolled loop: one of them is tried.
+type Alike<'a> = BTreeMap<(String, &'static str, String), Vec<Trial<'a>>>;
 
 pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
     let number = |name, default: u64| {
-        values(arguments, name)
-            .first()
-            .map_or(Ok(default), |v| v.parse().map_err(|_| format!("expected a number after {name}, got {v}")))
+        let wrong = |v: &str| format!("expected a number after {name}, got {v}");
+        values(arguments, name).first().map_or(Ok(default), |v| v.parse().map_err(|_| wrong(v)))
     };
-    let (per_kernel, mut seed) = (number("--per-kernel", 3)? as usize, number("--seed", 1)?);
-    let wanted = values(arguments, "--kernel");
-    let began = Instant::now();
+    let (per_kernel, mut seed) = (number("--per-kernel", 20)? as usize, number("--seed", 1)?);
+    let (wanted, began) = (values(arguments, "--kernel"), Instant::now());
     let work = PathBuf::from(emulator).join("mutants");
     let _ = fs::remove_dir_all(&work);
     let tests = tests(emulator, &values(arguments, "--test"))?;
     let (modules, times) = coverage(emulator, &work, &tests)?;
     println!("{} tests, their coverage known after {:.0?}", tests.len(), began.elapsed());
 
-    let mut sample: BTreeMap<String, Vec<(usize, Mutant)>> = BTreeMap::new();
-    for (m, module) in modules.iter().enumerate() {
-        let lines: Vec<&str> = module.text.lines().collect();
-        for (kernel, line) in module.lines.keys() {
-            if wanted.is_empty() || wanted.iter().any(|w| kernel.contains(w)) {
-                let mutants = Mutant::of_line(kernel, *line, lines.get(*line as usize - 1).unwrap_or(&""));
-                sample.entry(kernel.clone()).or_default().extend(mutants.into_iter().map(|mutant| (m, mutant)));
+    let mut kernels: BTreeMap<&str, Alike> = BTreeMap::new();
+    for (text, covered) in &modules {
+        let lines: Vec<&str> = text.lines().collect();
+        let sources = source_lines(&lines);
+        for ((kernel, line), tests) in covered {
+            // in_fwd_warp1, in_fwd_warp2 ... are one kernel.
+            let family = kernel.trim_end_matches(|c: char| c.is_ascii_digit());
+            let place = *line as usize - 1;
+            for mutant in Mutant::of_line(kernel, *line, lines.get(place).unwrap_or(&"")) {
+                let source = sources[place].clone();
+                let key = (source.clone(), mutant.rule, mutant.untyped());
+                let alike = kernels.entry(family).or_default().entry(key).or_default();
+                alike.push(Trial { mutant, source, tests });
             }
         }
     }
+    kernels.retain(|kernel, _| wanted.is_empty() || wanted.iter().any(|w| kernel.contains(w)));
+    let mut trials = Vec::new();
+    for (kernel, alike) in &mut kernels {
+        let mut groups: Vec<_> = alike.values_mut().collect();
+        for _ in 0..per_kernel.min(groups.len()) {
+            let group = groups.swap_remove(next(&mut seed) % groups.len());
+            trials.push((*kernel, group.swap_remove(next(&mut seed) % group.len())));
+        }
+    }
+    let killed: Result<Vec<bool>, String> = trials
+        .par_iter()
+        .enumerate()
+        .map(|(i, (_, trial))| kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial))
+        .collect();
+    let killed = killed?;
+
     let explained = fs::read_to_string(EXPLAINED).unwrap_or_default();
-    let (mut all, mut killed, mut unexplained, mut weak) = (0, 0, Vec::new(), Vec::new());
-    for (kernel, mut mutants) in sample {
-        shuffle(&mut mutants, &mut seed);
-        mutants.truncate(per_kernel);
-        let (mut tried, mut good) = (0, 0);
-        for (m, mutant) in mutants {
-            let module = &modules[m];
-            let source = source_line(&module.text, mutant.line);
-            tried += 1;
-            if kills(emulator, &work, &tests, &times, &module.lines[&(kernel.clone(), mutant.line)], &mutant)? {
-                good += 1;
-                continue;
-            }
-            let reason = explanation(&explained, &mutant, &source);
+    let mut counts: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
+    for ((kernel, trial), killed) in trials.iter().zip(killed) {
+        let reason = explanation(&explained, trial);
+        let count = counts.entry(kernel).or_default();
+        count[if killed { 0 } else { 2 - reason.is_some() as usize }] += 1;
+        if !killed {
+            let Mutant { rule, before, after, .. } = &trial.mutant;
+            let place = format!("{}, PTX line {}", trial.mutant.kernel, trial.mutant.line);
             println!(
-                "survivor: {kernel}: {}: `{}` to `{}`, from `{source}`{}",
-                mutant.rule,
-                mutant.before,
-                mutant.after,
-                reason.as_ref().map_or(String::new(), |r| format!(": {r}"))
+                "survivor in {place}: {rule}: `{before}` to `{after}`, from `{}`: {}",
+                trial.source,
+                reason.unwrap_or("?")
             );
-            match reason {
-                Some(_) => good += 1,
-                None => unexplained.push(mutant),
-            }
-        }
-        println!("{kernel}: {good} of {tried} killed or explained ({:.0?})", began.elapsed());
-        (all, killed) = (all + tried, killed + good);
-        if good * 10 < tried * 9 {
-            weak.push(kernel);
         }
     }
-    println!(
-        "{killed} of {all} mutants killed or explained, {} left; seed and kernels name them again",
-        unexplained.len()
-    );
-    Ok(unexplained.is_empty() && weak.is_empty())
+    for (kernel, [killed, explained, left]) in &counts {
+        println!(
+            "{kernel}: of {} mutants {killed} killed, {explained} explained, {left} left",
+            killed + explained + left
+        );
+    }
+    println!("seed {}, {:.0?}", number("--seed", 1)?, began.elapsed());
+    Ok(counts.values().all(|[killed, explained, left]| *left == 0 && killed * 10 >= (killed + explained) * 9))
 }
 
 /// Runs every test once; the driver writes down what it executes.
-fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Vec<Module>, Vec<Duration>), String> {
-    let (mut modules, mut times) = (BTreeMap::new(), Vec::new());
-    for (i, test) in tests.iter().enumerate() {
-        let folder = work.join(i.to_string());
+fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Modules, Vec<Duration>), String> {
+    let run = |(i, test): (usize, &Test)| {
         let mut command = test.command();
-        command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_COVERAGE", &folder);
-        let (end, time) = test.run(&mut command, Duration::from_secs(1800))?;
-        if !matches!(end, End::Passed) {
-            return Err(format!("{} fails without any mutant", test.label()));
+        command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_COVERAGE", work.join(i.to_string()));
+        match test.run(&mut command, Duration::from_secs(1800))? {
+            (End::Passed, time) => Ok(time),
+            _ => Err(format!("{} fails without any mutant", test.label())),
         }
-        times.push(time);
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let (path, read) =
-                (entry.path(), |p: &Path| fs::read_to_string(p).map_err(|e| format!("{}: {e}", p.display())));
-            if path.extension().is_some_and(|e| e == "covered") {
-                let text = read(&path.with_extension("ptx"))?;
-                let module = modules.entry(text.clone()).or_insert(Module { text, lines: BTreeMap::new() });
-                for line in read(&path)?.lines() {
-                    if let Some((kernel, line)) = line.split_once(' ') {
-                        let key = (kernel.to_string(), line.parse().unwrap_or(0));
-                        module.lines.entry(key).or_default().push(i);
-                    }
-                }
+    };
+    let times: Result<Vec<Duration>, String> = tests.par_iter().enumerate().map(run).collect();
+    let read = |path: &Path| fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
+    let mut modules = Modules::new();
+    for i in 0..tests.len() {
+        for entry in fs::read_dir(work.join(i.to_string())).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|e| e != "covered") {
+                continue;
+            }
+            let module = modules.entry(read(&path.with_extension("ptx"))?).or_default();
+            for (kernel, line) in read(&path)?.lines().filter_map(|line| line.split_once(' ')) {
+                module.entry((kernel.to_string(), line.parse().unwrap_or(1))).or_default().push(i);
             }
         }
     }
-    Ok((modules.into_values().collect(), times))
+    Ok((modules, times?))
 }
 
 /// Whether one of the tests that execute the line fails, or hangs.
-fn kills(
-    emulator: &str,
-    work: &Path,
-    tests: &[Test],
-    times: &[Duration],
-    covering: &[usize],
-    mutant: &Mutant,
-) -> Result<bool, String> {
-    let file = work.join("mutant");
-    mutant.write(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let mut order = covering.to_vec();
+fn kills(emulator: &str, file: &Path, tests: &[Test], times: &[Duration], trial: &Trial) -> Result<bool, String> {
+    trial.mutant.write(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut order = trial.tests.to_vec();
     order.sort_by_key(|i| times[*i]);
     for i in order {
         let mut command = tests[i].command();
-        command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_MUTANT", &file).env("PTXSIM_BUDGET", "20000000");
+        command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_MUTANT", file).env("PTXSIM_BUDGET", "20000000");
         let (end, _) = tests[i].run(&mut command, times[i] * 10 + Duration::from_secs(20))?;
         if !matches!(end, End::Passed) {
             return Ok(true);
@@ -136,32 +140,39 @@ fn kills(
     Ok(false)
 }
 
-/// The line of the .cu or .cuh file that a PTX line comes from.
-fn source_line(ptx: &str, line: u32) -> String {
-    let loc = ptx.lines().take(line as usize).filter_map(|l| l.trim().strip_prefix(".loc")).last().unwrap_or("");
-    let mut numbers = loc.split_whitespace().map(|n| n.parse().unwrap_or(0));
-    let (file, line) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0usize));
-    let declared = ptx.lines().filter_map(|l| l.trim().strip_prefix(".file")?.trim().split_once('"'));
-    let path = declared
-        .into_iter()
-        .find(|(index, _)| index.trim().parse() == Ok(file))
-        .map(|(_, path)| path.split('"').next().unwrap_or(""));
-    let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    text.lines().nth(line.wrapping_sub(1)).unwrap_or("").trim().to_string()
+/// For each line of PTX, the line of the .cu or .cuh file that it comes from.
+fn source_lines(ptx: &[&str]) -> Vec<String> {
+    let files: BTreeMap<&str, Vec<String>> = ptx
+        .iter()
+        .filter_map(|l| l.trim().strip_prefix(".file")?.trim().split_once('"'))
+        .map(|(index, path)| {
+            let text = fs::read_to_string(path.split('"').next().unwrap_or("")).unwrap_or_default();
+            (index.trim(), text.lines().map(|l| l.trim().to_string()).collect())
+        })
+        .collect();
+    let mut current = String::new();
+    let source = |line: &&str| {
+        if let Some(loc) = line.trim().strip_prefix(".loc") {
+            let mut words = loc.split_whitespace();
+            let file = words.next().and_then(|file| files.get(file));
+            let number = words.next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
+            current = file.and_then(|lines| lines.get(number.wrapping_sub(1))).cloned().unwrap_or_default();
+        }
+        current.clone()
+    };
+    ptx.iter().map(source).collect()
 }
 
-fn explanation(explained: &str, mutant: &Mutant, source: &str) -> Option<String> {
+fn explanation<'a>(explained: &'a str, trial: &Trial) -> Option<&'a str> {
     explained.lines().find_map(|line| {
         let mut parts = line.splitn(3, " | ").map(str::trim);
         let (rule, text, reason) = (parts.next()?, parts.next()?, parts.next()?);
-        (rule == mutant.rule && !text.is_empty() && source.contains(text)).then(|| reason.to_string())
+        (rule == trial.mutant.rule && !text.is_empty() && trial.source.contains(text)).then_some(reason)
     })
 }
 
-/// Fisher-Yates with an xorshift: the same seed samples the same mutants.
-fn shuffle<T>(items: &mut [T], state: &mut u64) {
-    for i in (1..items.len()).rev() {
-        *state = state.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *state >> 29 | 1;
-        items.swap(i, (*state >> 8) as usize % (i + 1));
-    }
+/// A pseudo-random number: the same seed samples the same mutants.
+fn next(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*state >> 33) as usize
 }
