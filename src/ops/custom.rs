@@ -257,10 +257,9 @@ mod tests {
     #[test]
     fn without_metal_the_error_names_op_and_dtype() {
         let message = without_metal(Carrier::NAME, candle_core::DType::BF16).to_string();
-        assert_eq!(
-            message,
-            "no metal implementation for norm-inputs of dtype BF16: candle-instance-norm was built \
-             without its feature `metal`"
-        );
+        // A backtrace may follow.
+        let wanted = "Metal error no metal implementation for norm-inputs of dtype BF16: \
+                      candle-instance-norm was built without its feature `metal`";
+        assert!(message.starts_with(wanted), "{message}");
     }
 }
