@@ -13,6 +13,7 @@ mod batch;
 mod builtin;
 mod colour;
 mod gallery;
+mod grain;
 mod lettering;
 mod options;
 mod picture;

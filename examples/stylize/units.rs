@@ -6,6 +6,7 @@ mod batch;
 mod builtin;
 mod colour;
 mod gallery;
+mod grain;
 mod lettering;
 mod options;
 mod picture;

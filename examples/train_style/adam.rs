@@ -31,7 +31,10 @@ impl Parameter {
         let Some(grad) = grads.get(&self.var) else {
             candle_core::bail!("{} has no gradient", self.name)
         };
-        self.first = ((&self.first * BETA1)? + (grad * (1. - BETA1))?)?;
+        // candle leaves some gradients on the graph; through the moments, those of all steps would
+        // stay in memory.
+        let grad = grad.detach();
+        self.first = ((&self.first * BETA1)? + (&grad * (1. - BETA1))?)?;
         self.second = ((&self.second * BETA2)? + (grad.sqr()? * (1. - BETA2))?)?;
         let first = (&self.first / (1. - BETA1.powi(number as i32)))?;
         let second = (&self.second / (1. - BETA2.powi(number as i32)))?;

@@ -13,7 +13,7 @@ use rand_distr::StandardNormal;
 const KERNEL: usize = 7;
 
 /// Filters that look for edges and lines, and those that only look at the colour.
-const LINES: usize = 40;
+pub const LINES: usize = 40;
 const COLOURS: usize = 24;
 
 pub struct FilterBank {
@@ -44,10 +44,9 @@ impl FilterBank {
         x.conv2d(&self.filters, 0, 1, 1, 1)
     }
 
-    /// The answers with mean 0 and deviation 1 on the style, as far as they are above the
-    /// thresholds.
-    pub fn rectify(&self, answers: &Tensor, mean: &Tensor, std: &Tensor) -> Result<Tensor> {
-        let scaled = answers.broadcast_sub(mean)?.broadcast_div(std)?;
+    /// The answers as far as they are above the thresholds, which are for answers with mean 0 and
+    /// deviation 1.
+    pub fn rectify(&self, scaled: &Tensor) -> Result<Tensor> {
         scaled.broadcast_sub(&self.thresholds)?.relu()
     }
 }

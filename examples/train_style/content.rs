@@ -8,6 +8,7 @@ use image::{imageops, Rgb, RgbImage};
 use rand::rngs::StdRng;
 use rand::Rng;
 
+use crate::grain;
 use crate::picture::{format_of, Picture};
 
 /// Where the pictures come from.
@@ -41,7 +42,12 @@ impl Content {
     /// A picture of `side` by `side` pixels: of a file, a random square of it at a random scale.
     pub fn picture(&self, side: u32, rng: &mut StdRng) -> Result<RgbImage> {
         match self {
-            Self::Drawn => Ok(leaves(side, rng)),
+            Self::Drawn => {
+                let mut picture = leaves(side, rng);
+                let strength = rng.random_range(0.02..0.12);
+                grain::add(&mut picture, strength, rng.random_range(0..u32::MAX / 2));
+                Ok(picture)
+            }
             Self::Files(files) => {
                 let file = &files[rng.random_range(0..files.len())];
                 let picture = Picture::read(file)?.rgb;

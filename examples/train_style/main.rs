@@ -11,6 +11,8 @@ mod adam;
 mod bank;
 mod checkpoint;
 mod content;
+#[path = "../stylize/grain.rs"]
+mod grain;
 #[path = "../stylize/lettering.rs"]
 mod lettering;
 mod loss;
@@ -18,7 +20,7 @@ mod options;
 mod painting;
 #[path = "../stylize/picture.rs"]
 mod picture;
-#[allow(dead_code)] // What it makes of tensors.
+#[allow(dead_code)] // It draws nothing from tensors.
 #[path = "../stylize/pixels.rs"]
 mod pixels;
 mod plot;

@@ -31,7 +31,7 @@ pub struct Options {
     /// Of everything that is drawn at random.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    #[arg(long, default_value_t = 600, value_parser = at_least_one())]
+    #[arg(long, default_value_t = 1500, value_parser = at_least_one())]
     pub steps: u64,
     /// Stop when this many steps are done in all; the same command without it goes on.
     #[arg(long, value_name = "STEPS")]
@@ -52,11 +52,11 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     pub batch: u64,
     /// The longer side of the style: the larger, the larger its strokes come out.
-    #[arg(long, value_name = "PIXELS", default_value_t = 512,
+    #[arg(long, value_name = "PIXELS", default_value_t = 320,
           value_parser = clap::value_parser!(u32).range(64..))]
     pub style_size: u32,
     /// What the style counts, where the content counts 1.
-    #[arg(long, value_name = "WEIGHT", default_value_t = 20.)]
+    #[arg(long, value_name = "WEIGHT", default_value_t = 60.)]
     pub texture_weight: f64,
     /// The learning rate at the start.
     #[arg(long, default_value_t = 4e-3)]
