@@ -11,11 +11,17 @@ const CELLS: [u32; 5] = [1, 2, 4, 8, 16];
 pub fn add(image: &mut RgbImage, strength: f32, seed: u32) {
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let octave = |(index, &cell): (usize, &u32)| {
-            smooth(x as f32 / cell as f32, y as f32 / cell as f32, seed + index as u32)
+            smooth(
+                x as f32 / cell as f32,
+                y as f32 / cell as f32,
+                seed + index as u32,
+            )
         };
         let sum: f32 = CELLS.iter().enumerate().map(octave).sum();
         let lighter = 255. * strength * sum / (CELLS.len() as f32).sqrt();
-        pixel.0 = pixel.0.map(|byte| (f32::from(byte) + lighter).round() as u8);
+        pixel.0 = pixel
+            .0
+            .map(|byte| (f32::from(byte) + lighter).round() as u8);
     }
 }
 

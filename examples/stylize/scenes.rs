@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage};
 type Colour = [f32; 3];
 
 /// Samples per pixel and direction, for smooth edges.
-const SAMPLES: u32 = 4;
+const SAMPLES: u32 = 2;
 
 /// Renders `scene` in `side` by `side` pixels.
 pub fn draw(scene: fn(f32, f32) -> Colour, side: u32) -> RgbImage {

@@ -31,13 +31,13 @@ mod whole;
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use clap::Parser;
 use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use content::Content;
-use options::Options;
+use options::{Options, MIN_STYLE};
 use picture::Picture;
 use pixels::Pixels;
 use trainer::{rng, Stream, Trainer};
@@ -76,7 +76,7 @@ fn main() -> Result<()> {
             bar.set_message(format!("texture {texture:.4}, content {content:.4}"));
         }
         bar.inc(1);
-        if done as u64 % options.save_every == 0 || done == stop {
+        if done.is_multiple_of(options.save_every as usize) || done == stop {
             checkpoint::save(&state, &trainer, &settings, seconds())?;
         }
     }
@@ -103,10 +103,18 @@ fn main() -> Result<()> {
 
 /// The picture whose style is taken.
 fn style(options: &Options) -> Result<RgbImage> {
-    Ok(match &options.style {
-        Some(path) => Picture::read(path)?.at_most(options.style_size).rgb,
-        None => painting::paint(options.style_size, &mut rng(options.seed, Stream::Style)),
-    })
+    let Some(path) = &options.style else {
+        let mut numbers = rng(options.seed, Stream::Style);
+        return Ok(painting::paint(options.style_size, &mut numbers));
+    };
+    let style = Picture::read(path)?.at_most(options.style_size).rgb;
+    let (width, height) = style.dimensions();
+    ensure!(
+        width.min(height) >= MIN_STYLE,
+        "a style must be at least {MIN_STYLE} pixels wide and high, {} comes to {width}x{height}",
+        path.display()
+    );
+    Ok(style)
 }
 
 fn write_png(options: &Options, ending: &str, rgb: RgbImage) -> Result<()> {

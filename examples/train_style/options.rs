@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
+/// The shortest side of a style: less leaves too few places for statistics at the coarsest scale.
+pub const MIN_STYLE: u32 = 128;
+
 const EXAMPLES: &str = "\
 Examples:
   The network that stylize has built in, in the strokes of a picture that is drawn:
@@ -31,7 +34,7 @@ pub struct Options {
     /// Of everything that is drawn at random.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    #[arg(long, default_value_t = 1500, value_parser = at_least_one())]
+    #[arg(long, default_value_t = 1000, value_parser = at_least_one())]
     pub steps: u64,
     /// Stop when this many steps are done in all; the same command without it goes on.
     #[arg(long, value_name = "STEPS")]
@@ -53,7 +56,7 @@ pub struct Options {
     pub batch: u64,
     /// The longer side of the style: the larger, the larger its strokes come out.
     #[arg(long, value_name = "PIXELS", default_value_t = 320,
-          value_parser = clap::value_parser!(u32).range(64..))]
+          value_parser = clap::value_parser!(u32).range(MIN_STYLE as i64..))]
     pub style_size: u32,
     /// What the style counts, where the content counts 1.
     #[arg(long, value_name = "WEIGHT", default_value_t = 60.)]
