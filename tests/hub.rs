@@ -290,7 +290,7 @@ fn stylize_takes_weights_from_the_hub() -> Result<()> {
     ];
     let run = |output: &str, offline: &str| -> Result<_> {
         let args = [&args[..], &["--output", output]].concat();
-        let mut command = shop.command(&args)?;
+        let mut command = shop.command("stylize", &args)?;
         command.env("HF_ENDPOINT", format!("{}/", server.endpoint));
         command
             .env("HF_HOME", shop.0.join("hf"))

@@ -242,7 +242,10 @@ fn each_gives_one_line_in_little_memory() -> Result<()> {
             "out.png",
         ];
         // The symbols of a backtrace would take more than any of the files.
-        let output = shop.command(&files)?.env("RUST_BACKTRACE", "0").output()?;
+        let output = shop
+            .command("stylize", &files)?
+            .env("RUST_BACKTRACE", "0")
+            .output()?;
         println!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
         check_error(&output, &[name, expected])?;
     }

@@ -6,23 +6,127 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use candle_instance_norm::models::TransformerNet;
+use candle_instance_norm::weights::Weights;
+use candle_nn::Module;
 use common::workshop::{check_error, check_success, Workshop};
 use image::RgbImage;
 
 const NET: &str = "net.safetensors";
+const BUILT_IN: &str = "examples/stylize/default.safetensors";
 
 fn rgb(path: impl AsRef<Path>) -> Result<RgbImage> {
     Ok(image::open(path)?.into_rgb8())
 }
 
+/// The picture without arguments is what the library computes from the weights in the repository.
 #[test]
 fn demo_needs_no_arguments() -> Result<()> {
     let shop = Workshop::new("demo")?;
-    let line = check_success(&shop.run(&[])?)?;
-    assert!(line.contains("stylize-demo.png"));
-    let sheet = image::open(shop.0.join("stylize-demo.png"))?;
-    assert_eq!((sheet.width(), sheet.height()), (3 * 256 + 2 * 8, 256));
+    let demo = shop.0.join("stylize-demo.png");
+    let line = check_success(&shop.run(&["--alpha", "0"])?)?;
+    assert!(line.contains("stylize-demo.png"), "{line}");
+    let input = rgb(&demo)?;
+    check_success(&shop.run(&[])?)?;
+    let painting = rgb(&demo)?;
+    assert_eq!(painting.dimensions(), input.dimensions());
+
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join(BUILT_IN);
+    assert!(fs::metadata(&weights)?.len() <= 500_000);
+    let weights = Weights::open(weights)?;
+    let network = weights.build(DType::F32, &Device::Cpu, TransformerNet::new)?;
+    let (width, height) = (input.width() as usize, input.height() as usize);
+    let x = Tensor::from_slice(input.as_raw(), (1, height, width, 3), &Device::Cpu)?;
+    let x = x
+        .permute((0, 3, 1, 2))?
+        .to_dtype(DType::F32)?
+        .contiguous()?;
+    let y = network.forward(&x)?.clamp(0f32, 255f32)?;
+    let y = y.permute((0, 2, 3, 1))?.to_dtype(DType::U8)?;
+    assert_eq!(painting.as_raw(), &y.flatten_all()?.to_vec1::<u8>()?);
+
+    // It is no flat colour, nor the input again: it keeps what is light and dark, in strokes.
+    let luma = |image: &RgbImage| -> Vec<f64> {
+        let luma = image::imageops::grayscale(image);
+        luma.iter().map(|&byte| f64::from(byte)).collect()
+    };
+    let (before, after) = (luma(&input), luma(&painting));
+    let r = correlation(&before, &after);
+    assert!((0.3..0.95).contains(&r), "correlation {r}");
+    let clipped = painting.iter().filter(|&&byte| byte == 0 || byte == 255);
+    let share = clipped.count() as f64 / painting.len() as f64;
+    assert!(share < 0.25, "{share} of the bytes are black or white");
+    Ok(())
+}
+
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (ma, mb) = (mean(a), mean(b));
+    let product = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        a.iter().zip(b).map(|(&a, &b)| f(a - ma, b - mb)).sum()
+    };
+    product(&|a, b| a * b) / (product(&|a, _| a * a) * product(&|_, b| b * b)).sqrt()
+}
+
+/// Without weights, pictures go through the network that is built in.
+#[test]
+fn weights_are_built_in() -> Result<()> {
+    let shop = Workshop::new("built-in")?;
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join(BUILT_IN);
+    let weights = weights.to_str().context("a path in UTF-8")?;
+    check_success(&shop.stylize(weights, "in.png", "named.png", &[])?)?;
+    check_success(&shop.run(&["--input", "in.png", "--output", "built-in.png"])?)?;
+    assert_eq!(
+        rgb(shop.0.join("built-in.png"))?,
+        rgb(shop.0.join("named.png"))?
+    );
+    Ok(())
+}
+
+/// A row for each input and style, a column for each alpha; the layout has a unit test.
+#[test]
+fn galleries_show_all_there_is() -> Result<()> {
+    let shop = Workshop::new("gallery")?;
+    let small = ["--max-size", "48"];
+    let line = check_success(&shop.run(&[&["--gallery", "own.png"][..], &small].concat())?)?;
+    assert!(line.contains("own.png: 5 pictures in "), "{line}");
+
+    let gallery = [
+        "--input",
+        "in.png",
+        "--alpha",
+        "0",
+        "1",
+        "--gallery",
+        "net.png",
+    ];
+    let line = check_success(&shop.run(&[&["--weights", NET][..], &gallery].concat())?)?;
+    assert!(line.contains("net.png: 3 pictures in "), "{line}");
+    check_success(&shop.stylize(NET, "in.png", "out.png", &[])?)?;
+    let sheet = rgb(shop.0.join("net.png"))?;
+    let cell = |column: u32| {
+        let (x, y) = (8 + column * (23 + 8), 8 + 15);
+        image::imageops::crop_imm(&sheet, x, y, 23, 18).to_image()
+    };
+    assert_eq!(sheet.dimensions(), (3 * 23 + 4 * 8, 15 + 18 + 2 * 8));
+    assert_eq!(cell(0), rgb(shop.0.join("in.png"))?);
+    assert_eq!(cell(1), cell(0));
+    assert_eq!(cell(2), rgb(shop.0.join("out.png"))?);
+
+    for (wrong, parts) in [
+        (
+            &["--alpha", "0", "1"][..],
+            ["several of --alpha", "--gallery"],
+        ),
+        (&["--gallery", "x.gif"], ["x.gif", ".png"]),
+        (
+            &["--gallery", "x.png", "--output", "y.png"],
+            ["--gallery", "--output"],
+        ),
+    ] {
+        check_error(&shop.run(wrong)?, &parts)?;
+    }
     Ok(())
 }
 
@@ -115,6 +219,25 @@ fn styles_come_from_pictures() -> Result<()> {
         stylize("half.png", &["--style", "grey.png", "--alpha", "0.5"])?,
         one
     );
+
+    let rows = [
+        "--style", "grey.png", "--style", "in.png", "--alpha", "0.5", "1",
+    ];
+    let sheet = [
+        "--weights",
+        "microast",
+        "--input",
+        "in.png",
+        "--gallery",
+        "sheet.png",
+    ];
+    let line = check_success(&shop.run(&[&sheet[..], &rows].concat())?)?;
+    assert!(line.contains("sheet.png: 8 pictures in "), "{line}");
+    let sheet = rgb(shop.0.join("sheet.png"))?;
+    // Below the first row, which is as high as the style.
+    let y = 8 + 15 + 20 + 8 + 15;
+    let cell = image::imageops::crop_imm(&sheet, 4 * 8 + 23 + 30 + 23, y, 23, 18);
+    assert_eq!(cell.to_image(), own);
 
     let none = shop.stylize("microast", "in.png", "none.png", &[])?;
     check_error(&none, &["give --style"])

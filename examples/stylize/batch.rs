@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use candle_core::DType;
 use candle_instance_norm::weights::Weights;
-use image::ImageFormat;
+use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::arch::{self, Network};
 use crate::options::Options;
 use crate::picture::{format_of, Picture};
 use crate::tiles::Runner;
-use crate::{colour, error_line};
+use crate::{builtin, colour, error_line};
 
 /// The bar counts thousandths of a picture.
 const STEPS: u64 = 1000;
@@ -36,17 +36,11 @@ struct Times {
 }
 
 /// Makes all pictures. One that cannot be made does not keep the others from it.
-pub fn run(options: &Options, weights: &Path, output: &Path) -> Result<()> {
-    options.check()?;
-    let device = options.device.open()?;
+pub fn run(options: &Options, output: &Path) -> Result<()> {
     let tasks = tasks(&options.input, output)?;
-    let runner = Runner {
-        device,
-        dtype: options.dtype.into(),
-        tile: options.tile,
-    };
     let start = Instant::now();
-    let network = load(options, weights, &runner)?;
+    let mut studio = Studio::open(options)?;
+    studio.take_styles(options)?;
     let loading = start.elapsed();
 
     let bar = ProgressBar::new(STEPS * tasks.len() as u64);
@@ -60,7 +54,7 @@ pub fn run(options: &Options, weights: &Path, output: &Path) -> Result<()> {
         let step = |done: usize, all: usize| {
             bar.set_position(STEPS * index as u64 + STEPS * done as u64 / all as u64)
         };
-        match make(options, &runner, &*network, task, &mut times, &step) {
+        match make(options, &studio, task, &mut times, &step) {
             Ok(line) => bar.suspend(|| println!("{line}")),
             Err(error) => failed.push(error),
         }
@@ -87,43 +81,117 @@ pub fn run(options: &Options, weights: &Path, output: &Path) -> Result<()> {
     }
 }
 
-fn load(options: &Options, weights: &Path, runner: &Runner) -> Result<Box<dyn Network>> {
-    let weights = Weights::open(weights)?;
-    let arch = options.arch.as_deref();
-    let mut network = arch::load(&weights, arch, runner.dtype, &runner.device)?;
-    if options.style.is_empty() {
+/// Where the demonstration goes.
+const DEMO: &str = "stylize-demo.png";
+
+/// Restyles the picture that is built in.
+pub fn demo(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let mut studio = Studio::open(options)?;
+    studio.take_styles(options)?;
+    let mut picture = Picture {
+        rgb: builtin::picture(),
+        alpha: None,
+    };
+    if let Some(side) = options.max_size {
+        picture = picture.at_most(side);
+    }
+    picture.rgb = studio.restyle(options, &picture.rgb, options.alpha(), &|_, _| ())?;
+    picture.write(Path::new(DEMO), ImageFormat::Png)?;
+    let folder = std::env::current_dir().context("cannot name the current directory")?;
+    println!(
+        "{}: a painting, in {:.2} s",
+        folder.join(DEMO).display(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// A network, and how to run it.
+pub struct Studio {
+    network: Box<dyn Network>,
+    runner: Runner,
+}
+
+impl Studio {
+    /// Loads the network that the options name, or the one that is built in.
+    pub fn open(options: &Options) -> Result<Self> {
+        let runner = Runner {
+            device: options.device.open()?,
+            dtype: options.dtype.into(),
+            tile: options.tile,
+        };
+        let weights = match &options.weights {
+            Some(path) => Weights::open(path)?,
+            None => builtin::weights()?,
+        };
+        let arch = options.arch.as_deref();
+        let network = arch::load(&weights, arch, runner.dtype, &runner.device)?;
         ensure!(
-            !network.takes_style(),
+            !network.takes_style() || !options.style.is_empty(),
             "this network takes the style from a picture: give --style"
         );
-        return Ok(network);
+        Ok(Self { network, runner })
     }
-    let all: f64 = options.style_weight.iter().sum();
-    let styles = options.style.iter().enumerate().map(|(index, path)| {
-        let mut style = Picture::read(path)?;
-        if let Some(side) = options.max_size {
-            style = style.at_most(side);
+
+    /// Mixes the styles of the options.
+    fn take_styles(&mut self, options: &Options) -> Result<()> {
+        let all: f64 = options.style_weight.iter().sum();
+        let styles = options.style.iter().enumerate().map(|(index, path)| {
+            let mut style = Picture::read(path)?;
+            if let Some(side) = options.max_size {
+                style = style.at_most(side);
+            }
+            let share = match options.style_weight.get(index) {
+                Some(weight) => weight / all,
+                None => 1. / options.style.len() as f64,
+            };
+            Ok((style.rgb, share))
+        });
+        let styles = styles.collect::<Result<Vec<_>>>()?;
+        let styles: Vec<_> = styles.iter().map(|(rgb, share)| (rgb, *share)).collect();
+        match styles.is_empty() {
+            true => Ok(()),
+            false => self.set_style(&styles, options.alpha()),
         }
-        let share = match options.style_weight.get(index) {
-            Some(weight) => weight / all,
-            None => 1. / options.style.len() as f64,
+    }
+
+    /// Takes the style of pictures, each with its share of the whole.
+    pub fn set_style(&mut self, styles: &[(&RgbImage, f64)], alpha: f64) -> Result<()> {
+        let tensor = |&(rgb, share): &(&RgbImage, f64)| {
+            let (width, height) = rgb.dimensions();
+            let x = self.network.pixels().to_tensor(rgb, 0..width, 0..height)?;
+            let x = x.to_device(&self.runner.device)?;
+            Ok((x.to_dtype(self.runner.dtype)?, share))
         };
-        let (width, height) = style.rgb.dimensions();
-        let x = network
-            .pixels()
-            .to_tensor(&style.rgb, 0..width, 0..height)?;
-        Ok((x.to_device(&runner.device)?.to_dtype(runner.dtype)?, share))
-    });
-    let styles = styles.collect::<Result<Vec<_>>>()?;
-    network.set_style(&styles, options.alpha)?;
-    Ok(network)
+        let styles = styles.iter().map(tensor).collect::<Result<Vec<_>>>()?;
+        self.network.set_style(&styles, alpha)
+    }
+
+    /// The picture in its new style. A network that has the style in its weights applies all of
+    /// it; its result is mixed with the picture.
+    pub fn restyle(
+        &self,
+        options: &Options,
+        original: &RgbImage,
+        alpha: f64,
+        step: &dyn Fn(usize, usize),
+    ) -> Result<RgbImage> {
+        let mut styled = self.runner.run(&*self.network, original, step)?;
+        if alpha < 1. && !self.network.takes_style() {
+            colour::blend(&mut styled, original, alpha);
+        }
+        if options.preserve_color {
+            colour::preserve(&mut styled, original);
+        }
+        Ok(styled)
+    }
 }
 
 /// Makes a picture; the line that says so.
 fn make(
     options: &Options,
-    runner: &Runner,
-    network: &dyn Network,
+    studio: &Studio,
     task: &Task,
     times: &mut Times,
     step: &dyn Fn(usize, usize),
@@ -135,14 +203,7 @@ fn make(
     }
     let read = start.elapsed();
 
-    let mut styled = runner.run(network, &picture.rgb, step)?;
-    if options.alpha < 1. && !network.takes_style() {
-        colour::blend(&mut styled, &picture.rgb, options.alpha);
-    }
-    if options.preserve_color {
-        colour::preserve(&mut styled, &picture.rgb);
-    }
-    picture.rgb = styled;
+    picture.rgb = studio.restyle(options, &picture.rgb, options.alpha(), step)?;
     let network = start.elapsed() - read;
 
     picture.write(&task.output, task.format)?;
@@ -198,7 +259,7 @@ fn tasks(inputs: &[PathBuf], output: &Path) -> Result<Vec<Task>> {
 }
 
 /// The inputs, with the pictures that are in them in the place of folders.
-fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut pictures = Vec::new();
     for input in inputs {
         if !input.is_dir() {

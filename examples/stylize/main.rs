@@ -1,5 +1,5 @@
-//! Gives pictures another style with a published network, or, without arguments, shows on two
-//! pictures drawn in code how instance norm moves a style from one to the other.
+//! Gives pictures another style, with a published network or with the one that is built in; without
+//! arguments, to a picture that is drawn in code.
 //!
 //! ```text
 //! cargo run --release --example stylize
@@ -10,22 +10,25 @@
 
 mod arch;
 mod batch;
+mod builtin;
 mod colour;
-mod demo;
+mod gallery;
+mod grain;
+mod lettering;
 mod options;
 mod picture;
 mod pixels;
 mod scenes;
 mod tiles;
+mod whole;
 
 use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, Result};
 use clap::Parser;
 
-use options::Options;
+use options::{Job, Options};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -43,9 +46,11 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    options.check()?;
     match options.job()? {
-        Some((weights, output)) => batch::run(options, weights, output),
-        None => demo::run(Path::new("stylize-demo.png"), &options.device.open()?),
+        Job::Demo => batch::demo(options),
+        Job::Gallery(output) => gallery::run(options, output),
+        Job::Pictures(output) => batch::run(options, output),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 use candle_core::{DType, Device};
@@ -17,16 +17,21 @@ Examples:
     stylize --weights candy.pth --input holiday --output painted --max-size 1024 --preserve-color
   A picture of any size, in tiles:
     stylize --weights latest_net_G.pth --input panorama.jpg --output zebras.png --tile
+  In the oils of the network that is built in:
+    stylize --input in.jpg --output painted.jpg
+  A sheet with the picture, and what two styles do to it, by halves and in full:
+    stylize --weights microast --input in.jpg --style a.jpg --style b.jpg --alpha 0.5 1 --gallery all.png
   Weights from the Hugging Face Hub:
     stylize --weights hf://owner/name/candy.pth@main --input in.png --output out.png
 
 The exit code is 0 when every picture was written, 1 otherwise.";
 
-/// Give pictures another style with a network. Without arguments: draw a small demonstration.
+/// Give pictures another style with a network. Without arguments: paint a picture of its own.
 #[derive(Parser)]
 #[command(name = "stylize", version, after_help = EXAMPLES)]
 pub struct Options {
-    /// A file, a folder or hf://owner/name[/file][@revision]: .safetensors, or .pth of any age.
+    /// A file, a folder or hf://owner/name[/file][@revision]: .safetensors, or .pth of any age. A
+    /// small network that paints in oils is built in.
     #[arg(long)]
     pub weights: Option<PathBuf>,
     /// The network the weights belong to; told from the names in them where not given.
@@ -44,9 +49,13 @@ pub struct Options {
     /// The share of a style in the mix, one for each --style; equal ones where not given.
     #[arg(long, value_name = "SHARE")]
     pub style_weight: Vec<f64>,
-    /// How much of the style to apply, from 0 to 1.
-    #[arg(long, default_value_t = 1.)]
-    pub alpha: f64,
+    /// How much of the style to apply, from 0 to 1, all of it where not given; several for a
+    /// gallery.
+    #[arg(long, num_args = 1..)]
+    pub alpha: Vec<f64>,
+    /// Make one sheet of the pictures, the styles and all degrees of their mixture.
+    #[arg(long, value_name = "PICTURE", conflicts_with_all = ["output", "style_weight"])]
+    pub gallery: Option<PathBuf>,
     /// Keep the colours of the input and take only light and dark from the result.
     #[arg(long)]
     pub preserve_color: bool,
@@ -66,10 +75,15 @@ pub struct Options {
 impl Options {
     /// What clap cannot check.
     pub fn check(&self) -> Result<()> {
+        for alpha in &self.alpha {
+            ensure!(
+                (0. ..=1.).contains(alpha),
+                "--alpha must be from 0 to 1, got {alpha}"
+            );
+        }
         ensure!(
-            (0. ..=1.).contains(&self.alpha),
-            "--alpha must be from 0 to 1, got {}",
-            self.alpha
+            self.alpha.len() < 2 || self.gallery.is_some(),
+            "several of --alpha are for --gallery"
         );
         let (styles, weights) = (self.style.len(), self.style_weight.len());
         ensure!(
@@ -85,23 +99,32 @@ impl Options {
         Ok(())
     }
 
-    /// The weights, and the output; without either and without an input, there is nothing to do.
-    pub fn job(&self) -> Result<Option<(&PathBuf, &PathBuf)>> {
-        match (&self.weights, self.input.is_empty(), &self.output) {
-            (Some(weights), false, Some(output)) => Ok(Some((weights, output))),
-            (None, true, None) => Ok(None),
-            (weights, no_input, output) => {
-                let given = [
-                    ("--weights", weights.is_some()),
-                    ("--input", !no_input),
-                    ("--output", output.is_some()),
-                ];
+    /// How much of the style to apply.
+    pub fn alpha(&self) -> f64 {
+        self.alpha.first().copied().unwrap_or(1.)
+    }
+
+    /// What to do.
+    pub fn job(&self) -> Result<Job<'_>> {
+        match (&self.gallery, self.input.is_empty(), &self.output) {
+            (Some(gallery), ..) => Ok(Job::Gallery(gallery)),
+            (None, false, Some(output)) => Ok(Job::Pictures(output)),
+            (None, true, None) if self.weights.is_none() => Ok(Job::Demo),
+            (None, no_input, output) => {
+                let given = [("--input", !no_input), ("--output", output.is_some())];
                 let missing = given.iter().filter(|(_, given)| !given);
                 let missing: Vec<_> = missing.map(|&(name, _)| name).collect();
                 bail!("missing {}", missing.join(" and "))
             }
         }
     }
+}
+
+/// What to do, and where what comes of it goes.
+pub enum Job<'a> {
+    Demo,
+    Gallery(&'a Path),
+    Pictures(&'a Path),
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -10,6 +10,8 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::imageops::{self, FilterType as Filter};
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use crate::whole;
+
 /// Above this many pixels, PNG files are packed for speed: the best packing of 24 million takes
 /// as long as a small network.
 const LARGE: u32 = 4 << 20;
@@ -72,22 +74,13 @@ impl Picture {
         }
     }
 
-    /// Writes the picture whole or not at all: into a new file beside `path`, which then takes its
-    /// name. JPEG has no transparency; there, it is left out.
+    /// Writes the picture whole or not at all. JPEG has no transparency; there, it is left out.
     pub fn write(&self, path: &Path, format: ImageFormat) -> Result<()> {
         let shown = path.display();
         let bytes = self
             .encode(format)
             .with_context(|| format!("cannot encode {shown}"))?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-        if written.is_err() {
-            // Best effort: the first error is the one to report.
-            let _ = fs::remove_file(&temporary);
-        }
-        written.with_context(|| format!("cannot write {shown}"))
+        whole::write(path, |path| fs::write(path, bytes))
     }
 
     fn encode(&self, format: ImageFormat) -> image::ImageResult<Vec<u8>> {

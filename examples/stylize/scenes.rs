@@ -1,26 +1,27 @@
-//! Two pictures as functions from a point of the unit square (y down) to a colour.
+//! A picture as a function from a point of the unit square (y down) to a colour.
 
-use candle_core::{Device, Result, Tensor};
+use image::{Rgb, RgbImage};
 
 type Colour = [f32; 3];
 
 /// Samples per pixel and direction, for smooth edges.
-const SAMPLES: usize = 4;
+const SAMPLES: u32 = 2;
 
-/// Renders `scene` as `(1, 3, side, side)` in `[0, 1]`.
-pub fn draw(scene: fn(f32, f32) -> Colour, side: usize, device: &Device) -> Result<Tensor> {
-    let mut values = vec![0f32; 3 * side * side];
+/// Renders `scene` in `side` by `side` pixels.
+pub fn draw(scene: fn(f32, f32) -> Colour, side: u32) -> RgbImage {
     let step = 1. / (side * SAMPLES) as f32;
-    for y in 0..side * SAMPLES {
-        for x in 0..side * SAMPLES {
+    RgbImage::from_fn(side, side, |x, y| {
+        let mut sum = [0.; 3];
+        for sample in 0..SAMPLES * SAMPLES {
+            let x = x * SAMPLES + sample % SAMPLES;
+            let y = y * SAMPLES + sample / SAMPLES;
             let colour = scene((x as f32 + 0.5) * step, (y as f32 + 0.5) * step);
-            let pixel = y / SAMPLES * side + x / SAMPLES;
-            for (channel, value) in colour.into_iter().enumerate() {
-                values[channel * side * side + pixel] += value / (SAMPLES * SAMPLES) as f32;
+            for (sum, value) in sum.iter_mut().zip(colour) {
+                *sum += value / (SAMPLES * SAMPLES) as f32;
             }
         }
-    }
-    Tensor::from_vec(values, (1, 3, side, side), device)
+        Rgb(sum.map(|value| (value * 255.).round() as u8))
+    })
 }
 
 /// A summer morning: sun, clouds, blue mountains, striped fields, a house and some trees.
@@ -136,34 +137,6 @@ fn tree(mut colour: Colour, x: f32, y: f32, cx: f32, foot: f32, size: f32) -> Co
         );
         let green = mix(green, rgb(0xa4d85e), 0.3 * smooth(0.3, 1., leaf));
         colour = mix(colour, green, smooth(edge, edge - 0.004, from));
-    }
-    colour
-}
-
-/// Silk-like bands from plum over crimson and orange to gold.
-pub fn sunset_waves(x: f32, y: f32) -> Colour {
-    const BANDS: [u32; 9] = [
-        0xffe29a, 0xffc15e, 0xff9a4a, 0xf8704a, 0xe34a5c, 0xb8346c, 0x842a70, 0x52235f, 0x2b1742,
-    ];
-    let sun = distance(x, y, 0.36, 0.24);
-    let mut colour = mix(rgb(0xffd98a), rgb(0xf9825a), smooth(0.05, 0.75, sun));
-    colour = mix(colour, rgb(0xfff6d6), smooth(0.125, 0.12, sun));
-    for (index, band) in BANDS.into_iter().enumerate() {
-        let depth = index as f32;
-        let phase = 1.7 * depth + 0.4 * (3. * x + depth).sin();
-        let crest = 0.2
-            + 0.088 * depth
-            + (0.05 + 0.004 * depth) * (x * (5.2 - 0.25 * depth) + phase).sin()
-            + 0.018 * (x * 13. + 2.3 * depth).sin();
-        let below = y - crest;
-        let lit = mix(rgb(band), rgb(0xfff0c0), 0.5 * (-42. * below.max(0.)).exp());
-        let ripple = 0.5 + 0.5 * (below * 210. + 2. * (x * 9. + depth).sin()).sin();
-        let body = mix(
-            lit,
-            rgb(0x3a1550),
-            0.13 * ripple + 0.9 * below.clamp(0., 0.3),
-        );
-        colour = mix(colour, body, above(crest, y));
     }
     colour
 }

@@ -1,6 +1,7 @@
 //! Networks built around instance normalization, loading the state dicts their authors published.
 
 mod adain_style;
+mod conv;
 mod layers;
 mod microast;
 mod norms;

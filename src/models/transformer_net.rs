@@ -4,7 +4,7 @@ use candle_core::{bail, Result, Tensor};
 use candle_nn::{conv2d, Conv2d, Conv2dConfig, Init, Module, VarBuilder};
 
 use super::resample::nearest2x;
-use super::{reflection_pad2d, Norms};
+use super::{conv, reflection_pad2d, Norms};
 use crate::{Activation, Normalization};
 
 /// The smallest side that leaves two rows for the residual blocks to reflect after two halvings.
@@ -243,7 +243,7 @@ impl PaddedConv {
 
 impl Module for PaddedConv {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.conv.forward(&reflection_pad2d(x, self.pad)?)
+        conv::forward(&self.conv, &reflection_pad2d(x, self.pad)?)
     }
 }
 

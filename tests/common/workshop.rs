@@ -1,4 +1,4 @@
-//! The `stylize` example, run in a folder of its own.
+//! Examples, run in a folder of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,14 +35,14 @@ impl Workshop {
         Ok(Self(folder))
     }
 
-    /// The command, to be run in the folder. `cargo test` builds it beforehand, but names no
-    /// variable for it; `cargo test --test stylize` does not build it.
-    pub fn command(&self, args: &[&str]) -> Result<Command> {
+    /// An example, to be run in the folder. `cargo test` builds them beforehand, but names no
+    /// variable for it; `cargo test --test stylize` does not build them.
+    pub fn command(&self, example: &str, args: &[&str]) -> Result<Command> {
         let test = std::env::current_exe()?;
         let profile = test.parent().and_then(Path::parent);
         let examples = profile.context("no target folder")?.join("examples");
-        let stylize = examples.join(format!("stylize{}", std::env::consts::EXE_SUFFIX));
-        let mut command = Command::new(stylize);
+        let path = examples.join(format!("{example}{}", std::env::consts::EXE_SUFFIX));
+        let mut command = Command::new(path);
         // candle's messages go on with a backtrace then; the errors must stay single lines.
         command
             .args(args)
@@ -52,7 +52,7 @@ impl Workshop {
     }
 
     pub fn run(&self, args: &[&str]) -> Result<Output> {
-        let run = self.command(args)?.output();
+        let run = self.command("stylize", args)?.output();
         run.context("cannot run the example stylize; is it built?")
     }
 
