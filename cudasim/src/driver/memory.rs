@@ -8,11 +8,7 @@ use std::ffi::c_uint;
 impl Device {
     fn allocate(&mut self, address: &mut Pointer, bytes: usize) -> Status {
         *address = self.simulator.memory.allocate(bytes);
-        if bytes == 0 {
-            INVALID_VALUE
-        } else {
-            self.broken
-        }
+        self.broken
     }
 
     fn free(&mut self, address: Pointer) -> Status {
@@ -48,7 +44,7 @@ const HEADER: usize = 64;
 
 entry_points! {
     cuMemAlloc_v2 |device| (address: *mut Pointer, bytes: usize) {
-        device.allocate(&mut *address, bytes)
+        if bytes == 0 { INVALID_VALUE } else { device.allocate(&mut *address, bytes) }
     }
     cuMemAllocAsync |device| (address: *mut Pointer, bytes: usize, stream: Handle) {
         device.allocate(&mut *address, bytes)

@@ -105,7 +105,7 @@ fn carrying(form: &Form) -> Option<Decoded> {
             let (mut out, mut carries) = ([0; 32], 0);
             for i in lanes(mask) {
                 let [a, b, c] = [a, b, c].map(|s| u32::plane(r, s)[i] as u64);
-                let first = if product { (a * b >> if high { 32 } else { 0 }) as u32 as u64 } else { a };
+                let first = if product { ((a * b) >> if high { 32 } else { 0 }) as u32 as u64 } else { a };
                 let carry_in = (carried >> i & 1) as u64;
                 // A borrow shows in the bits above.
                 let sum = if minus { first.wrapping_sub(c + carry_in) } else { first + c + carry_in };

@@ -47,12 +47,15 @@ fn access(form: &Form, address: usize, values: usize, kind: Kind) -> Decoded {
 
 /// What memory holds after `atom.add`. The store drops what is above the type.
 fn sum(form: &Form) -> Option<Reduce> {
-    if form.ty()?.is_float() {
-        Some(floats!(form.ty(), T => |a, b| {
-            let read = |word: u64| T::read(word as <T as Lane>::Word);
-            (read(a) + read(b)).word() as u64
-        }))
-    } else {
-        matches!(form.ty()?, Type::U32 | Type::S32 | Type::U64).then_some(|a, b| a.wrapping_add(b))
+    fn add<T: Lane + std::ops::Add<Output = T>>(a: u64, b: u64) -> u64
+    where
+        T::Word: Into<u64> + TryFrom<u64>,
+    {
+        let read = |word| T::read(T::Word::try_from(word).unwrap_or_default());
+        (read(a) + read(b)).word().into()
     }
+    if form.ty()?.is_float() {
+        return Some(floats!(form.ty(), T => add::<T>));
+    }
+    matches!(form.ty()?, Type::U32 | Type::S32 | Type::U64).then_some(u64::wrapping_add)
 }

@@ -45,9 +45,13 @@ impl Launch {
 
     /// The block of a thread of the launch, and the thread's place in it.
     pub fn thread(&self, who: u32) -> ([u32; 3], [u32; 3]) {
-        let thread = who & ((1 << THREAD_BITS) - 1);
+        (self.block_id(block_of(who)), self.thread_id(who & ((1 << THREAD_BITS) - 1)))
+    }
+
+    /// Where the thread of a number is in its block.
+    pub fn thread_id(&self, number: u32) -> [u32; 3] {
         let [x, y, _] = self.block;
-        (self.block_id(block_of(who)), [thread % x, thread / x % y, thread / x / y])
+        [number % x, number / x % y, number / x / y]
     }
 }
 

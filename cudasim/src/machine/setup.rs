@@ -4,7 +4,7 @@ use super::launch::Launch;
 use super::memory::{address, Region};
 use super::registers::{Registers, ALL, LANES};
 use super::warp::Warp;
-use super::{Block, Machine, Site};
+use super::{Block, Machine};
 use crate::decode::Constant;
 
 /// A thread, for its special registers.
@@ -46,22 +46,11 @@ impl Machine<'_> {
             ..Warp::default()
         };
         for _ in 0..together {
-            self.shared.push(Region::new(self.dynamic_offset() + self.launch.dynamic_shared));
+            let dynamic = kernel.shared_bytes.next_multiple_of(kernel.dynamic_align);
+            self.shared.push(Region::new(dynamic + self.launch.dynamic_shared));
             self.blocks.push(Block { warps: (0..warps).map(|_| warp()).collect(), ..Block::default() });
         }
-        self.number_blocks(0);
-        self.set_constants(|_| true);
-    }
-
-    /// Where `extern __shared__` begins.
-    fn dynamic_offset(&self) -> usize {
-        self.kernel.shared_bytes.next_multiple_of(self.kernel.dynamic_align)
-    }
-
-    fn number_blocks(&mut self, first: u32) {
-        for (block, number) in self.blocks.iter_mut().zip(first..) {
-            (block.number, block.id) = (number, self.launch.block_id(number));
-        }
+        self.set_constants(false);
     }
 
     /// The blocks from number `first` on begin.
@@ -70,8 +59,8 @@ impl Machine<'_> {
         let threads: u32 = self.launch.block.iter().product();
         self.blocks_began = now;
         self.shared.iter_mut().for_each(Region::invalidate);
-        self.number_blocks(first);
-        for block in &mut self.blocks {
+        for (block, number) in self.blocks.iter_mut().zip(first..) {
+            (block.number, block.id) = (number, self.launch.block_id(number));
             (block.barrier, block.cluster_barrier) = (now, now);
             block.known = Default::default();
             block.acquired.clear();
@@ -86,36 +75,32 @@ impl Machine<'_> {
                 warp.synchronized = std::array::from_fn(|l| if (l as u32) < count { now } else { u64::MAX });
             }
         }
-        self.set_constants(|constant| matches!(constant, Constant::Special(..)));
+        self.set_constants(true);
     }
 
-    fn set_constants(&mut self, which: impl Fn(&Constant) -> bool) {
-        for block in 0..self.blocks.len() {
-            for warp in 0..self.blocks[block].warps.len() {
-                let mut registers = std::mem::take(&mut self.blocks[block].warps[warp].registers);
-                for (register, constant) in self.kernel.constants.iter().filter(|(_, constant)| which(constant)) {
-                    for lane in 0..LANES {
-                        let site = Site { block, warp, pc: 0 };
-                        register.set(&mut registers, lane, self.constant(site, lane, constant));
+    /// Sets the special registers, or what else stays the same.
+    fn set_constants(&mut self, specials: bool) {
+        for (b, block) in self.blocks.iter_mut().enumerate() {
+            let (launch, workspace) = (self.launch, self.workspace);
+            let rank = b as u32 % launch.cluster_blocks();
+            let window = (rank as u64) << address::RANK_SHIFT;
+            let dynamic = self.kernel.shared_bytes.next_multiple_of(self.kernel.dynamic_align) as u64;
+            for (w, warp) in block.warps.iter_mut().enumerate() {
+                for lane in 0..LANES {
+                    let id = launch.thread_id((w * LANES + lane) as u32);
+                    let thread = Thread { launch, id, block: block.id, rank, workspace };
+                    for (register, constant) in &self.kernel.constants {
+                        let value = match *constant {
+                            Constant::Special(special, axis) if specials => special(&thread)[axis] as u64,
+                            Constant::Number(number) if !specials => number,
+                            Constant::Shared(offset) if !specials => window + offset,
+                            Constant::DynamicShared(offset) if !specials => window + dynamic + offset,
+                            Constant::Variable(i, offset) if !specials => self.variables[i] + offset,
+                            _ => continue,
+                        };
+                        register.set(&mut warp.registers, lane, value);
                     }
                 }
-                self.blocks[block].warps[warp].registers = registers;
-            }
-        }
-    }
-
-    fn constant(&self, site: Site, lane: usize, constant: &Constant) -> u64 {
-        let rank = self.blocks[site.block].number % self.launch.cluster_blocks();
-        let window = (rank as u64) << address::RANK_SHIFT;
-        match *constant {
-            Constant::Number(number) => number,
-            Constant::Shared(offset) => window + offset,
-            Constant::DynamicShared(offset) => window + self.dynamic_offset() as u64 + offset,
-            Constant::Variable(i, offset) => self.variables[i] + offset,
-            Constant::Special(special, axis) => {
-                let (block, id) = self.launch.thread(self.who(site, lane));
-                let thread = Thread { launch: self.launch, id, block, rank, workspace: self.workspace };
-                special(&thread)[axis] as u64
             }
         }
     }

@@ -111,8 +111,8 @@ impl Module {
         let params = params(&mut at)?;
         let open = at.find(['{', ';']).ok_or_else(|| format!("{name} has no body"))?;
         let body = &at[open..];
-        if body.starts_with(';') {
-            return Ok(&body[1..]); // declared only
+        if let Some(after) = body.strip_prefix(';') {
+            return Ok(after); // declared only
         }
         let mut directives = HashMap::new();
         for directive in at[..open].split('.').map(str::trim).filter(|d| !d.is_empty()) {

@@ -48,7 +48,8 @@ fn comparisons_of_integers() {
             false => (w << (64 - bits) >> (64 - bits)) as i128,
         };
         for (ty, signed) in [("u", false), ("s", true)] {
-            let tests: [(&str, fn(&i128, &i128) -> bool); 6] = [
+            type Test = fn(&i128, &i128) -> bool;
+            let tests: [(&str, Test); 6] = [
                 ("eq", i128::eq),
                 ("ne", i128::ne),
                 ("lt", i128::lt),

@@ -63,36 +63,26 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
             trials.push((*kernel, group.swap_remove(next(&mut seed) % group.len())));
         }
     }
-    let killed: Result<Vec<bool>, String> = trials
-        .par_iter()
-        .enumerate()
-        .map(|(i, (_, trial))| kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial))
-        .collect();
-    let killed = killed?;
-
     let explained = fs::read_to_string(EXPLAINED).unwrap_or_default();
-    let mut counts: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
-    for ((kernel, trial), killed) in trials.iter().zip(killed) {
+    let outcome = |(i, (kernel, trial)): (usize, &(&str, Trial))| {
+        let killed = kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial)?;
         let reason = explanation(&explained, trial);
-        let count = counts.entry(kernel).or_default();
-        count[if killed { 0 } else { 2 - reason.is_some() as usize }] += 1;
         if !killed {
-            let Mutant { rule, before, after, .. } = &trial.mutant;
-            let place = format!("{}, PTX line {}", trial.mutant.kernel, trial.mutant.line);
-            println!(
-                "survivor in {place}: {rule}: `{before}` to `{after}`, from `{}`: {}",
-                trial.source,
-                reason.unwrap_or("?")
-            );
+            let Mutant { kernel, line, before, after, rule } = &trial.mutant;
+            let (source, reason) = (&trial.source, reason.unwrap_or("?"));
+            println!("{kernel}, PTX line {line}: {rule}: `{before}` to `{after}`, from `{source}`: {reason}");
         }
-    }
+        Ok((kernel.to_string(), if killed { 0 } else { 2 - reason.is_some() as usize }))
+    };
+    let outcomes: Result<Vec<(String, usize)>, String> = trials.par_iter().enumerate().map(outcome).collect();
+
+    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    outcomes?.into_iter().for_each(|(kernel, outcome)| counts.entry(kernel).or_default()[outcome] += 1);
     for (kernel, [killed, explained, left]) in &counts {
-        println!(
-            "{kernel}: of {} mutants {killed} killed, {explained} explained, {left} left",
-            killed + explained + left
-        );
+        let all = killed + explained + left;
+        println!("{kernel}: of {all} mutants {killed} killed, {explained} explained, {left} left");
     }
-    println!("seed {}, {:.0?}", number("--seed", 1)?, began.elapsed());
+    println!("{:.0?}", began.elapsed());
     Ok(counts.values().all(|[killed, explained, left]| *left == 0 && killed * 10 >= (killed + explained) * 9))
 }
 
