@@ -5,9 +5,9 @@ mod common;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::models::{SpadeConfig, SpadeGenerator};
+use candle_instance_norm::models::{Norms, SpadeConfig, SpadeGenerator};
 use candle_instance_norm::nn::SpadeNorm;
-use common::network::{check_gradients, max_off, Golden};
+use common::network::{check_gradients, max_off, tiled, Golden};
 
 /// Of the largest output, 1, after 40 convolutions in f32.
 const TOLERANCE: f64 = 2e-5;
@@ -36,7 +36,12 @@ fn build(
     let weights = golden.weights(|tensor| tensor.starts_with(&prefix));
     let weights = weights.select(|tensor| Some(tensor.strip_prefix(&prefix)?.to_string()));
     let device = golden["batch.labels"].device();
-    weights.build(dtype, device, |vb| SpadeGenerator::new(config, vb))
+    weights.build(dtype, device, |vb| {
+        // Exactly what tells one from the other is there.
+        let told = SpadeConfig::infer(&vb);
+        assert_eq!(told, if name == "batch" { BATCH } else { INSTANCE });
+        SpadeGenerator::new(config, vb)
+    })
 }
 
 /// One-hot.
@@ -60,6 +65,22 @@ fn golden(device: &Device) -> Result<()> {
 }
 
 test_device!(golden, golden_on_cpu, golden_on_cuda);
+
+#[test]
+fn tiles_fit() -> Result<()> {
+    let golden = load(&Device::Cpu)?;
+    for (name, config) in [("instance", INSTANCE), ("batch", BATCH)] {
+        let generator = build(&golden, name, config, DType::F32)?;
+        let run = |x: &Tensor, norms: &mut Norms| generator.forward_with(x, norms);
+        let (reach, multiple) = (generator.reach(), generator.multiple());
+        assert_eq!(multiple, 1 << config.doublings);
+        let off = tiled(&run, (reach, multiple))?;
+        assert!(off < TOLERANCE, "{name} is {off:e} off");
+        // What is far off counts for little here.
+        assert!(tiled(&run, (0, multiple))? > TOLERANCE, "{name}");
+    }
+    Ok(())
+}
 
 #[test]
 fn gradients_reach_the_map() -> Result<()> {

@@ -4,12 +4,12 @@
 mod common;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::models::{
-    StarGanV2Config, StarGanV2Generator, StarGanV2Mapping, StarGanV2StyleEncoder,
+    Norms, StarGanV2, StarGanV2Config, StarGanV2Generator, StarGanV2Mapping, StarGanV2StyleEncoder,
 };
 use candle_instance_norm::weights::Weights;
-use common::network::{check_gradients, max_off, Golden};
+use common::network::{check_gradients, max_off, stargan_v2_checkpoint, tiled, Golden};
 
 /// Of the largest output, after 20 convolutions in f32.
 const TOLERANCE: f64 = 1e-5;
@@ -54,6 +54,43 @@ fn golden(device: &Device) -> Result<()> {
 
 test_device!(golden, golden_on_cpu, golden_on_cuda);
 
+/// The generator halves twice: once more than for the animals of 32x32 pixels, and as often as for
+/// those of 64x64.
+#[test]
+fn a_checkpoint_tells_faces_from_animals() -> Result<()> {
+    let device = &Device::Cpu;
+    let golden = load(device)?;
+    for (more, output) in [(1, "output.faces"), (2, "output.animals")] {
+        let mut tensors = stargan_v2_checkpoint(&golden, more);
+        for useless in ["fan.conv1.weight", "generator.hpf.filter"] {
+            tensors.insert(useless.into(), Tensor::zeros(3, DType::F32, device)?);
+        }
+        let weights = Weights::from_tensors(tensors, "the golden");
+        let weights = weights.select(StarGanV2::original_name);
+        let networks = weights.build(DType::F32, device, StarGanV2::new)?;
+        let y = networks.generator.forward(&golden["x"], &golden["s"])?;
+        assert!(max_off(&y, &golden[output])? < TOLERANCE, "{output}");
+        assert_eq!(networks.style_encoder.side(), 16 << more);
+        let (mapping, encoder) = (&networks.mapping, &networks.style_encoder);
+        assert_eq!((mapping.domains(), encoder.domains()), (3, 3));
+        assert_eq!(mapping.latent(), 3);
+    }
+    Ok(())
+}
+
+#[test]
+fn tiles_fit() -> Result<()> {
+    let golden = load(&Device::Cpu)?;
+    let generator = generator(&golden, true, DType::F32)?;
+    let style = golden["s"].narrow(0, 0, 1)?;
+    let run = |x: &Tensor, norms: &mut Norms| generator.forward_with(x, &style, norms);
+    let (reach, multiple) = (generator.reach(), generator.multiple());
+    assert_eq!(multiple, 4);
+    assert!(tiled(&run, (reach, multiple))? < TOLERANCE);
+    assert!(tiled(&run, (reach - 12, multiple))? > TOLERANCE);
+    Ok(())
+}
+
 #[test]
 fn gradients_reach_the_picture_and_the_style() -> Result<()> {
     let golden = load(&Device::Cpu)?;
@@ -89,6 +126,14 @@ fn errors_say_what_was_expected() -> Result<()> {
             .to_string();
         assert!(error.contains("2 domains below 3, got"), "{error}");
     }
+    let tensors = stargan_v2_checkpoint(&golden, 1).into_iter();
+    let two_domains = tensors.filter(|(name, _)| !name.starts_with("style_encoder.unshared.2."));
+    let error = Weights::from_tensors(two_domains, "the golden")
+        .build(DType::F32, &Device::Cpu, StarGanV2::new)
+        .err()
+        .context("built")?
+        .to_string();
+    assert!(error.contains("got 3 and 2"), "{error}");
     let weights = network(&golden, "style_encoder.");
     let encoder = weights.build(DType::F32, &Device::Cpu, StarGanV2StyleEncoder::new)?;
     let error = encoder

@@ -21,29 +21,42 @@ pub struct Mutant {
 
 /// What is replaced by what in an instruction's text, and the rule's name. An empty replacement
 /// drops the instruction.
-const RULES: [(&str, &str, &str); 22] = [
+const RULES: &[(&str, &str, &str)] = &[
     ("bar.sync", "", "no barrier"),
     ("bar.warp.sync", "", "no barrier"),
     ("barrier.cluster", "", "no barrier"),
     ("st.shared", "", "no store"),
     ("st.global", "", "no store"),
-    ("add.f32", "sub.f32", "add to subtract"),
-    ("add.f64", "sub.f64", "add to subtract"),
-    ("sub.f32", "add.f32", "subtract to add"),
-    ("sub.f64", "add.f64", "subtract to add"),
-    ("mul.f32", "add.f32", "multiply to add"),
-    ("mul.f64", "add.f64", "multiply to add"),
+    ("add.f", "sub.f", "add to subtract"),
+    ("sub.f", "add.f", "subtract to add"),
+    ("mul.f", "add.f", "multiply to add"),
+    ("div.rn.f", "mul.f", "divide to multiply"),
+    ("neg.f", "mov.f", "no minus"),
     ("fma.rn", "", "no fma"),
-    ("setp.lt.", "setp.le.", "off by one"),
-    ("setp.ge.", "setp.gt.", "off by one"),
-    ("setp.le.", "setp.lt.", "off by one"),
-    ("setp.gt.", "setp.ge.", "off by one"),
+    ("setp.lt.s", "setp.le.s", "off by one"),
+    ("setp.ge.s", "setp.gt.s", "off by one"),
+    ("setp.le.s", "setp.lt.s", "off by one"),
+    ("setp.gt.s", "setp.ge.s", "off by one"),
+    ("setp.lt.s", "setp.ge.s", "negated"),
+    ("setp.ge.s", "setp.lt.s", "negated"),
+    ("setp.le.s", "setp.gt.s", "negated"),
+    ("setp.gt.s", "setp.le.s", "negated"),
+    // Where an element is exactly at a bound is not what these compare.
+    ("setp.lt.f", "setp.ge.f", "negated"),
+    ("setp.ge.f", "setp.lt.f", "negated"),
+    ("setp.le.f", "setp.gt.f", "negated"),
+    ("setp.gt.f", "setp.le.f", "negated"),
     ("setp.eq.", "setp.ne.", "negated"),
     ("setp.ne.", "setp.eq.", "negated"),
+    ("setp.neu.", "setp.eq.", "negated"),
+    ("and.pred", "or.pred", "and to or"),
+    ("or.pred", "and.pred", "or to and"),
     ("shfl.sync", "", "no shuffle"),
     ("selp.", "", "no select"),
-    ("mul.lo.s32", "add.s32", "index"),
-    ("mad.lo.s32", "", "index"),
+    ("add.s", "sub.s", "add to subtract"),
+    ("mul.lo.s", "add.s", "index"),
+    ("mad.lo.s", "", "index"),
+    ("mul.wide", "", "index"),
 ];
 
 /// Changes of a number: the last operand, one more.
@@ -72,9 +85,10 @@ impl Mutant {
         opcode(&self.before).rsplit_once('.').map_or(String::new(), |(opcode, _)| opcode.to_string())
     }
 
-    /// As a file that [`apply`] reads.
-    pub fn write(&self, file: &Path) -> std::io::Result<()> {
-        fs::write(file, format!("{}\n{}\n{}\n{}\n", self.kernel, self.line, self.before, self.after))
+    /// Some, of different modules, as a file that [`apply`] reads.
+    pub fn write(mutants: &[Mutant], file: &Path) -> std::io::Result<()> {
+        let lines = |m: &Mutant| format!("{}\n{}\n{}\n{}\n", m.kernel, m.line, m.before, m.after);
+        fs::write(file, mutants.iter().map(lines).collect::<String>())
     }
 }
 
@@ -82,17 +96,17 @@ fn opcode(instruction: &str) -> &str {
     instruction.split_whitespace().find(|w| !w.starts_with('@')).unwrap_or_default()
 }
 
-/// The text of a module with the mutant that a file describes, if it is one of this module.
+/// The text of a module with the mutants that a file describes, as far as they are of this module.
 pub fn apply(text: &str, file: &str) -> String {
     let description = fs::read_to_string(file).unwrap_or_default();
-    let mut parts = description.lines();
-    let (Some(_), Some(line), Some(before), after) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return text.to_string();
-    };
-    let place = line.parse::<usize>().unwrap_or(0).wrapping_sub(1);
+    let description: Vec<&str> = description.lines().collect();
     let mut lines: Vec<&str> = text.lines().collect();
-    if lines.get(place).is_some_and(|found| found.trim() == before) {
-        lines[place] = after.unwrap_or("");
+    for mutant in description.chunks(4) {
+        let &[_, line, before, after] = mutant else { continue };
+        let place = line.parse::<usize>().unwrap_or(0).wrapping_sub(1);
+        if lines.get(place).is_some_and(|found| found.trim() == before) {
+            lines[place] = after;
+        }
     }
     lines.join("\n")
 }

@@ -2,7 +2,9 @@
 
 mod adain;
 mod cyclegan;
+mod gaugan;
 mod microast;
+mod stargan_v2;
 mod styled;
 mod transformer_net;
 
@@ -10,6 +12,7 @@ use anyhow::{bail, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::models::Norms;
 use candle_instance_norm::weights::Weights;
+use clap::ValueEnum;
 
 use crate::pixels::Pixels;
 
@@ -19,6 +22,8 @@ pub const ARCHES: &[Arch] = &[
     transformer_net::ARCH,
     microast::ARCH,
     adain::ARCH,
+    stargan_v2::ARCH,
+    gaugan::ARCH,
 ];
 
 /// An architecture.
@@ -26,7 +31,22 @@ pub struct Arch {
     pub name: &'static str,
     /// Names of tensors that, together, no other has.
     pub signature: &'static [&'static str],
-    pub load: fn(&Weights, DType, &Device) -> candle_core::Result<Box<dyn Network>>,
+    pub load: fn(&Weights, &Setup) -> candle_core::Result<Box<dyn Network>>,
+}
+
+/// What a network is built with besides its weights.
+pub struct Setup {
+    pub dtype: DType,
+    pub device: Device,
+    pub upsampling: Option<Upsampling>,
+}
+
+/// The option `--num_upsampling_layers` of GauGAN's training.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Upsampling {
+    Normal,
+    More,
+    Most,
 }
 
 /// A network with its weights.
@@ -35,19 +55,52 @@ pub trait Network {
 
     fn grid(&self) -> Grid;
 
-    /// Takes the style of pictures, `(1, 3, H, W)`, each with its share of the whole, and how much
-    /// of it is to be applied. A network that has its style in its weights takes none.
-    fn set_style(&mut self, _styles: &[(Tensor, f64)], _alpha: f64) -> Result<()> {
-        bail!("this network has its style in its weights: --style does not apply")
+    /// What it needs to know before it runs.
+    fn needs(&self) -> Needs {
+        Needs::Picture
     }
 
-    /// Whether there is nothing to run before [`set_style`](Self::set_style).
-    fn takes_style(&self) -> bool {
-        false
+    /// Takes a style, where it does not have it in its weights.
+    fn set_style(&mut self, _style: &Style) -> Result<()> {
+        Ok(())
     }
 
-    /// `(1, 3, H, W)`, with sides that are multiples of the grid's.
+    /// `(1, C, H, W)`, with the channels of [`Pixels`] and sides that are multiples of the grid's;
+    /// `(1, 3, H, W)`.
     fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor>;
+}
+
+/// What a network makes its picture from.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Needs {
+    Picture,
+    /// A picture, and others for the style, which it applies to any degree.
+    Styles,
+    /// A picture and one of so many domains, and for the style none or pictures of this side.
+    Domain {
+        domains: usize,
+        side: u32,
+    },
+    /// A map of labels, with so many channels.
+    Labels(usize),
+}
+
+/// What is told of a style.
+pub struct Style<'a> {
+    pub examples: &'a [Example],
+    /// How much of it to apply.
+    pub alpha: f64,
+    /// Of a style without examples.
+    pub domain: usize,
+    pub seed: u64,
+}
+
+/// A picture in a style, `(1, 3, H, W)`.
+pub struct Example {
+    pub x: Tensor,
+    /// Its part of the whole.
+    pub share: f64,
+    pub domain: usize,
 }
 
 /// What the sides of an input must be.
@@ -59,22 +112,17 @@ pub struct Grid {
 }
 
 /// Loads the network that the names in `weights` belong to, or the one that is asked for.
-pub fn load(
-    weights: &Weights,
-    name: Option<&str>,
-    dtype: DType,
-    device: &Device,
-) -> Result<Box<dyn Network>> {
+pub fn load(weights: &Weights, name: Option<&str>, setup: &Setup) -> Result<Box<dyn Network>> {
     let weights = &weights.select(|name| Some(without_iteration(name)));
     let asked = |arch: &&Arch| name.is_none_or(|name| name == arch.name);
     for arch in ARCHES.iter().filter(asked) {
         if let Some(weights) = arch.find(weights) {
-            return Ok((arch.load)(&weights, dtype, device)?);
+            return Ok((arch.load)(&weights, setup)?);
         }
     }
     match ARCHES.iter().find(|arch| Some(arch.name) == name) {
         // To say what is missing.
-        Some(arch) => Ok((arch.load)(weights, dtype, device)?),
+        Some(arch) => Ok((arch.load)(weights, setup)?),
         None => {
             let known: Vec<_> = ARCHES.iter().map(|arch| arch.name).collect();
             let names: Vec<_> = weights

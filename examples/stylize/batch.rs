@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use candle_core::DType;
 use candle_instance_norm::weights::Weights;
+use image::imageops::{resize, FilterType};
 use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::arch::{self, Network};
+use crate::arch::{self, Example, Needs, Network, Setup, Style};
+use crate::labels::Labels;
 use crate::options::Options;
 use crate::picture::{format_of, Picture};
 use crate::tiles::Runner;
@@ -111,65 +113,118 @@ pub fn demo(options: &Options) -> Result<()> {
 pub struct Studio {
     network: Box<dyn Network>,
     runner: Runner,
+    /// Of a network that takes maps.
+    labels: Option<Labels>,
+}
+
+/// A picture in a style.
+pub struct Sample<'a> {
+    pub rgb: &'a RgbImage,
+    /// Its part of the whole.
+    pub share: f64,
+    /// The place of its `--style`.
+    pub index: usize,
 }
 
 impl Studio {
     /// Loads the network that the options name, or the one that is built in.
     pub fn open(options: &Options) -> Result<Self> {
-        let runner = Runner {
-            device: options.device.open()?,
+        let setup = Setup {
             dtype: options.dtype.into(),
-            tile: options.tile,
+            device: options.device.open()?,
+            upsampling: options.upsampling,
         };
         let weights = match &options.weights {
             Some(path) => Weights::open(path)?,
             None => builtin::weights()?,
         };
-        let arch = options.arch.as_deref();
-        let network = arch::load(&weights, arch, runner.dtype, &runner.device)?;
-        ensure!(
-            !network.takes_style() || !options.style.is_empty(),
-            "this network takes the style from a picture: give --style"
-        );
-        Ok(Self { network, runner })
+        let network = arch::load(&weights, options.arch.as_deref(), &setup)?;
+        options.suit(network.needs())?;
+        let labels = match network.needs() {
+            Needs::Labels(channels) => Some(Labels::new(channels, options.labels)?),
+            _ => None,
+        };
+        let runner = Runner {
+            device: setup.device,
+            dtype: setup.dtype,
+            tile: options.tile,
+        };
+        Ok(Self {
+            network,
+            runner,
+            labels,
+        })
     }
 
     /// Mixes the styles of the options.
     fn take_styles(&mut self, options: &Options) -> Result<()> {
         let all: f64 = options.style_weight.iter().sum();
-        let styles = options.style.iter().enumerate().map(|(index, path)| {
-            let mut style = Picture::read(path)?;
-            if let Some(side) = options.max_size {
-                style = style.at_most(side);
-            }
-            let share = match options.style_weight.get(index) {
-                Some(weight) => weight / all,
-                None => 1. / options.style.len() as f64,
-            };
-            Ok((style.rgb, share))
-        });
+        let styles = options.style.iter().map(|path| picture(path, options));
         let styles = styles.collect::<Result<Vec<_>>>()?;
-        let styles: Vec<_> = styles.iter().map(|(rgb, share)| (rgb, *share)).collect();
-        match styles.is_empty() {
-            true => Ok(()),
-            false => self.set_style(&styles, options.alpha()),
-        }
-    }
-
-    /// Takes the style of pictures, each with its share of the whole.
-    pub fn set_style(&mut self, styles: &[(&RgbImage, f64)], alpha: f64) -> Result<()> {
-        let tensor = |&(rgb, share): &(&RgbImage, f64)| {
-            let (width, height) = rgb.dimensions();
-            let x = self.network.pixels().to_tensor(rgb, 0..width, 0..height)?;
-            let x = x.to_device(&self.runner.device)?;
-            Ok((x.to_dtype(self.runner.dtype)?, share))
+        let share = |index: usize| match options.style_weight.get(index) {
+            Some(weight) => weight / all,
+            None => 1. / options.style.len() as f64,
         };
-        let styles = styles.iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        self.network.set_style(&styles, alpha)
+        let samples = styles.iter().enumerate().map(|(index, style)| Sample {
+            rgb: &style.rgb,
+            share: share(index),
+            index,
+        });
+        let samples: Vec<_> = samples.collect();
+        self.set_style(options, &samples, options.alpha())
     }
 
-    /// The picture in its new style. A network that has the style in its weights applies all of
-    /// it; its result is mixed with the picture.
+    /// Takes the style of pictures, as much of it as `alpha` says.
+    pub fn set_style(&mut self, options: &Options, samples: &[Sample], alpha: f64) -> Result<()> {
+        let example = |sample: &Sample| {
+            let x = match self.network.needs() {
+                Needs::Domain { side, .. } => {
+                    let rgb = resize(sample.rgb, side, side, FilterType::Triangle);
+                    self.network.pixels().to_tensor(&rgb, 0..side, 0..side)?
+                }
+                _ => {
+                    let (width, height) = sample.rgb.dimensions();
+                    self.network
+                        .pixels()
+                        .to_tensor(sample.rgb, 0..width, 0..height)?
+                }
+            };
+            let x = x.to_device(&self.runner.device)?;
+            anyhow::Ok(Example {
+                x: x.to_dtype(self.runner.dtype)?,
+                share: sample.share,
+                domain: options.domain(sample.index),
+            })
+        };
+        let examples = samples.iter().map(example).collect::<Result<Vec<_>>>()?;
+        self.network.set_style(&Style {
+            examples: &examples,
+            alpha,
+            domain: options.domain(0),
+            seed: options.seed,
+        })
+    }
+
+    /// Reads an input: a picture, or a map for a network that takes those.
+    fn read(&self, path: &Path, options: &Options) -> Result<Picture> {
+        let Some(labels) = self.labels else {
+            return picture(path, options);
+        };
+        let instances = options
+            .instances
+            .as_ref()
+            .map(|things| match path.file_name() {
+                Some(name) if things.is_dir() => things.join(name),
+                _ => things.clone(),
+            });
+        Ok(Picture {
+            rgb: labels.read(path, instances.as_deref(), options.max_size)?,
+            alpha: None,
+        })
+    }
+
+    /// The picture in its new style. Of a network that can only apply all of it, the result is
+    /// mixed with the picture.
     pub fn restyle(
         &self,
         options: &Options,
@@ -178,7 +233,7 @@ impl Studio {
         step: &dyn Fn(usize, usize),
     ) -> Result<RgbImage> {
         let mut styled = self.runner.run(&*self.network, original, step)?;
-        if alpha < 1. && !self.network.takes_style() {
+        if alpha < 1. && self.network.needs() != Needs::Styles {
             colour::blend(&mut styled, original, alpha);
         }
         if options.preserve_color {
@@ -197,13 +252,11 @@ fn make(
     step: &dyn Fn(usize, usize),
 ) -> Result<String> {
     let start = Instant::now();
-    let mut picture = Picture::read(&task.input)?;
-    if let Some(side) = options.max_size {
-        picture = picture.at_most(side);
-    }
+    let mut picture = studio.read(&task.input, options)?;
     let read = start.elapsed();
 
-    picture.rgb = studio.restyle(options, &picture.rgb, options.alpha(), step)?;
+    let styled = studio.restyle(options, &picture.rgb, options.alpha(), step);
+    picture.rgb = styled.with_context(|| format!("cannot restyle {}", task.input.display()))?;
     let network = start.elapsed() - read;
 
     picture.write(&task.output, task.format)?;
@@ -218,6 +271,15 @@ fn make(
         options.device.name(),
         DType::from(options.dtype).as_str(),
     ))
+}
+
+/// Reads a picture, reduced as the options say.
+fn picture(path: &Path, options: &Options) -> Result<Picture> {
+    let picture = Picture::read(path)?;
+    Ok(match options.max_size {
+        Some(side) => picture.at_most(side),
+        None => picture,
+    })
 }
 
 /// What to read and where to write it: a file for a file, and a folder, made where there is none,

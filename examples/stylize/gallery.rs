@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use image::{imageops, Rgb, RgbImage};
 
-use crate::batch::{self, Studio};
+use crate::batch::{self, Sample, Studio};
 use crate::builtin;
 use crate::lettering::{self, LINE_HEIGHT};
 use crate::options::Options;
@@ -58,16 +58,17 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
 
     let mut rows = Vec::new();
     for input in &inputs {
-        let mut row = |style: Option<&Cell>| -> Result<()> {
-            let mut row: Vec<Cell> = [Some(input), style]
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect();
+        let mut row = |style: Option<(usize, &Cell)>| -> Result<()> {
+            let shown = [Some(input), style.map(|(_, cell)| cell)];
+            let mut row: Vec<Cell> = shown.into_iter().flatten().cloned().collect();
+            let samples = style.into_iter().map(|(index, cell)| Sample {
+                rgb: &cell.image,
+                share: 1.,
+                index,
+            });
+            let samples: Vec<_> = samples.collect();
             for &alpha in alphas {
-                if let Some(style) = style {
-                    studio.set_style(&[(&style.image, 1.)], alpha)?;
-                }
+                studio.set_style(options, &samples, alpha)?;
                 row.push(Cell {
                     label: format!("alpha {alpha}"),
                     image: studio.restyle(options, &input.image, alpha, &|_, _| ())?,
@@ -78,7 +79,10 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
         };
         match styles.is_empty() {
             true => row(None)?,
-            false => styles.iter().try_for_each(|style| row(Some(style)))?,
+            false => styles
+                .iter()
+                .enumerate()
+                .try_for_each(|style| row(Some(style)))?,
         }
     }
     let rgb = sheet(&rows);

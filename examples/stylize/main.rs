@@ -14,6 +14,7 @@ mod builtin;
 mod colour;
 mod gallery;
 mod grain;
+mod labels;
 mod lettering;
 mod options;
 mod picture;

@@ -7,7 +7,8 @@ use candle_core::{DType, Device};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 
-use crate::arch::ARCHES;
+use crate::arch::{Needs, Upsampling, ARCHES};
+use crate::labels::Dataset;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +22,11 @@ Examples:
     stylize --input in.jpg --output painted.jpg
   A sheet with the picture, and what two styles do to it, by halves and in full:
     stylize --weights microast --input in.jpg --style a.jpg --style b.jpg --alpha 0.5 1 --gallery all.png
+  A cat as a dog, in the look of another, and in one that the network makes up:
+    stylize --weights 100000_nets_ema.ckpt --input cat.jpg --output dog.png --domain 1 --style dog.jpg
+    stylize --weights 100000_nets_ema.ckpt --input cat.jpg --output dog.png --domain 1 --seed 7
+  A landscape from a map of labels:
+    stylize --weights latest_net_G.pth --input labels.png --output landscape.png
   Weights from the Hugging Face Hub:
     stylize --weights hf://owner/name/candy.pth@main --input in.png --output out.png
 
@@ -53,6 +59,23 @@ pub struct Options {
     /// gallery.
     #[arg(long, num_args = 1..)]
     pub alpha: Vec<f64>,
+    /// For StarGAN v2, what to make of the picture, by number: 0 cat, 1 dog, 2 wild; 0 female,
+    /// 1 male. One for each --style, which it also says the kind of, or one for all.
+    #[arg(long, value_name = "NUMBER")]
+    pub domain: Vec<usize>,
+    /// For StarGAN v2 without --style, which of the looks of its domain.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
+    /// For GauGAN, whose values the map of labels has; told by their number where not given.
+    #[arg(long, value_enum, value_name = "DATASET")]
+    pub labels: Option<Dataset>,
+    /// For GauGAN, a map with another value for each thing, to tell those of a label apart; or a
+    /// folder of them, named like the inputs.
+    #[arg(long, value_name = "PICTURE")]
+    pub instances: Option<PathBuf>,
+    /// For GauGAN, what it was trained with as --num_upsampling_layers; Cityscapes has more.
+    #[arg(long, value_enum, value_name = "LAYERS")]
+    pub upsampling: Option<Upsampling>,
     /// Make one sheet of the pictures, the styles and all degrees of their mixture.
     #[arg(long, value_name = "PICTURE", conflicts_with_all = ["output", "style_weight"])]
     pub gallery: Option<PathBuf>,
@@ -97,6 +120,56 @@ impl Options {
             "--style-weight must be 0 or more, and not 0 for all"
         );
         Ok(())
+    }
+
+    /// What a network needs is given, and nothing that it has no use for.
+    pub fn suit(&self, needs: Needs) -> Result<()> {
+        let (styles, domains) = (self.style.len(), self.domain.len());
+        let labels = matches!(needs, Needs::Labels(_));
+        let domain = matches!(needs, Needs::Domain { .. });
+        let network = match needs {
+            Needs::Picture => "has its style in its weights",
+            Needs::Styles => "takes its style from pictures",
+            Needs::Domain { .. } => "works by domains",
+            Needs::Labels(_) => "takes a map of labels",
+        };
+        for (name, given, useful) in [
+            ("--style", styles > 0, domain || needs == Needs::Styles),
+            ("--domain", domains > 0, domain),
+            ("--labels", self.labels.is_some(), labels),
+            ("--instances", self.instances.is_some(), labels),
+            ("--upsampling", self.upsampling.is_some(), labels),
+            ("--alpha", !self.alpha.is_empty(), !labels),
+            ("--preserve-color", self.preserve_color, !labels),
+            ("--gallery", self.gallery.is_some(), !labels),
+        ] {
+            ensure!(
+                useful || !given,
+                "this network {network}: {name} does not apply"
+            );
+        }
+        match needs {
+            Needs::Styles => ensure!(styles > 0, "this network {network}: give --style"),
+            Needs::Domain { domains: known, .. } => {
+                let last = known - 1;
+                ensure!(
+                    domains > 0 && self.domain.iter().all(|&domain| domain <= last),
+                    "this network {network}: give --domain, from 0 to {last}"
+                );
+                ensure!(
+                    domains == 1 || domains == styles,
+                    "there are {styles} of --style and {domains} of --domain"
+                );
+            }
+            Needs::Picture | Needs::Labels(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The domain of a style, by its place.
+    pub fn domain(&self, index: usize) -> usize {
+        let domain = self.domain.get(index).or(self.domain.first());
+        domain.copied().unwrap_or(0)
     }
 
     /// How much of the style to apply.

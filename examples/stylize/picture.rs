@@ -57,16 +57,9 @@ impl Picture {
 
     /// The picture with its longer side at most `side` pixels.
     pub fn at_most(self, side: u32) -> Self {
-        let (width, height) = self.rgb.dimensions();
-        let longer = width.max(height);
-        if longer <= side {
+        let Some((width, height)) = scaled(self.rgb.dimensions(), side) else {
             return self;
-        }
-        let scaled = |length: u32| {
-            let length = f64::from(length) * f64::from(side) / f64::from(longer);
-            (length.round() as u32).max(1)
         };
-        let (width, height) = (scaled(width), scaled(height));
         let alpha = self.alpha.as_ref();
         Self {
             rgb: imageops::resize(&self.rgb, width, height, Filter::Lanczos3),
@@ -113,6 +106,16 @@ impl Picture {
         }?;
         Ok(bytes.into_inner())
     }
+}
+
+/// The width and height of a picture reduced to `side` at most; none where it is no larger.
+pub fn scaled((width, height): (u32, u32), side: u32) -> Option<(u32, u32)> {
+    let longer = width.max(height);
+    let scaled = |length: u32| {
+        let length = f64::from(length) * f64::from(side) / f64::from(longer);
+        (length.round() as u32).max(1)
+    };
+    (longer > side).then(|| (scaled(width), scaled(height)))
 }
 
 /// The format that the extension of `path` stands for.

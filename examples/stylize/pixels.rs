@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use anyhow::{ensure, Result};
 use candle_core::{DType, Device, Tensor};
-use image::RgbImage;
+use image::imageops::FilterType;
+use image::{Rgb, RgbImage};
 
 /// The values that a network has for bytes.
 #[allow(dead_code)] // Each test of a network uses one.
@@ -16,15 +17,38 @@ pub enum Pixels {
     Unit,
     /// From 0 to 255.
     Bytes,
+    /// So many channels, each 1 where red has its number and 0 elsewhere, but the last where green
+    /// is 255: maps of labels with the edges of things. The result is as of `Signed`.
+    Labels(usize),
 }
 
 impl Pixels {
-    fn of_byte(self, byte: u8) -> f32 {
-        let byte = f32::from(byte);
+    fn channels(self) -> usize {
         match self {
-            Self::Signed => (byte / 255. - 0.5) / 0.5,
-            Self::Unit => byte / 255.,
-            Self::Bytes => byte,
+            Self::Labels(count) => count,
+            _ => 3,
+        }
+    }
+
+    /// The value of a channel.
+    fn of_pixel(self, pixel: Rgb<u8>, channel: usize) -> f32 {
+        let byte = || f32::from(pixel[channel]);
+        match self {
+            Self::Signed => (byte() / 255. - 0.5) / 0.5,
+            Self::Unit => byte() / 255.,
+            Self::Bytes => byte(),
+            Self::Labels(count) => {
+                let is_edge = channel + 1 == count && pixel[1] == 255;
+                f32::from(usize::from(pixel[0]) == channel || is_edge)
+            }
+        }
+    }
+
+    /// How a picture is to be reduced.
+    pub fn filter(self) -> FilterType {
+        match self {
+            Self::Labels(_) => FilterType::Nearest,
+            _ => FilterType::Triangle,
         }
     }
 
@@ -32,13 +56,13 @@ impl Pixels {
     fn to_byte(self, value: f32) -> u8 {
         // `as u8` truncates and clamps to 0..=255.
         match self {
-            Self::Signed => ((value + 1.) / 2. * 255.) as u8,
+            Self::Signed | Self::Labels(_) => ((value + 1.) / 2. * 255.) as u8,
             Self::Unit => (value * 255.) as u8,
             Self::Bytes => value as u8,
         }
     }
 
-    /// A part of a picture as `(1, 3, H, W)`; beyond the right and lower edge, which are reached
+    /// A part of a picture as `(1, C, H, W)`; beyond the right and lower edge, which are reached
     /// by less than the sides, it is reflected.
     pub fn to_tensor(self, image: &RgbImage, xs: Range<u32>, ys: Range<u32>) -> Result<Tensor> {
         let (width, height) = image.dimensions();
@@ -47,16 +71,17 @@ impl Pixels {
             "a picture of {width}x{height} is too small"
         );
         let reflect = |at: u32, side: u32| if at < side { at } else { 2 * (side - 1) - at };
-        let mut values = Vec::with_capacity(3 * xs.len() * ys.len());
-        for channel in 0..3 {
+        let channels = self.channels();
+        let mut values = Vec::with_capacity(channels * xs.len() * ys.len());
+        for channel in 0..channels {
             for y in ys.clone() {
                 for x in xs.clone() {
-                    let pixel = image.get_pixel(reflect(x, width), reflect(y, height));
-                    values.push(self.of_byte(pixel[channel]));
+                    let pixel = *image.get_pixel(reflect(x, width), reflect(y, height));
+                    values.push(self.of_pixel(pixel, channel));
                 }
             }
         }
-        let shape = (1, 3, ys.len(), xs.len());
+        let shape = (1, channels, ys.len(), xs.len());
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
@@ -85,7 +110,7 @@ impl Pixels {
             for (column, at_x) in to.0.clone().enumerate() {
                 let index = (from.1 as usize + row) * width + from.0 as usize + column;
                 let byte = |channel| self.to_byte(values[channel * plane + index]);
-                image.put_pixel(at_x, at_y, image::Rgb([byte(0), byte(1), byte(2)]));
+                image.put_pixel(at_x, at_y, Rgb([byte(0), byte(1), byte(2)]));
             }
         }
         Ok(())

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::models::Norms;
-use image::imageops::{resize, FilterType};
+use image::imageops::resize;
 use image::RgbImage;
 
 use crate::arch::{Grid, Network};
@@ -28,6 +28,11 @@ impl Runner {
     ) -> Result<RgbImage> {
         let grid = network.grid();
         let (width, height) = image.dimensions();
+        let least = grid.min_side;
+        ensure!(
+            width.min(height) >= least,
+            "a picture of {width}x{height} is too small, this network needs {least}x{least}"
+        );
         let columns = spans(width, self.tile.unwrap_or(width), &grid);
         let rows = spans(height, self.tile.unwrap_or(height), &grid);
         let tiles = columns.len() * rows.len();
@@ -71,7 +76,7 @@ impl Runner {
         let scaled =
             |length: u32| ((f64::from(length) * scale) as u32).clamp(grid.min_side, length);
         let (width, height) = (scaled(width), scaled(height));
-        let reduced = resize(image, width, height, FilterType::Triangle);
+        let reduced = resize(image, width, height, network.pixels().filter());
         let mut norms = Norms::measuring();
         let (xs, ys) = (0..padded(width, grid), 0..padded(height, grid));
         self.forward(network, &reduced, xs, ys, &mut norms)?;

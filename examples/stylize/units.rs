@@ -7,6 +7,7 @@ mod builtin;
 mod colour;
 mod gallery;
 mod grain;
+mod labels;
 mod lettering;
 mod options;
 mod picture;

@@ -19,6 +19,6 @@ pub use padding::reflection_pad2d;
 pub use resnet_generator::ResnetGenerator;
 pub use spade_generator::{SpadeConfig, SpadeGenerator};
 pub use stargan_v2::{
-    StarGanV2Config, StarGanV2Generator, StarGanV2Mapping, StarGanV2StyleEncoder,
+    StarGanV2, StarGanV2Config, StarGanV2Generator, StarGanV2Mapping, StarGanV2StyleEncoder,
 };
 pub use transformer_net::{TransformerNet, TransformerNetConfig};

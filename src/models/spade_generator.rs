@@ -19,6 +19,37 @@ pub struct SpadeConfig {
     pub doublings: usize,
 }
 
+impl SpadeConfig {
+    /// What the names of the weights tell: batch norm where there are running statistics, and 7
+    /// doublings where there is a fifth block after the middle. Between 5 and 6 they do not tell,
+    /// and this says 5, as for COCO-Stuff and ADE20K; the networks of Cityscapes have 6.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_instance_norm::models::SpadeConfig;
+    /// use candle_instance_norm::nn::SpadeNorm;
+    ///
+    /// let name = "head_0.norm_0.param_free_norm.running_mean".to_string();
+    /// let weights = HashMap::from([(name, Tensor::zeros(4, DType::F32, &Device::Cpu)?)]);
+    /// let vb = candle_nn::VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
+    /// let expected = SpadeConfig { norm: SpadeNorm::Batch, doublings: 5 };
+    /// assert_eq!(SpadeConfig::infer(&vb), expected);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn infer(vb: &VarBuilder) -> Self {
+        let norm = match vb.contains_tensor("head_0.norm_0.param_free_norm.running_mean") {
+            true => SpadeNorm::Batch,
+            false => SpadeNorm::Instance,
+        };
+        let doublings = match vb.contains_tensor("up_4.conv_0.bias") {
+            true => 7,
+            false => 5,
+        };
+        Self { norm, doublings }
+    }
+}
+
 /// The generator of GauGAN (Park et al., "Semantic Image Synthesis with Spatially-Adaptive
 /// Normalization", 2019), as `SPADEGenerator` in `NVlabs/SPADE` without the variational encoder.
 ///
@@ -115,6 +146,31 @@ impl SpadeGenerator {
         self.fc.weight().dims()[1]
     }
 
+    /// What the sides of a map must be multiples of.
+    pub fn multiple(&self) -> usize {
+        1 << self.doublings
+    }
+
+    /// How many pixels around it a pixel of the output depends on, where the statistics of the
+    /// norms are given.
+    pub fn reach(&self) -> usize {
+        // In pixels of the map: 1 for the last convolution; for each block 2 convolutions at its
+        // scale, and 1 where the sides are doubled before it; before the first 2 convolutions of
+        // the map, or fc, and 1 for its reduction.
+        let mut scale = self.multiple();
+        let kernels = |block: &Block| 2 * (block.norm_0.config().kernel_size / 2);
+        let first = self.blocks.first().map_or(0, |(_, block)| kernels(block));
+        let mut reach = 1 + scale * (1 + first.max(1));
+        for (doubles, _) in &self.blocks {
+            if *doubles {
+                scale /= 2;
+                reach += scale;
+            }
+            reach += 2 * scale;
+        }
+        reach
+    }
+
     /// The picture for a map; see the [struct](Self) for shapes and errors.
     pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
         self.forward_with(map, &mut Norms::own())
@@ -122,7 +178,7 @@ impl SpadeGenerator {
 
     /// [`forward`](Self::forward) with the statistics of the instance norms that `norms` says.
     pub fn forward_with(&self, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        let (labels, multiple) = (self.labels(), 1 << self.doublings);
+        let (labels, multiple) = (self.labels(), self.multiple());
         let (height, width) = match *map.dims() {
             [_, l, h, w] if l == labels && h * w > 0 && h % multiple == 0 && w % multiple == 0 => {
                 (h / multiple, w / multiple)

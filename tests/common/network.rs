@@ -51,25 +51,50 @@ pub fn max_off(got: &Tensor, expected: &Tensor) -> Result<f64> {
 }
 
 /// How far a tile is from the same part of the whole picture, with the statistics of another; the
-/// tile has `reach` pixels more on either side, rounded up to multiples of 4.
+/// tile has `reach` pixels more on either side, rounded up to the `multiple` that sides must be of.
 pub fn tiled(
     run: &dyn Fn(&Tensor, &mut Norms) -> candle_core::Result<Tensor>,
-    reach: usize,
+    (reach, multiple): (usize, usize),
 ) -> Result<f64> {
-    const PART: usize = 16;
     let device = &Device::Cpu;
-    let around = reach.next_multiple_of(4);
-    let start = around + 64;
+    let whole_multiple = |length: usize| length.next_multiple_of(multiple);
+    let (height, part) = (whole_multiple(20), whole_multiple(16));
+    let around = whole_multiple(reach);
+    let start = around + whole_multiple(64);
     let mut norms = Norms::measuring();
-    run(&Tensor::rand(0f32, 1., (1, 3, 20, 24), device)?, &mut norms)?;
-    let x = Tensor::rand(0f32, 1., (1, 3, 20, 2 * start + PART), device)?;
+    // Where it is smallest, still of several pixels.
+    let reduced = Tensor::rand(0f32, 1., (1, 3, 5 * multiple, 6 * multiple), device)?;
+    run(&reduced, &mut norms)?;
+    let x = Tensor::rand(0f32, 1., (1, 3, height, 2 * start + part), device)?;
     let whole = run(&x, &mut norms.frozen())?;
-    let tile = x.narrow(3, start - around, PART + 2 * around)?;
+    let tile = x.narrow(3, start - around, part + 2 * around)?;
     let tile = run(&tile, &mut norms.frozen())?;
     max_off(
-        &tile.narrow(3, around, PART)?,
-        &whole.narrow(3, start, PART)?,
+        &tile.narrow(3, around, part)?,
+        &whole.narrow(3, start, part)?,
     )
+}
+
+/// The golden of StarGAN v2 as a checkpoint: its style encoder is for pictures of 16x16, and gets
+/// `more` blocks of the generator's in front of its last convolution.
+pub fn stargan_v2_checkpoint(golden: &Golden, more: usize) -> HashMap<String, Tensor> {
+    let networks = ["generator.", "mapping_network.", "style_encoder."];
+    let ours = |name: &String| networks.iter().any(|network| name.starts_with(network));
+    let last = format!("style_encoder.shared.{}.", 4 + more);
+    let tensors = golden.0.iter().filter(|(name, _)| ours(name));
+    let mut tensors: HashMap<_, _> = tensors
+        .map(|(name, tensor)| {
+            let name = name.replace("style_encoder.shared.4.", &last);
+            (name, tensor.clone())
+        })
+        .collect();
+    for block in 3..3 + more {
+        for name in ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"] {
+            let tensor = golden[&*format!("generator.encode.2.{name}")].clone();
+            tensors.insert(format!("style_encoder.shared.{block}.{name}"), tensor);
+        }
+    }
+    tensors
 }
 
 /// The gradients of the sum of squares, in random directions, are those of finite differences.

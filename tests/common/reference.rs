@@ -6,11 +6,16 @@ use candle_instance_norm::{instance_norm, instance_norm_backward, InstanceNormGr
 use half::{bf16, f16};
 use rand::{rngs::StdRng, SeedableRng};
 use rand_distr::{Distribution, Normal};
+use std::f64::consts::FRAC_1_SQRT_2;
+
+/// Runs of up to 4^7 = 16,384 numbers, a chunk of the split kernels.
+const RUNS: usize = 7;
 
 /// Normally distributed tensors; the same seed gives the same numbers on every device.
 pub struct Random {
     rng: StdRng,
     device: Device,
+    rough: bool,
 }
 
 impl Random {
@@ -18,6 +23,17 @@ impl Random {
         Self {
             rng: StdRng::seed_from_u64(seed),
             device: device.clone(),
+            rough: false,
+        }
+    }
+
+    /// Half of the variance is of each number alone, half of runs of 4, 16, 64 ... of them: so the
+    /// parts of a plane that threads, warps and blocks have differ in their means, by far more than
+    /// parts of white noise would, and a wrong merge of them shows.
+    pub fn rough(seed: u64, device: &Device) -> Self {
+        Self {
+            rough: true,
+            ..Self::new(seed, device)
         }
     }
 
@@ -29,9 +45,21 @@ impl Random {
         std: f64,
     ) -> Result<Tensor> {
         let shape = shape.into();
-        let normal = Normal::new(mean, std).expect("a deviation of 0 or more");
-        let values = normal.sample_iter(&mut self.rng);
-        let values: Vec<f64> = values.take(shape.elem_count()).collect();
+        let normal = Normal::new(0., std).expect("a deviation of 0 or more");
+        let mut draw = || normal.sample(&mut self.rng);
+        let mut values: Vec<f64> = (0..shape.elem_count()).map(|_| mean + draw()).collect();
+        if self.rough {
+            let of_run = FRAC_1_SQRT_2 / (RUNS as f64).sqrt();
+            values
+                .iter_mut()
+                .for_each(|v| *v = mean + (*v - mean) * FRAC_1_SQRT_2);
+            for length in (1..=RUNS as u32).map(|scale| 4usize.pow(scale)) {
+                for run in values.chunks_mut(length) {
+                    let by = draw() * of_run;
+                    run.iter_mut().for_each(|v| *v += by);
+                }
+            }
+        }
         let wide = Tensor::from_vec(values, shape, &Device::Cpu)?;
         wide.to_dtype(dtype)?.to_device(&self.device)
     }

@@ -10,9 +10,9 @@ pub const ARCH: Arch = Arch {
     name: "adain",
     // Of a folder with two files.
     signature: &["vgg_normalised.0.weight", "decoder.1.weight"],
-    load: |weights, dtype, device| {
+    load: |weights, setup| {
         let weights = weights.select(AdaInStyle::original_name);
-        let network = weights.build(dtype, device, AdaInStyle::new)?;
+        let network = weights.build(setup.dtype, &setup.device, AdaInStyle::new)?;
         Ok(Box::new(Styled::new(network)))
     },
 };

@@ -9,8 +9,8 @@ use crate::pixels::Pixels;
 pub const ARCH: Arch = Arch {
     name: "cyclegan",
     signature: &["model.1.weight", "model.4.weight", "model.7.weight"],
-    load: |weights, dtype, device| {
-        let network = weights.build(dtype, device, ResnetGenerator::new)?;
+    load: |weights, setup| {
+        let network = weights.build(setup.dtype, &setup.device, ResnetGenerator::new)?;
         Ok(Box::new(network))
     },
 };

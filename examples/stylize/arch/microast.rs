@@ -15,8 +15,8 @@ pub const ARCH: Arch = Arch {
         "modulator.weight1.0.conv_layer.weight",
         "decoder.dec1.conv1.conv_layer.weight",
     ],
-    load: |weights, dtype, device| {
-        let network = weights.build(dtype, device, MicroAst::new)?;
+    load: |weights, setup| {
+        let network = weights.build(setup.dtype, &setup.device, MicroAst::new)?;
         Ok(Box::new(Styled::new(network)))
     },
 };

@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::{bail, Tensor};
 use candle_instance_norm::models::Norms;
 
-use super::{Grid, Network};
+use super::{Grid, Needs, Network};
 use crate::pixels::Pixels;
 
 /// A network, and what it knows of a style.
@@ -53,15 +53,15 @@ impl<N: ByExample> Network for Styled<N> {
         self.network.grid()
     }
 
-    fn takes_style(&self) -> bool {
-        true
+    fn needs(&self) -> Needs {
+        Needs::Styles
     }
 
-    fn set_style(&mut self, styles: &[(Tensor, f64)], alpha: f64) -> Result<()> {
-        let styles = styles.iter();
-        let styles = styles.map(|(x, share)| Ok((self.network.style(x)?, *share)));
-        self.style = Some(N::mix(&styles.collect::<Result<Vec<_>>>()?)?);
-        self.alpha = alpha;
+    fn set_style(&mut self, style: &super::Style) -> Result<()> {
+        let taken = style.examples.iter();
+        let taken = taken.map(|example| Ok((self.network.style(&example.x)?, example.share)));
+        self.style = Some(N::mix(&taken.collect::<Result<Vec<_>>>()?)?);
+        self.alpha = style.alpha;
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use crate::pixels::Pixels;
 pub const ARCH: Arch = Arch {
     name: "transformer-net",
     signature: &["conv1.conv2d.weight", "deconv3.conv2d.weight"],
-    load: |weights, dtype, device| {
-        let network = weights.build(dtype, device, TransformerNet::new)?;
+    load: |weights, setup| {
+        let network = weights.build(setup.dtype, &setup.device, TransformerNet::new)?;
         Ok(Box::new(network))
     },
 };

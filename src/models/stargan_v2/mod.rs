@@ -1,140 +1,82 @@
 //! StarGAN v2.
 
 mod blocks;
+mod generator;
 mod style;
 
+pub use generator::{StarGanV2Config, StarGanV2Generator};
 pub use style::{StarGanV2Mapping, StarGanV2StyleEncoder};
 
-use candle_core::{bail, Result, Tensor};
-use candle_nn::{Conv2d, Module, VarBuilder};
+use candle_core::{bail, Result};
+use candle_nn::VarBuilder;
 
-use super::layers::{same_conv2d, ANY};
-use super::Norms;
-use blocks::{width, Affine, Block, StyledBlock};
-
-/// The last blocks of the encoder, and the first of the decoder, that keep the size.
-const BOTTLENECK: usize = 2;
-
-/// What does not follow from the weights of a [`StarGanV2Generator`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StarGanV2Config {
-    /// Whether the decoder's blocks have shortcuts: `w_hpf == 0`, as for the animals of AFHQ. The
-    /// faces of CelebA-HQ have none.
-    pub shortcuts: bool,
-}
-
-/// The generator of StarGAN v2 (Choi et al., "StarGAN v2: Diverse Image Synthesis for Multiple
-/// Domains", 2020), as `Generator` in `clovaai/stargan-v2`, without the masks of faces, which
-/// another network finds.
-///
-/// Residual blocks with instance norm take the picture apart; blocks with adaptive instance norm
-/// put it together again: `(1 + gamma) norm(x) + beta`, with gamma and beta from the style, in this
-/// order, by a linear layer (biased variance, eps 1e-5).
-///
-/// # Shapes
-///
-/// - x: `(N, 3, H, W)`, RGB in `[-1, 1]`, `H` and `W` multiples of 2 to the number of halvings
-/// - style: `(N, S)`, of [`StarGanV2Mapping`] or [`StarGanV2StyleEncoder`]
-/// - result: the shape of x, about `[-1, 1]`
-///
-/// # Errors
-///
-/// Another shape, and what candle says of dtype and device.
+/// The networks of StarGAN v2 that make pictures, as one checkpoint holds them: the generator, and
+/// the two that its styles come from.
 ///
 /// ```no_run
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::models::{StarGanV2Config, StarGanV2Generator, StarGanV2Mapping};
+/// use candle_instance_norm::models::StarGanV2;
 /// use candle_instance_norm::weights::Weights;
 ///
 /// let device = &Device::Cpu;
-/// let weights = Weights::open("100000_nets_ema.ckpt")?;
-/// let below = |network: &'static str| {
-///     weights.select(move |name| Some(name.strip_prefix(network)?.to_string()))
-/// };
-/// let config = StarGanV2Config { shortcuts: true };
-/// let generator = below("generator.")
-///     .build(DType::F32, device, |vb| StarGanV2Generator::new(config, vb))?;
-/// let mapping = below("mapping_network.").build(DType::F32, device, StarGanV2Mapping::new)?;
-/// let style = mapping.forward(&Tensor::randn(0f32, 1., (1, 16), device)?, &[2])?;
-/// let y = generator.forward(&Tensor::rand(-1f32, 1., (1, 3, 256, 256), device)?, &style)?;
-/// # let _ = y; Ok::<(), candle_core::Error>(())
+/// let weights = Weights::open("100000_nets_ema.ckpt")?.select(StarGanV2::original_name);
+/// let networks = weights.build(DType::F32, device, StarGanV2::new)?;
+/// // A look of the third domain, which of AFHQ is the wild animals.
+/// let z = Tensor::randn(0f32, 1., (1, networks.mapping.latent()), device)?;
+/// let style = networks.mapping.forward(&z, &[2])?;
+/// let x = Tensor::rand(-1f32, 1., (1, 3, 256, 256), device)?;
+/// assert_eq!(networks.generator.forward(&x, &style)?.dims(), x.dims());
+/// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct StarGanV2Generator {
-    from_rgb: Conv2d,
-    encode: Vec<Block>,
-    decode: Vec<StyledBlock>,
-    to_rgb: (Affine, Conv2d),
+pub struct StarGanV2 {
+    /// From a picture and a style to the picture in it.
+    pub generator: StarGanV2Generator,
+    /// From noise and a domain to a style.
+    pub mapping: StarGanV2Mapping,
+    /// From a picture and its domain to a style.
+    pub style_encoder: StarGanV2StyleEncoder,
 }
 
-impl StarGanV2Generator {
-    /// Builds the generator from its state dict (`from_rgb.weight`, ...); widths and the number of
-    /// blocks follow from it.
+/// How often sides are halved at most: 16 bits of a side are more than any network has, and a
+/// hostile file with thousands of blocks ends here.
+const MAX_HALVINGS: usize = 16;
+
+impl StarGanV2 {
+    /// Builds the networks from a checkpoint of `clovaai/stargan-v2` (`generator.from_rgb.weight`,
+    /// `mapping_network.shared.0.weight`, `style_encoder.shared.0.weight`, ...), with the
+    /// [shortcuts](StarGanV2Config::shortcuts) that the number of blocks tells: for pictures of one
+    /// size, the generator of faces halves the sides once more than that of animals, and the style
+    /// encoder, which is the same in both, has a block for each halving that it needs.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit the layer before it; the error names it.
-    pub fn new(config: StarGanV2Config, vb: VarBuilder) -> Result<Self> {
-        let from_rgb = same_conv2d(&vb.pp("from_rgb"), [ANY, 3], 3, true)?;
-        let first = width(&from_rgb);
-        let count = |list: &str| {
-            let vb = vb.pp(list);
-            (0..)
-                .take_while(|index| vb.contains_tensor(&format!("{index}.conv1.weight")))
-                .count()
-        };
-        let (encoders, decoders) = (count("encode"), count("decode"));
-        if encoders != decoders || encoders < BOTTLENECK {
-            bail!("StarGanV2: expected as many blocks in encode as in decode, at least {BOTTLENECK}, got {encoders} and {decoders}")
+    /// When a tensor is missing or its shape does not fit the layer before it, and the error names
+    /// it; and when the two networks of styles do not know the same number of domains.
+    pub fn new(vb: VarBuilder) -> Result<Self> {
+        let style_encoder = StarGanV2StyleEncoder::new(vb.pp("style_encoder"))?;
+        let mapping = StarGanV2Mapping::new(vb.pp("mapping_network"))?;
+        if mapping.domains() != style_encoder.domains() {
+            bail!(
+                "StarGanV2: expected as many domains in mapping_network as in style_encoder, got {} and {}",
+                mapping.domains(),
+                style_encoder.domains()
+            )
         }
-        let mut c_in = first;
-        let mut encode = Vec::new();
-        for index in 0..encoders {
-            let shrinks = index + BOTTLENECK < encoders;
-            let block = Block::new(&vb.pp("encode").pp(index), c_in, shrinks, true)?;
-            c_in = width(&block.conv2);
-            encode.push(block);
-        }
-        let mut decode = Vec::new();
-        for index in 0..decoders {
-            let grows = index >= BOTTLENECK;
-            let block =
-                StyledBlock::new(&vb.pp("decode").pp(index), c_in, grows, config.shortcuts)?;
-            c_in = width(&block.conv2);
-            decode.push(block);
-        }
-        let to_rgb = vb.pp("to_rgb");
-        let norm = Affine::new(&to_rgb.pp(0), c_in)?;
+        let shortcuts = !generator::halves_once_more(&vb.pp("generator"), style_encoder.side());
         Ok(Self {
-            from_rgb,
-            encode,
-            decode,
-            to_rgb: (norm, same_conv2d(&to_rgb.pp(2), [3, c_in], 1, true)?),
+            generator: StarGanV2Generator::new(StarGanV2Config { shortcuts }, vb.pp("generator"))?,
+            mapping,
+            style_encoder,
         })
     }
 
-    /// The picture in a style; see the [struct](Self) for shapes and errors.
-    pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, style, &mut Norms::own())
-    }
-
-    /// [`forward`](Self::forward) with the statistics that `norms` says.
-    pub fn forward_with(&self, x: &Tensor, style: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        let multiple = 1 << (self.encode.len() - BOTTLENECK);
-        match *x.dims() {
-            [_, 3, h, w] if h * w > 0 && h % multiple == 0 && w % multiple == 0 => {}
-            ref dims => bail!(
-                "StarGanV2: x must have shape (N, 3, H, W), H and W multiples of {multiple}, got {dims:?}"
-            ),
-        }
-        let mut x = self.from_rgb.forward(x)?;
-        for block in &self.encode {
-            x = block.forward(&x, norms)?;
-        }
-        for block in &self.decode {
-            x = block.forward(&x, style, norms)?;
-        }
-        let (norm, conv) = &self.to_rgb;
-        conv.forward(&norm.forward(&x, norms)?)
+    /// The name itself, or nothing for what these networks do without: the one that finds masks of
+    /// faces, and the constant filter that goes with them. For
+    /// [`Weights::select`](crate::weights::Weights::select).
+    pub fn original_name(name: &str) -> Option<String> {
+        let networks = ["generator.", "mapping_network.", "style_encoder."];
+        let of_ours = networks.iter().any(|network| name.starts_with(network));
+        (of_ours && !name.starts_with("generator.hpf.")).then(|| name.to_string())
     }
 }

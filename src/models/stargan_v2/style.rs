@@ -6,6 +6,7 @@ use candle_nn::{Conv2d, Linear, Module, VarBuilder};
 use super::super::layers::{same_conv2d, weight, ANY};
 use super::super::Norms;
 use super::blocks::{activate, width, Block};
+use super::MAX_HALVINGS;
 
 /// The mapping network of StarGAN v2: from noise to a style of a domain.
 ///
@@ -39,10 +40,27 @@ impl StarGanV2Mapping {
                 .collect::<Result<Vec<_>>>()
         };
         let unshared = (0..domains).map(|domain| layers(vb.pp("unshared").pp(domain)));
+        let shared = layers(vb.pp("shared"))?;
+        if shared.is_empty() {
+            bail!(
+                "StarGanV2: there is no {}",
+                vb.pp("shared.0.weight").prefix()
+            )
+        }
         Ok(Self {
-            shared: layers(vb.pp("shared"))?,
+            shared,
             unshared: unshared.collect::<Result<_>>()?,
         })
+    }
+
+    /// The number of domains.
+    pub fn domains(&self) -> usize {
+        self.unshared.len()
+    }
+
+    /// Z, how many numbers of noise a style is made from.
+    pub fn latent(&self) -> usize {
+        self.shared[0].weight().dims()[1]
     }
 
     /// The style of each noise in its domain.
@@ -98,6 +116,10 @@ impl StarGanV2StyleEncoder {
             c_in = width(&block.conv2);
             blocks.push(block);
         }
+        if blocks.len() > MAX_HALVINGS {
+            let count = blocks.len();
+            bail!("StarGanV2: expected at most {MAX_HALVINGS} blocks in the style encoder, got {count}")
+        }
         // After a LeakyReLU.
         let last = shared.pp(blocks.len() + 2);
         let bias = last.get(c_in, "bias")?;
@@ -115,9 +137,19 @@ impl StarGanV2StyleEncoder {
         })
     }
 
+    /// The number of domains.
+    pub fn domains(&self) -> usize {
+        self.unshared.len()
+    }
+
+    /// How wide and how high its pictures are: 256 as published.
+    pub fn side(&self) -> usize {
+        4 << self.blocks.len()
+    }
+
     /// The style of each picture in its domain.
     pub fn forward(&self, x: &Tensor, domains: &[usize]) -> Result<Tensor> {
-        let side = 4 << self.blocks.len();
+        let side = self.side();
         match *x.dims() {
             [_, 3, h, w] if h == side && w == side => {}
             ref dims => bail!("StarGanV2: x must have shape (N, 3, {side}, {side}), got {dims:?}"),

@@ -4,7 +4,7 @@
 use crate::suite::{tests, values, End, Test};
 use cudasim::mutate::Mutant;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,15 +15,17 @@ const EXPLAINED: &str = "cudasim/survivors.txt";
 /// The PTX files that the tests load, each with the tests that execute a line of a kernel.
 type Modules = BTreeMap<String, BTreeMap<(String, u32), Vec<usize>>>;
 
-/// A mutant, the line of the source that it comes from, and the tests that execute it.
-struct Trial<'a> {
-    mutant: Mutant,
+/// A mutant of a line of the source, in one place of every module that has it, and the tests that
+/// execute one of them.
+struct Trial {
+    mutants: Vec<Mutant>,
     source: String,
-    tests: &'a [usize],
+    tests: BTreeSet<usize>,
 }
 
-/// Mutants that differ only in the type or in the copy of an unrolled loop: one of them is tried.
-type Alike<'a> = BTreeMap<(String, &'static str, String), Vec<Trial<'a>>>;
+/// Mutants that differ only in the type or in the copy of an unrolled loop, by module; with the
+/// tests that execute them.
+type Alike<'a> = BTreeMap<(String, &'static str, String), BTreeMap<usize, Vec<(Mutant, &'a [usize])>>>;
 
 pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
     let number = |name, default: u64| {
@@ -39,7 +41,7 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
     println!("{} tests, their coverage known after {:.0?}", tests.len(), began.elapsed());
 
     let mut kernels: BTreeMap<&str, Alike> = BTreeMap::new();
-    for (text, covered) in &modules {
+    for (module, (text, covered)) in modules.iter().enumerate() {
         let lines: Vec<&str> = text.lines().collect();
         let sources = source_lines(&lines);
         for ((kernel, line), tests) in covered {
@@ -47,20 +49,22 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
             let family = kernel.trim_end_matches(|c: char| c.is_ascii_digit());
             let place = *line as usize - 1;
             for mutant in Mutant::of_line(kernel, *line, lines.get(place).unwrap_or(&"")) {
-                let source = sources[place].clone();
-                let key = (source.clone(), mutant.rule, mutant.untyped());
+                let key = (sources[place].clone(), mutant.rule, mutant.untyped());
                 let alike = kernels.entry(family).or_default().entry(key).or_default();
-                alike.push(Trial { mutant, source, tests });
+                alike.entry(module).or_default().push((mutant, &tests[..]));
             }
         }
     }
     kernels.retain(|kernel, _| wanted.is_empty() || wanted.iter().any(|w| kernel.contains(w)));
     let mut trials = Vec::new();
-    for (kernel, alike) in &mut kernels {
-        let mut groups: Vec<_> = alike.values_mut().collect();
+    for (kernel, alike) in kernels {
+        let mut groups: Vec<_> = alike.into_iter().collect();
         for _ in 0..per_kernel.min(groups.len()) {
-            let group = groups.swap_remove(next(&mut seed) % groups.len());
-            trials.push((*kernel, group.swap_remove(next(&mut seed) % group.len())));
+            let ((source, ..), by_module) = groups.swap_remove(next(&mut seed) % groups.len());
+            let chosen = by_module.into_values().map(|mut alike| alike.swap_remove(next(&mut seed) % alike.len()));
+            let (mutants, tests): (Vec<_>, Vec<_>) = chosen.unzip();
+            let tests = tests.into_iter().flatten().copied().collect();
+            trials.push((kernel, Trial { mutants, source, tests }));
         }
     }
     let explained = fs::read_to_string(EXPLAINED).unwrap_or_default();
@@ -68,7 +72,7 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
         let killed = kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial)?;
         let reason = explanation(&explained, trial);
         if !killed {
-            let Mutant { kernel, line, before, after, rule } = &trial.mutant;
+            let Mutant { kernel, line, before, after, rule } = &trial.mutants[0];
             let (source, reason) = (&trial.source, reason.unwrap_or("?"));
             println!("{kernel}, PTX line {line}: {rule}: `{before}` to `{after}`, from `{source}`: {reason}");
         }
@@ -114,10 +118,10 @@ fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Modules, Vec
     Ok((modules, times?))
 }
 
-/// Whether one of the tests that execute the line fails, or hangs.
+/// Whether one of the tests that execute the lines fails, or hangs.
 fn kills(emulator: &str, file: &Path, tests: &[Test], times: &[Duration], trial: &Trial) -> Result<bool, String> {
-    trial.mutant.write(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let mut order = trial.tests.to_vec();
+    Mutant::write(&trial.mutants, file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut order: Vec<_> = trial.tests.iter().copied().collect();
     order.sort_by_key(|i| times[*i]);
     for i in order {
         let mut command = tests[i].command();
@@ -157,7 +161,7 @@ fn explanation<'a>(explained: &'a str, trial: &Trial) -> Option<&'a str> {
     explained.lines().find_map(|line| {
         let mut parts = line.splitn(3, " | ").map(str::trim);
         let (rule, text, reason) = (parts.next()?, parts.next()?, parts.next()?);
-        (rule == trial.mutant.rule && !text.is_empty() && trial.source.contains(text)).then_some(reason)
+        (rule == trial.mutants[0].rule && !text.is_empty() && trial.source.contains(text)).then_some(reason)
     })
 }
 
