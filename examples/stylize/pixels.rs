@@ -13,8 +13,12 @@ use image::{Rgb, RgbImage};
 pub enum Pixels {
     /// From -1 to 1, as CycleGAN has them.
     Signed,
+    /// The same, and bytes are rounded to the nearest, as torchvision's `save_image` does.
+    SignedRounded,
     /// From 0 to 1.
     Unit,
+    /// The same, with bytes rounded to the nearest.
+    UnitRounded,
     /// From 0 to 255.
     Bytes,
     /// So many channels, each 1 where red has its number and 0 elsewhere, but the last where green
@@ -34,8 +38,8 @@ impl Pixels {
     fn of_pixel(self, pixel: Rgb<u8>, channel: usize) -> f32 {
         let byte = || f32::from(pixel[channel]);
         match self {
-            Self::Signed => (byte() / 255. - 0.5) / 0.5,
-            Self::Unit => byte() / 255.,
+            Self::Signed | Self::SignedRounded => (byte() / 255. - 0.5) / 0.5,
+            Self::Unit | Self::UnitRounded => byte() / 255.,
             Self::Bytes => byte(),
             Self::Labels(count) => {
                 let is_edge = channel + 1 == count && pixel[1] == 255;
@@ -52,12 +56,14 @@ impl Pixels {
         }
     }
 
-    /// As the originals round: in f32, then cut off below the point.
+    /// As the originals round: in f32, then, for most, cut off below the point.
     fn to_byte(self, value: f32) -> u8 {
         // `as u8` truncates and clamps to 0..=255.
         match self {
             Self::Signed | Self::Labels(_) => ((value + 1.) / 2. * 255.) as u8,
+            Self::SignedRounded => ((value + 1.) / 2. * 255. + 0.5) as u8,
             Self::Unit => (value * 255.) as u8,
+            Self::UnitRounded => (value * 255. + 0.5) as u8,
             Self::Bytes => value as u8,
         }
     }

@@ -5,6 +5,7 @@ use candle_instance_norm::models::{AdaInStyle, AdaInStyleStats, Norms};
 
 use super::styled::{ByExample, Styled};
 use super::{Arch, Grid};
+use crate::pixels::Pixels;
 
 pub const ARCH: Arch = Arch {
     name: "adain",
@@ -19,6 +20,10 @@ pub const ARCH: Arch = Arch {
 
 impl ByExample for AdaInStyle {
     type Style = AdaInStyleStats;
+
+    fn pixels(&self) -> Pixels {
+        Pixels::UnitRounded
+    }
 
     fn grid(&self) -> Grid {
         Grid {

@@ -5,6 +5,7 @@ use candle_instance_norm::models::{MicroAst, MicroAstStyle, Norms};
 
 use super::styled::{ByExample, Styled};
 use super::{Arch, Grid};
+use crate::pixels::Pixels;
 
 pub const ARCH: Arch = Arch {
     name: "microast",
@@ -23,6 +24,10 @@ pub const ARCH: Arch = Arch {
 
 impl ByExample for MicroAst {
     type Style = MicroAstStyle;
+
+    fn pixels(&self) -> Pixels {
+        Pixels::Unit
+    }
 
     fn grid(&self) -> Grid {
         Grid {

@@ -38,7 +38,7 @@ struct InDomain {
 
 impl Network for InDomain {
     fn pixels(&self) -> Pixels {
-        Pixels::Signed
+        Pixels::SignedRounded
     }
 
     fn grid(&self) -> Grid {

@@ -11,6 +11,8 @@ use crate::pixels::Pixels;
 pub trait ByExample {
     type Style;
 
+    fn pixels(&self) -> Pixels;
+
     fn grid(&self) -> Grid;
 
     fn style(&self, x: &Tensor) -> candle_core::Result<Self::Style>;
@@ -46,7 +48,7 @@ impl<N: ByExample> Styled<N> {
 
 impl<N: ByExample> Network for Styled<N> {
     fn pixels(&self) -> Pixels {
-        Pixels::Unit
+        self.network.pixels()
     }
 
     fn grid(&self) -> Grid {
