@@ -49,7 +49,7 @@ template <typename T> struct Window {
         return {head, head + size};
     }
 
-    __device__ int vectors() const { return (end + PER_VECTOR<T> - 1) / PER_VECTOR<T>; }
+    __device__ int vectors() const { return (unsigned)(end + PER_VECTOR<T> - 1) / PER_VECTOR<T>; }
 
     __device__ bool whole(int vector) const {
         return vector * PER_VECTOR<T> >= head && (vector + 1) * PER_VECTOR<T> <= end;

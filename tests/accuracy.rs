@@ -14,7 +14,7 @@ mod shapes;
 mod tuning;
 
 use anyhow::Result;
-use candle_core::{DType, Device, ModuleT};
+use candle_core::{DType, Device, ModuleT, Tensor};
 use candle_instance_norm::nn::{instance_norm1d, InstanceNormConfig};
 use candle_nn::VarBuilder;
 use common::reference::{Affine, Case, Exact, Random};
@@ -85,6 +85,23 @@ fn on_two_threads<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     pool.expect("two threads").install(f)
 }
 
+/// A gradient in the memory order of x, with `share` of x in it: where the two have nothing to do with
+/// each other, what the gradient makes of the variance hardly counts.
+fn gradient(
+    random: &mut Random,
+    x: &Tensor,
+    (mean, std): (f64, f64),
+    share: usize,
+) -> Result<Tensor> {
+    let like = x.to_dtype(DType::F32)?.affine(1. / std, -mean / std)?;
+    let noise = random.tensor(x.shape(), DType::F32, 0.25, 1.)?;
+    let dy = (like.affine(share as f64, 0.)? + noise)?.to_dtype(x.dtype())?;
+    Ok(match x.is_contiguous() {
+        true => dy,
+        false => dy.transpose(1, 2)?.contiguous()?.transpose(1, 2)?,
+    })
+}
+
 fn table(device: &Device) -> Result<()> {
     let mut random = Random::new(1, device);
     for dtype in common::on(device, &DTYPES) {
@@ -94,7 +111,7 @@ fn table(device: &Device) -> Result<()> {
                 let x = random.tensor(shape, dtype, mean, std)?;
                 let wide = shapes::is_half(dtype) && i % 2 == 0;
                 let params = random.params(&x, if wide { DType::F32 } else { dtype }, kind)?;
-                let dy = random.tensor(shape, dtype, 0.25, 1.)?;
+                let dy = gradient(&mut random, &x, (mean, std), i % 2)?;
                 let what = format!(
                     "{dtype:?} {shape:?} {kind:?} mean {mean:e} std {std:e} on {:?}",
                     device.location()
@@ -114,6 +131,40 @@ fn table(device: &Device) -> Result<()> {
 }
 
 test_device!(table, table_cpu, table_cuda);
+
+/// The same with the channels last: one and several blocks side by side, one and several vectors of
+/// channels, and parts of planes that a thread has in several goes.
+fn channels_last(device: &Device) -> Result<()> {
+    const SHAPES: [(usize, usize, usize); 5] = [
+        (2, 5, 700),
+        (1, 264, 131),
+        (3, 33, 260),
+        (1, 3, 9_000),
+        (2, 16, 1),
+    ];
+    let mut random = Random::new(3, device);
+    for dtype in common::on(device, &DTYPES) {
+        for (i, (n, c, spatial)) in SHAPES.into_iter().enumerate() {
+            for &(mean, std, bound) in data(dtype) {
+                let kind = [Affine::Sample, Affine::Channel, Affine::None][i % 3];
+                let x = random.tensor((n, spatial, c), dtype, mean, std)?;
+                let x = x.transpose(1, 2)?;
+                let dy = gradient(&mut random, &x, (mean, std), i % 2)?;
+                let case = Case {
+                    what: format!("{dtype:?} {n} {c} {spatial} {kind:?} mean {mean:e} std {std:e}"),
+                    params: random.params(&x, dtype, kind)?,
+                    x,
+                    dy,
+                    eps: EPS,
+                };
+                on_two_threads(|| case.check(bound))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+test_device!(channels_last, channels_last_cpu, channels_last_cuda);
 
 /// The statistics of planes, as a layer averages them over samples: with a momentum of 1 the
 /// running ones are those of the last batch.

@@ -238,3 +238,34 @@ fn combinations_cuda() -> Result<()> {
     }
     Ok(())
 }
+
+/// Far out, SiLU is x or 0, and its derivative 1 or 0: no exponential overflows.
+#[test]
+fn silu_far_out_cuda() -> Result<()> {
+    let mut random = Random::new(6, common::cuda());
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+        for (shape, _) in [SHAPES[0], SHAPES[2], SHAPES[4], SHAPES[6]] {
+            for last in [false, true] {
+                let view = if last { View::Last(0) } else { View::Whole };
+                let inputs = Tensors {
+                    x: view.tensor(shape, dtype, 0., &mut random)?,
+                    dy: view.tensor(shape, dtype, 0., &mut random)?,
+                    weight: Some(Tensor::full(2000f32, shape.1, common::cuda())?.to_dtype(dtype)?),
+                    bias: None,
+                    residual: None,
+                    stats: None,
+                };
+                let norm = Normalization::instance(EPS).activation(Activation::Silu);
+                let got = inputs.results(&norm)?;
+                let want = inputs.to(&Device::Cpu)?.results(&norm)?;
+                for ((name, got), (_, want)) in got.iter().zip(&want) {
+                    let what = format!("{name} of {dtype:?} {shape:?} {last}");
+                    assert!(max_abs(want).is_finite(), "{what}");
+                    let tol = Tolerance::of(dtype).scaled(10. * max_abs(want));
+                    assert_close(&what, got, want, tol);
+                }
+            }
+        }
+    }
+    Ok(())
+}

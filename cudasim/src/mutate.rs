@@ -59,7 +59,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ("mul.wide", "", "index"),
 ];
 
-/// Changes of a number: the last operand, one more.
+/// Changes of a number: the last operand, one less. One more is often a vector more than there is,
+/// which nobody takes.
 const COUNTED: [&str; 3] = ["add.s32", "add.s64", "shl.b64"];
 
 impl Mutant {
@@ -74,7 +75,7 @@ impl Mutant {
         if let (true, Some((head, last))) = (COUNTED.contains(&opcode), before.trim_end_matches(';').rsplit_once(", "))
         {
             let number = last.parse::<i64>();
-            changes.extend(number.map(|number| (format!("{head}, {};", number + 1), "another number")));
+            changes.extend(number.map(|number| (format!("{head}, {};", number - 1), "another number")));
         }
         let mutant = |(after, rule)| Mutant { kernel: kernel.into(), line, before: before.into(), after, rule };
         changes.into_iter().map(mutant).collect()
@@ -82,14 +83,23 @@ impl Mutant {
 
     /// The opcode without the type: copies of an instruction for other types are alike.
     pub fn untyped(&self) -> String {
-        opcode(&self.before).rsplit_once('.').map_or(String::new(), |(opcode, _)| opcode.to_string())
+        untyped(&self.before).to_string()
     }
 
-    /// Some, of different modules, as a file that [`apply`] reads.
+    /// Whether a line of PTX has an opcode, whatever its type.
+    pub fn is_of(line: &str, opcode: &str) -> bool {
+        untyped(line) == opcode
+    }
+
+    /// Some, as a file that [`apply`] reads.
     pub fn write(mutants: &[Mutant], file: &Path) -> std::io::Result<()> {
         let lines = |m: &Mutant| format!("{}\n{}\n{}\n{}\n", m.kernel, m.line, m.before, m.after);
         fs::write(file, mutants.iter().map(lines).collect::<String>())
     }
+}
+
+fn untyped(instruction: &str) -> &str {
+    opcode(instruction).rsplit_once('.').map_or("", |(opcode, _)| opcode)
 }
 
 fn opcode(instruction: &str) -> &str {

@@ -5,27 +5,29 @@ use crate::suite::{tests, values, End, Test};
 use cudasim::mutate::Mutant;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Survivors that change nothing or nothing that matters, and why: `rule | source line | reason`.
+/// Mutants that change nothing, or nothing that matters, and why:
+/// `kernel | rule | source line | reason`, the first three parts of what is meant. None is tried.
 const EXPLAINED: &str = "cudasim/survivors.txt";
 
 /// The PTX files that the tests load, each with the tests that execute a line of a kernel.
 type Modules = BTreeMap<String, BTreeMap<(String, u32), Vec<usize>>>;
 
-/// A mutant of a line of the source, in one place of every module that has it, and the tests that
-/// execute one of them.
+/// A mutant of a line of the source, wherever the compiler has put it, and the tests that execute it
+/// somewhere.
 struct Trial {
     mutants: Vec<Mutant>,
     source: String,
     tests: BTreeSet<usize>,
 }
 
-/// Mutants that differ only in the type or in the copy of an unrolled loop, by module; with the
-/// tests that execute them.
-type Alike<'a> = BTreeMap<(String, &'static str, String), BTreeMap<usize, Vec<(Mutant, &'a [usize])>>>;
+/// A line of the source, the rule, the instruction without its type, and which of those on the line:
+/// copies of the line, in other modules, unrolled or inlined, change together.
+type Change = (String, &'static str, String, usize);
 
 pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
     let number = |name, default: u64| {
@@ -40,54 +42,88 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
     let (modules, times) = coverage(emulator, &work, &tests)?;
     println!("{} tests, their coverage known after {:.0?}", tests.len(), began.elapsed());
 
-    let mut kernels: BTreeMap<&str, Alike> = BTreeMap::new();
-    for (module, (text, covered)) in modules.iter().enumerate() {
+    let mut kernels: BTreeMap<&str, BTreeMap<Change, Trial>> = BTreeMap::new();
+    for (text, covered) in &modules {
         let lines: Vec<&str> = text.lines().collect();
         let sources = source_lines(&lines);
         for ((kernel, line), tests) in covered {
             // in_fwd_warp1, in_fwd_warp2 ... are one kernel.
             let family = kernel.trim_end_matches(|c: char| c.is_ascii_digit());
             let place = *line as usize - 1;
-            for mutant in Mutant::of_line(kernel, *line, lines.get(place).unwrap_or(&"")) {
-                let key = (sources[place].clone(), mutant.rule, mutant.untyped());
-                let alike = kernels.entry(family).or_default().entry(key).or_default();
-                alike.entry(module).or_default().push((mutant, &tests[..]));
+            let (source, run) = &sources[place];
+            for mutant in Mutant::of_line(kernel, *line, lines[place]) {
+                let opcode = mutant.untyped();
+                let before = lines[run - 1..place].iter();
+                let nth = before.filter(|line| Mutant::is_of(line, &opcode)).count();
+                let change = (source.clone(), mutant.rule, opcode, nth);
+                let trial = kernels.entry(family).or_default().entry(change).or_insert_with(|| Trial {
+                    mutants: Vec::new(),
+                    source: source.clone(),
+                    tests: BTreeSet::new(),
+                });
+                trial.mutants.push(mutant);
+                trial.tests.extend(tests);
             }
         }
     }
     kernels.retain(|kernel, _| wanted.is_empty() || wanted.iter().any(|w| kernel.contains(w)));
+    let explained = fs::read_to_string(EXPLAINED).map_err(|e| format!("{EXPLAINED}: {e}"))?;
+    let mut counts: BTreeMap<&str, Counts> = BTreeMap::new();
     let mut trials = Vec::new();
-    for (kernel, alike) in kernels {
-        let mut groups: Vec<_> = alike.into_iter().collect();
-        for _ in 0..per_kernel.min(groups.len()) {
-            let ((source, ..), by_module) = groups.swap_remove(next(&mut seed) % groups.len());
-            let chosen = by_module.into_values().map(|mut alike| alike.swap_remove(next(&mut seed) % alike.len()));
-            let (mutants, tests): (Vec<_>, Vec<_>) = chosen.unzip();
-            let tests = tests.into_iter().flatten().copied().collect();
-            trials.push((kernel, Trial { mutants, source, tests }));
+    for (kernel, changes) in kernels {
+        let count = counts.entry(kernel).or_default();
+        count.all = changes.len();
+        let is_open = |(source, rule, ..): &Change| !is_explained(&explained, kernel, rule, source);
+        let mut open: Vec<_> = changes.into_iter().filter(|(change, _)| is_open(change)).collect();
+        count.explained = count.all - open.len();
+        for _ in 0..per_kernel.min(open.len()) {
+            trials.push((kernel, open.swap_remove(next(&mut seed) % open.len()).1));
         }
     }
-    let explained = fs::read_to_string(EXPLAINED).unwrap_or_default();
-    let outcome = |(i, (kernel, trial)): (usize, &(&str, Trial))| {
+    let outcome = |(i, (_, trial)): (usize, &(&str, Trial))| {
         let killed = kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial)?;
-        let reason = explanation(&explained, trial);
         if !killed {
             let Mutant { kernel, line, before, after, rule } = &trial.mutants[0];
-            let (source, reason) = (&trial.source, reason.unwrap_or("?"));
-            println!("{kernel}, PTX line {line}: {rule}: `{before}` to `{after}`, from `{source}`: {reason}");
+            let source = &trial.source;
+            println!("{kernel} | {rule} | {source} | PTX line {line}: `{before}` to `{after}`");
         }
-        Ok((kernel.to_string(), if killed { 0 } else { 2 - reason.is_some() as usize }))
+        Ok(killed)
     };
-    let outcomes: Result<Vec<(String, usize)>, String> = trials.par_iter().enumerate().map(outcome).collect();
-
-    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
-    outcomes?.into_iter().for_each(|(kernel, outcome)| counts.entry(kernel).or_default()[outcome] += 1);
-    for (kernel, [killed, explained, left]) in &counts {
-        let all = killed + explained + left;
-        println!("{kernel}: of {all} mutants {killed} killed, {explained} explained, {left} left");
+    let outcomes: Result<Vec<bool>, String> = trials.par_iter().enumerate().map(outcome).collect();
+    for ((kernel, _), killed) in trials.iter().zip(outcomes?) {
+        let count = counts.entry(kernel).or_default();
+        count.tried += 1;
+        count.killed += usize::from(killed);
     }
+    let line = |(kernel, count): (&&str, &Counts)| println!("{kernel}: {count}");
+    counts.iter().for_each(line);
     println!("{:.0?}", began.elapsed());
-    Ok(counts.values().all(|[killed, explained, left]| *left == 0 && killed * 10 >= (killed + explained) * 9))
+    Ok(counts.values().all(|count| count.killed == count.tried && count.share() >= 0.9))
+}
+
+/// What became of the mutants of a kernel.
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    explained: usize,
+    tried: usize,
+    killed: usize,
+}
+
+impl Counts {
+    /// Of all mutants, how many tests kill: the share of the sample, but for those that none can.
+    fn share(&self) -> f64 {
+        let open = (self.all - self.explained) as f64 / self.all as f64;
+        open * self.killed as f64 / self.tried.max(1) as f64
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { all, explained, tried, killed } = self;
+        let share = 100. * self.share();
+        write!(f, "{all} mutants, {explained} explained, {tried} of the others tried, {killed} killed: {share:.0} %")
+    }
 }
 
 /// Runs every test once; the driver writes down what it executes.
@@ -134,8 +170,9 @@ fn kills(emulator: &str, file: &Path, tests: &[Test], times: &[Duration], trial:
     Ok(false)
 }
 
-/// For each line of PTX, the line of the .cu or .cuh file that it comes from.
-fn source_lines(ptx: &[&str]) -> Vec<String> {
+/// For each line of PTX, the line of the .cu or .cuh file that it comes from, and the line of PTX, from
+/// 1, after which all are from there.
+fn source_lines(ptx: &[&str]) -> Vec<(String, usize)> {
     let files: BTreeMap<&str, Vec<String>> = ptx
         .iter()
         .filter_map(|l| l.trim().strip_prefix(".file")?.trim().split_once('"'))
@@ -144,24 +181,29 @@ fn source_lines(ptx: &[&str]) -> Vec<String> {
             (index.trim(), text.lines().map(|l| l.trim().to_string()).collect())
         })
         .collect();
-    let mut current = String::new();
-    let source = |line: &&str| {
+    let mut current = (String::new(), 1);
+    let source = |(i, line): (usize, &&str)| {
         if let Some(loc) = line.trim().strip_prefix(".loc") {
             let mut words = loc.split_whitespace();
             let file = words.next().and_then(|file| files.get(file));
             let number = words.next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
-            current = file.and_then(|lines| lines.get(number.wrapping_sub(1))).cloned().unwrap_or_default();
+            // Line 0 is nvcc's way to say that it is not of one line; most of it is of the last.
+            if number > 0 {
+                current = (file.and_then(|lines| lines.get(number - 1)).cloned().unwrap_or_default(), i + 1);
+            }
         }
         current.clone()
     };
-    ptx.iter().map(source).collect()
+    ptx.iter().enumerate().map(source).collect()
 }
 
-fn explanation<'a>(explained: &'a str, trial: &Trial) -> Option<&'a str> {
-    explained.lines().find_map(|line| {
-        let mut parts = line.splitn(3, " | ").map(str::trim);
-        let (rule, text, reason) = (parts.next()?, parts.next()?, parts.next()?);
-        (rule == trial.mutants[0].rule && !text.is_empty() && trial.source.contains(text)).then_some(reason)
+fn is_explained(explained: &str, kernel: &str, rule: &str, source: &str) -> bool {
+    explained.lines().any(|line| {
+        let mut parts = line.splitn(4, " | ").map(str::trim);
+        let (Some(of), Some(by), Some(text), Some(_)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+            return false;
+        };
+        kernel.starts_with(of.trim_end_matches('*')) && rule == by && !text.is_empty() && source.contains(text)
     })
 }
 
