@@ -71,20 +71,17 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     put(call, set, statistics, affines);
 }
 
-// The mean of each plane, and behind all of them the second statistic.
+// The mean of each plane, and behind all of them the second statistic. The sets are single planes.
 extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     in_stats(Call call, Cut cut, const Stored<Moments<A>> *parts, A *out) {
     const Set set(call.shape);
     if (!set.exists(call.shape)) return;
     const auto *of_set = parts + (long long)set.first * cut.chunks;
-    const Statistics statistics(call, set.lane, set.size * cut.chunks,
-                                [&](int i) { return of_set[i].get(); });
+    const Statistics statistics(call, set.lane, cut.chunks, [&](int i) { return of_set[i].get(); });
     const Norm<D> norm = statistics.of(set.first);
-    for (int i = set.lane; i < set.size; i += WARP) {
-        const int plane = set.first + i;
-        out[plane] = norm.mean.high + norm.mean.rest;
-        out[call.shape.planes + plane] = norm.second(call.rule.second);
-    }
+    if (set.lane != 0) return;
+    out[set.first] = norm.mean.high + norm.mean.rest;
+    out[call.shape.planes + set.first] = norm.second(call.rule.second);
 }
 
 __device__ D warp_sum(D v, int lanes = WARP) {

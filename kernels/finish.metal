@@ -69,18 +69,16 @@ KERNEL(WARP *WARPS_PER_BLOCK) in_finish(ARGUMENTS(Call)) {
     put_affines(call, on, set, of_set, place);
 }
 
-// The mean of each plane, and behind all of them the second statistic.
+// The mean of each plane, and behind all of them the second statistic. The sets are single planes.
 KERNEL(WARP *WARPS_PER_BLOCK) in_stats(ARGUMENTS(Call)) {
     const Place place = PLACE;
     const Set set = set_of(call, place);
     if (!exists(call, set)) return;
     const Norm<D> norm = statistics<Moments<float>>(call, cut, BUFFERS, set, place);
+    if (place.lane() != 0) return;
     device float *to = (device float *)out;
-    for (int i = place.lane(); i < set.size; i += WARP) {
-        const int plane = set.first + i;
-        to[plane] = float(norm.mean.high + norm.mean.rest);
-        to[call.shape.planes + plane] = float(norm.second(call.rule.second));
-    }
+    to[set.first] = float(norm.mean.high + norm.mean.rest);
+    to[call.shape.planes + set.first] = float(norm.second(call.rule.second));
 }
 
 inline D simd_total(D v, int lanes) {

@@ -15,6 +15,7 @@ mod tuning;
 
 use anyhow::Result;
 use candle_core::{DType, Device, ModuleT, Tensor};
+use candle_instance_norm::instance_stats;
 use candle_instance_norm::nn::{instance_norm1d, InstanceNormConfig};
 use candle_nn::VarBuilder;
 use common::reference::{Affine, Case, Exact, Random};
@@ -202,6 +203,19 @@ fn statistics(device: &Device) -> Result<()> {
             );
             var.check(&format!("{what}: var"), layer.running_var().unwrap(), bound);
         }
+    }
+    // More parts than a warp has lanes to merge them.
+    let x = random.tensor((1, 1, 150_001), DType::F32, 8., 1.)?;
+    let (mean, rstd) = instance_stats(&x, 0.)?;
+    let exact = moments(&to_f64(&x));
+    let biased = exact.1 * 150_000. / 150_001.;
+    for (what, got, want, scale) in [
+        ("mean", mean, exact.0, 8.),
+        ("rstd", rstd, 1. / biased.sqrt(), 1.),
+    ] {
+        let mut of_one = Exact::default();
+        of_one.push(want, scale);
+        of_one.check(what, &got, data(DType::F32)[0].2);
     }
     Ok(())
 }

@@ -161,12 +161,12 @@ fn check(i: usize, rng: &mut StdRng, random: &mut Random) -> Result<()> {
         true => Normalization::group(groups, EPS),
         false => Normalization::instance(EPS),
     };
-    let (per_element, given) = (rng.random_bool(0.3), rng.random_bool(0.2));
+    let (per_element, given) = (rng.random_bool(0.5), rng.random_bool(0.3));
     norm = norm
         .activation(activations[(i / (SHAPES.len() * 4)) % 4])
         .eps_mode(modes[rng.random_range(0..3)])
         .correction(rng.random_range(0..2));
-    if rng.random_bool(0.3) {
+    if rng.random_bool(0.5) {
         norm = norm.one_plus_weight();
     }
     if !per_element && !given && rng.random_bool(0.3) {

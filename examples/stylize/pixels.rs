@@ -49,6 +49,7 @@ impl Pixels {
     }
 
     /// How a picture is to be reduced.
+    #[allow(dead_code)] // As above.
     pub fn filter(self) -> FilterType {
         match self {
             Self::Labels(_) => FilterType::Nearest,
