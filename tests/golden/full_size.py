@@ -1,7 +1,7 @@
 """Writes networks of the published sizes with random weights, in the files their authors save, and
 the pictures that PyTorch makes with them: for `stylize`, where published weights cannot be had.
 
-    pip install torch numpy pillow
+    pip install torch numpy pillow safetensors
     python tests/golden/full_size.py FOLDER
 
 1.3 GB. Each line that it prints is a command whose OUT.png should be the picture named behind it,
@@ -13,66 +13,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import spade_generator
+import stargan_v2
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from spade_generator import Spade
+from stargan_v2 import Block, StyledBlock, act, mlp
 from torch import nn
 from torch.nn.utils import spectral_norm
 
 SIDE = 256
-
-
-def act(x):
-    return F.leaky_relu(x, 0.2)
-
-
-class Block(nn.Module):
-    """Of StarGAN v2, on the way down."""
-
-    def __init__(self, c_in, c_out, norm, shrink):
-        super().__init__()
-        self.norm, self.shrink = norm, shrink
-        self.conv1, self.conv2 = nn.Conv2d(c_in, c_in, 3, 1, 1), nn.Conv2d(c_in, c_out, 3, 1, 1)
-        if norm:
-            self.norm1 = nn.InstanceNorm2d(c_in, affine=True)
-            self.norm2 = nn.InstanceNorm2d(c_in, affine=True)
-        if c_in != c_out:
-            self.conv1x1 = nn.Conv2d(c_in, c_out, 1, bias=False)
-
-    def forward(self, x):
-        pool = (lambda x: F.avg_pool2d(x, 2)) if self.shrink else (lambda x: x)
-        y = pool(self.conv1(act(self.norm1(x) if self.norm else x)))
-        y = self.conv2(act(self.norm2(y) if self.norm else y))
-        return (pool(self.conv1x1(x) if hasattr(self, "conv1x1") else x) + y) / 2**0.5
-
-
-class AdaIn(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.norm, self.fc = nn.InstanceNorm2d(width), nn.Linear(64, 2 * width)
-
-    def forward(self, x, s):
-        gamma, beta = self.fc(s)[..., None, None].chunk(2, dim=1)
-        return (1 + gamma) * self.norm(x) + beta
-
-
-class StyledBlock(nn.Module):
-    def __init__(self, c_in, c_out, grow, faces):
-        super().__init__()
-        self.grow, self.faces = grow, faces
-        self.conv1, self.conv2 = nn.Conv2d(c_in, c_out, 3, 1, 1), nn.Conv2d(c_out, c_out, 3, 1, 1)
-        self.norm1, self.norm2 = AdaIn(c_in), AdaIn(c_out)
-        if c_in != c_out:
-            self.conv1x1 = nn.Conv2d(c_in, c_out, 1, bias=False)
-
-    def forward(self, x, s):
-        up = (lambda x: F.interpolate(x, scale_factor=2)) if self.grow else (lambda x: x)
-        y = self.conv1(up(act(self.norm1(x, s))))
-        y = self.conv2(act(self.norm2(y, s)))
-        if self.faces:
-            return y
-        x = up(x)
-        return ((self.conv1x1(x) if hasattr(self, "conv1x1") else x) + y) / 2**0.5
+stargan_v2.STYLE = 64
+spade_generator.INNER = 128
 
 
 class Generator(nn.Module):
@@ -82,9 +35,11 @@ class Generator(nn.Module):
         self.from_rgb = nn.Conv2d(3, 64, 3, 1, 1)
         pairs = list(zip(widths, widths[1:]))
         down = [Block(a, b, True, True) for a, b in pairs]
-        up = [StyledBlock(b, a, True, faces) for a, b in reversed(pairs)]
+        up = [StyledBlock(b, a, True) for a, b in reversed(pairs)]
         self.encode = nn.ModuleList(down + [Block(512, 512, True, False) for _ in range(2)])
-        self.decode = nn.ModuleList([StyledBlock(512, 512, False, faces) for _ in range(2)] + up)
+        self.decode = nn.ModuleList([StyledBlock(512, 512, False) for _ in range(2)] + up)
+        for block in self.decode:
+            block.shortcut = not faces
         self.to_rgb = nn.Sequential(nn.InstanceNorm2d(64, affine=True), nn.LeakyReLU(0.2), nn.Conv2d(64, 3, 1))
         if faces:
             self.hpf = nn.Module()
@@ -102,9 +57,8 @@ class Generator(nn.Module):
 class Mapping(nn.Module):
     def __init__(self, domains):
         super().__init__()
-        layers = lambda *widths: [m for a, b in zip(widths, widths[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
-        self.shared = nn.Sequential(*layers(16, 512, 512, 512, 512))
-        branch = lambda: nn.Sequential(*layers(512, 512, 512, 512, 64)[:-1])
+        self.shared = nn.Sequential(*mlp(16, 512, 512, 512, 512))
+        branch = lambda: nn.Sequential(*mlp(512, 512, 512, 512, 64)[:-1])
         self.unshared = nn.ModuleList(branch() for _ in range(domains))
 
 
@@ -121,29 +75,17 @@ class StyleEncoder(nn.Module):
         return self.unshared[domain](self.shared(x).flatten(1))
 
 
-class Spade(nn.Module):
-    def __init__(self, width, labels):
-        super().__init__()
-        self.param_free_norm = nn.BatchNorm2d(width, affine=False)
-        self.mlp_shared = nn.Sequential(nn.Conv2d(labels, 128, 3, padding=1), nn.ReLU())
-        self.mlp_gamma = nn.Conv2d(128, width, 3, padding=1)
-        self.mlp_beta = nn.Conv2d(128, width, 3, padding=1)
-
-    def forward(self, x, seg):
-        inner = self.mlp_shared(F.interpolate(seg, size=x.shape[2:], mode="nearest"))
-        return self.param_free_norm(x) * (1 + self.mlp_gamma(inner)) + self.mlp_beta(inner)
-
-
 class SpadeBlock(nn.Module):
     def __init__(self, c_in, c_out, labels):
         super().__init__()
+        spade_generator.LABELS = labels
         middle = min(c_in, c_out)
         self.conv_0 = spectral_norm(nn.Conv2d(c_in, middle, 3, padding=1))
         self.conv_1 = spectral_norm(nn.Conv2d(middle, c_out, 3, padding=1))
-        self.norm_0, self.norm_1 = Spade(c_in, labels), Spade(middle, labels)
+        self.norm_0, self.norm_1 = Spade(c_in, True), Spade(middle, True)
         if c_in != c_out:
             self.conv_s = spectral_norm(nn.Conv2d(c_in, c_out, 1, bias=False))
-            self.norm_s = Spade(c_in, labels)
+            self.norm_s = Spade(c_in, True)
 
     def forward(self, x, seg):
         around = self.conv_s(self.norm_s(x, seg)) if hasattr(self, "conv_s") else x
@@ -218,7 +160,7 @@ def write(folder, name, y, command):
     print(f"stylize {command} --output OUT.png  # {name}.png, of deviation {pixels.std():.0f}")
 
 
-def stargan_v2(folder, content, style):
+def stargan(folder, content, style):
     for name, faces, domains in [("animals", False, 3), ("faces", True, 2)]:
         networks = dict(generator=Generator(faces), mapping_network=Mapping(domains), style_encoder=StyleEncoder(domains))
         networks = {key: randomize(network) for key, network in networks.items()}
@@ -293,7 +235,7 @@ def main():
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     content, style = picture(folder, "content.png", 0), picture(folder, "style.png", 2)
-    stargan_v2(folder, content, style)
+    stargan(folder, content, style)
     gaugan(folder)
     adain_style(folder, content, style)
 
