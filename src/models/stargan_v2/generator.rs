@@ -30,7 +30,8 @@ pub struct StarGanV2Config {
 /// # Shapes
 ///
 /// - x: `(N, 3, H, W)`, RGB in `[-1, 1]`, `H` and `W` multiples of 2 to the number of halvings
-/// - style: `(N, S)`, of [`StarGanV2Mapping`] or [`StarGanV2StyleEncoder`]
+/// - style: `(N, S)`, of [`StarGanV2Mapping`](super::StarGanV2Mapping) or
+///   [`StarGanV2StyleEncoder`](super::StarGanV2StyleEncoder)
 /// - result: the shape of x, about `[-1, 1]`
 ///
 /// # Errors
