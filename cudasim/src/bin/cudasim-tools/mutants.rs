@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Mutants that change nothing, or nothing that matters, and why:
-/// `kernel | rule | source line | reason`, the first three parts of what is meant. None is tried.
+/// `kernel | rule | source line | reason`, the kernel and the line in part, the rule with the number of
+/// the instruction on the line or for all of them. None is tried.
 const EXPLAINED: &str = "cudasim/survivors.txt";
 
 /// The PTX files that the tests load, each with the tests that execute a line of a kernel.
@@ -19,9 +20,9 @@ type Modules = BTreeMap<String, BTreeMap<(String, u32), Vec<usize>>>;
 
 /// A mutant of a line of the source, wherever the compiler has put it, and the tests that execute it
 /// somewhere.
+#[derive(Default)]
 struct Trial {
     mutants: Vec<Mutant>,
-    source: String,
     tests: BTreeSet<usize>,
 }
 
@@ -56,11 +57,7 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
                 let before = lines[run - 1..place].iter();
                 let nth = before.filter(|line| Mutant::is_of(line, &opcode)).count();
                 let change = (source.clone(), mutant.rule, opcode, nth);
-                let trial = kernels.entry(family).or_default().entry(change).or_insert_with(|| Trial {
-                    mutants: Vec::new(),
-                    source: source.clone(),
-                    tests: BTreeSet::new(),
-                });
+                let trial = kernels.entry(family).or_default().entry(change).or_default();
                 trial.mutants.push(mutant);
                 trial.tests.extend(tests);
             }
@@ -73,19 +70,19 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
     for (kernel, changes) in kernels {
         let count = counts.entry(kernel).or_default();
         count.all = changes.len();
-        let is_open = |(source, rule, ..): &Change| !is_explained(&explained, kernel, rule, source);
+        let is_open = |change: &Change| !is_explained(&explained, kernel, change);
         let mut open: Vec<_> = changes.into_iter().filter(|(change, _)| is_open(change)).collect();
         count.explained = count.all - open.len();
         for _ in 0..per_kernel.min(open.len()) {
-            trials.push((kernel, open.swap_remove(next(&mut seed) % open.len()).1));
+            trials.push((kernel, open.swap_remove(next(&mut seed) % open.len())));
         }
     }
-    let outcome = |(i, (_, trial)): (usize, &(&str, Trial))| {
+    let outcome = |(i, (kernel, (change, trial))): (usize, &(&str, (Change, Trial)))| {
         let killed = kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial)?;
         if !killed {
-            let Mutant { kernel, line, before, after, rule } = &trial.mutants[0];
-            let source = &trial.source;
-            println!("{kernel} | {rule} | {source} | PTX line {line}: `{before}` to `{after}`");
+            let Mutant { line, before, after, .. } = &trial.mutants[0];
+            let (source, rule, _, nth) = change;
+            println!("{kernel} | {rule} {nth} | {source} | PTX line {line}: `{before}` to `{after}`");
         }
         Ok(killed)
     };
@@ -197,13 +194,14 @@ fn source_lines(ptx: &[&str]) -> Vec<(String, usize)> {
     ptx.iter().enumerate().map(source).collect()
 }
 
-fn is_explained(explained: &str, kernel: &str, rule: &str, source: &str) -> bool {
+fn is_explained(explained: &str, kernel: &str, (source, rule, _, nth): &Change) -> bool {
     explained.lines().any(|line| {
         let mut parts = line.splitn(4, " | ").map(str::trim);
         let (Some(of), Some(by), Some(text), Some(_)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return false;
         };
-        kernel.starts_with(of.trim_end_matches('*')) && rule == by && !text.is_empty() && source.contains(text)
+        let is_it = *rule == by || format!("{rule} {nth}") == by;
+        kernel.starts_with(of.trim_end_matches('*')) && is_it && !text.is_empty() && source.contains(text)
     })
 }
 
