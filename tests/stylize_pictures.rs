@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::Result;
 use common::pictures::{check_bytes, psnr, published};
@@ -139,6 +140,22 @@ fn tiles_show_no_seams() -> Result<()> {
     let psnr = psnr(&tiled, &rgb(shop.0.join("whole.png"))?);
     println!("{psnr:.1} dB of the picture made whole");
     assert!(psnr < 60., "the statistics were not frozen");
+    Ok(())
+}
+
+/// As where `| head` has seen enough.
+#[test]
+fn nobody_need_read_what_is_printed() -> Result<()> {
+    let shop = Workshop::new("closed")?;
+    let args = ["--weights", NET, "--input", "in.png", "--output", "out.png"];
+    let mut command = shop.command("stylize", &args)?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    drop(child.stdout.take());
+    check_success(&child.wait_with_output()?)?;
+    assert_eq!(rgb(shop.0.join("out.png"))?.dimensions(), (23, 18));
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! One picture after the other.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -57,20 +59,20 @@ pub fn run(options: &Options, output: &Path) -> Result<()> {
             bar.set_position(STEPS * index as u64 + STEPS * done as u64 / all as u64)
         };
         match make(options, &studio, task, &mut times, &step) {
-            Ok(line) => bar.suspend(|| println!("{line}")),
+            Ok(line) => bar.suspend(|| say(line)),
             Err(error) => failed.push(error),
         }
         step(1, 1);
     }
     bar.finish_and_clear();
 
-    println!(
+    say(format_args!(
         "{:.2} s for the weights, {:.2} s to read, {:.2} s in the network, {:.2} s to write",
         loading.as_secs_f64(),
         times.read.as_secs_f64(),
         times.network.as_secs_f64(),
         times.write.as_secs_f64(),
-    );
+    ));
     match (failed.len(), tasks.len()) {
         (0, _) => Ok(()),
         (1, 1) => Err(failed.remove(0)),
@@ -81,6 +83,11 @@ pub fn run(options: &Options, output: &Path) -> Result<()> {
             bail!("{count} of {all} pictures were not made")
         }
     }
+}
+
+/// A line on stdout. That nobody reads on (`| head`) is no reason to stop.
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Where the demonstration goes.
@@ -101,11 +108,11 @@ pub fn demo(options: &Options) -> Result<()> {
     picture.rgb = studio.restyle(options, &picture.rgb, options.alpha(), &|_, _| ())?;
     picture.write(Path::new(DEMO), ImageFormat::Png)?;
     let folder = std::env::current_dir().context("cannot name the current directory")?;
-    println!(
+    say(format_args!(
         "{}: a painting, in {:.2} s",
         folder.join(DEMO).display(),
         start.elapsed().as_secs_f64()
-    );
+    ));
     Ok(())
 }
 

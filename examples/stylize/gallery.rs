@@ -89,7 +89,10 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
     let (width, height) = rgb.dimensions();
     Picture { rgb, alpha: None }.write(path, format)?;
     let count = rows.iter().map(Vec::len).sum::<usize>();
-    println!("{}: {count} pictures in {width}x{height}", path.display());
+    let shown = path.display();
+    batch::say(format_args!(
+        "{shown}: {count} pictures in {width}x{height}"
+    ));
     Ok(())
 }
 
