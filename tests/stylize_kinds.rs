@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -35,6 +36,74 @@ fn check_picture(image: &RgbImage, y: &Tensor) -> Result<()> {
         assert!((f32::from(byte) - exact).abs() < 1.1, "{byte} for {exact}");
     }
     Ok(())
+}
+
+/// A network of several files, as they are published, that takes its style from pictures.
+#[test]
+fn styles_come_from_pictures() -> Result<()> {
+    let shop = Workshop::new("styles")?;
+    let golden = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/microast.safetensors"
+    );
+    let mut golden = safetensors::load(golden, &Device::Cpu)?;
+    // Its outputs go far beyond black and white.
+    for (name, scale, shift) in [("weight", 0.02, 0.), ("bias", 0., 0.5)] {
+        let name = format!("decoder.dec3.10.conv_layer.{name}");
+        let tensor = golden[&name].affine(scale, shift)?;
+        golden.insert(name, tensor);
+    }
+    fs::create_dir(shop.0.join("microast"))?;
+    for file in ["content_encoder", "style_encoder", "modulator", "decoder"] {
+        let prefix = format!("{file}.");
+        let part = |(name, tensor): (&String, &Tensor)| {
+            Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone()))
+        };
+        let part = golden.iter().filter_map(part).collect();
+        let path = format!("microast/{file}_iter_160000.pth.tar");
+        safetensors::save(&part, shop.0.join(path))?;
+    }
+    let grey = RgbImage::from_fn(30, 20, |x, y| Rgb([(7 * x + 2 * y) as u8; 3]));
+    grey.save(shop.0.join("grey.png"))?;
+    let stylize = |output: &str, rest: &[&str]| -> Result<RgbImage> {
+        check_success(&shop.stylize("microast", "in.png", output, rest)?)?;
+        rgb(shop.0.join(output))
+    };
+    let one = stylize("one.png", &["--style", "grey.png"])?;
+    assert_eq!(one.dimensions(), (23, 18));
+    let own = stylize("own.png", &["--style", "in.png"])?;
+    assert_ne!(one, own);
+    let both = ["--style", "grey.png", "--style", "in.png"];
+    let first = ["--style-weight", "3", "--style-weight", "0"];
+    assert_eq!(stylize("first.png", &[both, first].concat())?, one);
+    let mixed = stylize("mixed.png", &both)?;
+    assert!(mixed != one && mixed != own);
+    assert_ne!(
+        stylize("half.png", &["--style", "grey.png", "--alpha", "0.5"])?,
+        one
+    );
+
+    let rows = [
+        "--style", "grey.png", "--style", "in.png", "--alpha", "0.5", "1",
+    ];
+    let sheet = [
+        "--weights",
+        "microast",
+        "--input",
+        "in.png",
+        "--gallery",
+        "sheet.png",
+    ];
+    let line = check_success(&shop.run(&[&sheet[..], &rows].concat())?)?;
+    assert!(line.contains("sheet.png: 8 pictures in "), "{line}");
+    let sheet = rgb(shop.0.join("sheet.png"))?;
+    // Below the first row, which is as high as the style.
+    let y = 8 + 15 + 20 + 8 + 15;
+    let cell = imageops::crop_imm(&sheet, 4 * 8 + 23 + 30 + 23, y, 23, 18);
+    assert_eq!(cell.to_image(), own);
+
+    let none = shop.stylize("microast", "in.png", "none.png", &[])?;
+    check_error(&none, &["give --style"])
 }
 
 /// A checkpoint of narrow networks for animals of 64x64 pixels, in three domains.
@@ -225,7 +294,7 @@ fn maps_of_labels() -> Result<()> {
     let picture = stylize(NET, "edges.png", &cityscapes)?;
     check_picture(&picture, &network.forward(&with_edges(|x, _| x > 40)?)?)?;
     let things = ImageBuffer::from_fn(size.0, size.1, |_, y| Luma([u16::from(y > 90) * 1000]));
-    std::fs::create_dir(shop.0.join("things"))?;
+    fs::create_dir(shop.0.join("things"))?;
     things.save(shop.0.join("things/map.png"))?;
     for things in ["things", "things/map.png"] {
         let rest = [&cityscapes[..], &["--instances", things]].concat();
