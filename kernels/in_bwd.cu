@@ -9,7 +9,7 @@ using T = ELEMENT;
 template <Tier TIER, int N> __device__ void backward(const Call &call) {
     using A = Acc<T>;
     const Team<TIER> team;
-    if (team.plane >= call.shape.planes) return;  // a whole warp; blocks are as many as planes
+    if (TIER == Tier::Warp && team.plane >= call.shape.planes) return;  // blocks are as many as planes
     const A weight = weight_of<T, A>(call, team.plane);
     const T *from = at<T>(call.x, call.shape, team.plane);
     const T *from_dy = at<T>(call.dy, call.shape, team.plane);

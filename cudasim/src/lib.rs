@@ -59,9 +59,8 @@ impl Simulator {
         self.modules[module].text.target
     }
 
-    pub fn kernel_names(&self, module: usize) -> impl Iterator<Item = &str> {
-        let functions = self.modules[module].text.functions.values();
-        functions.filter(|f| f.is_entry).map(|f| f.name.as_str())
+    pub fn has_kernel(&self, module: usize, name: &str) -> bool {
+        self.modules[module].text.functions.get(name).is_some_and(|f| f.is_entry)
     }
 
     pub fn variable(&self, module: usize, name: &str) -> Option<(u64, usize)> {

@@ -128,7 +128,8 @@ pub fn write_coverage(folder: &str, text: &str, covered: &[(String, u32)]) -> st
     }
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
-    let name = format!("{folder}/{:016x}", hasher.finish());
+    // A test may run in several processes.
+    let name = format!("{folder}/{:016x}-{}", hasher.finish(), std::process::id());
     fs::create_dir_all(folder)?;
     fs::write(format!("{name}.ptx"), text)?;
     let mut lines: Vec<String> = covered.iter().map(|(kernel, line)| format!("{kernel} {line}\n")).collect();

@@ -159,7 +159,7 @@ entry_points! {
     }
     cuModuleGetFunction |device| (function: *mut Handle, module: Handle, text: *const c_char) {
         let (module, name) = (module as usize - 1, name(text));
-        if !device.simulator.kernel_names(module).any(|n| n == name) {
+        if !device.simulator.has_kernel(module, name) {
             return device.fail(NOT_FOUND, format!("no kernel {name} in the module"));
         }
         match device.simulator.kernel(module, name) {

@@ -116,8 +116,14 @@ impl Machine<'_> {
                     format!("at offset {offset} of {limit} bytes of {memory}"),
                 ));
             }
-            let data = if is_param { &mut self.params[..] } else { &mut request.warp.local[lane * limit..] };
-            transfer(request.op, data, &mut request.warp.registers, lane, offset);
+            if !is_param {
+                let data = &mut request.warp.local[lane * limit..];
+                transfer(request.op, data, &mut request.warp.registers, lane, offset);
+            }
+        }
+        if is_param {
+            let offsets = offsets.map(|offset| offset as usize);
+            transfer_all(request.op, &mut self.params, &mut request.warp.registers, mask, &offsets);
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::decode::Kernel;
 use launch::{Launch, Options};
 use memory::{Memory, Region};
 use race::Known;
+use registers::Registers;
 use report::{Fault, Report};
 use statistics::Statistics;
 use std::collections::HashMap;
@@ -53,6 +54,9 @@ pub struct Block {
     /// What single threads acquired since the last barrier.
     pub acquired: HashMap<u32, Known>,
     pub warps: Vec<Warp>,
+    /// What a warp begins with, and the registers of those that have ended.
+    pub fresh: Registers,
+    pub spare: Vec<Registers>,
 }
 
 /// A launch in progress.

@@ -18,7 +18,7 @@ pub fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
 #[repr(C, align(64))]
 struct Unit(#[allow(dead_code)] [u32; LANES]);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Registers {
     units: Vec<Unit>,
     predicates: Vec<u32>,
@@ -62,6 +62,11 @@ impl Registers {
     /// Registers hold a pattern that is no plausible number until they are written.
     pub fn new(units: usize, predicates: usize) -> Self {
         Self { units: vec![Unit([0xa5a5_a5a5; LANES]); units], predicates: vec![0; predicates] }
+    }
+
+    /// Whether they are those of a warp that has not begun.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty()
     }
 
     #[inline(always)]
@@ -115,6 +120,15 @@ impl Register {
             16 => u32::plane_mut(registers, self.index)[lane] = value as u16 as u32,
             64 => u64::plane_mut(registers, self.index)[lane] = value,
             _ => u32::plane_mut(registers, self.index)[lane] = value as u32,
+        }
+    }
+
+    /// Sets all lanes.
+    pub fn fill(self, registers: &mut Registers, value: u64) {
+        match self.bits {
+            1 => registers.set_predicate(self.index, ALL, if value & 1 == 1 { ALL } else { 0 }),
+            64 => *u64::plane_mut(registers, self.index) = [value; LANES],
+            bits => *u32::plane_mut(registers, self.index) = [value as u32 & (ALL >> (32 - bits)); LANES],
         }
     }
 }

@@ -53,7 +53,13 @@ impl Machine<'_> {
                 _ => u64::MAX,
             };
             let mut running = std::mem::take(&mut self.blocks[block].warps[warp]);
+            if running.registers.is_empty() {
+                running.registers = self.registers(block, warp);
+            }
             let result = self.run_warp(block, warp, &mut running, quantum);
+            if running.live == 0 {
+                self.blocks[block].spare.push(std::mem::take(&mut running.registers));
+            }
             self.blocks[block].warps[warp] = running;
             result?;
             if self.barriers_changed {

@@ -7,10 +7,9 @@ use super::warp::Warp;
 use super::{Block, Machine};
 use crate::decode::Constant;
 
-/// A thread, for its special registers.
-pub struct Thread<'a> {
+/// A block, for the special registers that all its threads have alike.
+pub struct Place<'a> {
     launch: &'a Launch,
-    id: [u32; 3],
     block: [u32; 3],
     /// The block's in its cluster.
     rank: u32,
@@ -19,18 +18,17 @@ pub struct Thread<'a> {
 }
 
 /// Along each axis, or three times the same.
-pub type Special = fn(&Thread) -> [u32; 3];
+pub type Special = fn(&Place) -> [u32; 3];
 
-/// Special registers (10), without the `.x` of those that have axes.
+/// Special registers (10), without the `.x` of those that have axes; `%tid` is a [`Constant`] of its own.
 pub fn special(name: &str) -> Option<Special> {
     Some(match name {
-        "%tid" => |t| t.id,
-        "%ntid" => |t| t.launch.block,
-        "%ctaid" => |t| t.block,
-        "%nctaid" => |t| t.launch.grid,
-        "%cluster_ctarank" => |t| [t.rank; 3],
-        "%envreg1" => |t| [(t.workspace >> 32) as u32; 3],
-        "%envreg2" => |t| [t.workspace as u32; 3],
+        "%ntid" => |p| p.launch.block,
+        "%ctaid" => |p| p.block,
+        "%nctaid" => |p| p.launch.grid,
+        "%cluster_ctarank" => |p| [p.rank; 3],
+        "%envreg1" => |p| [(p.workspace >> 32) as u32; 3],
+        "%envreg2" => |p| [p.workspace as u32; 3],
         _ => return None,
     })
 }
@@ -38,19 +36,51 @@ pub fn special(name: &str) -> Option<Special> {
 impl Machine<'_> {
     /// Makes the blocks that run together; `start` uses them again and again.
     pub(super) fn prepare(&mut self, together: usize) {
-        let kernel = self.kernel;
         let warps = self.launch.block.iter().product::<u32>().div_ceil(32);
-        let warp = || Warp {
-            registers: Registers::new(kernel.units, kernel.predicates),
-            local: vec![0xa5; kernel.local_bytes * LANES],
-            ..Warp::default()
-        };
-        for _ in 0..together {
-            let dynamic = kernel.shared_bytes.next_multiple_of(kernel.dynamic_align);
+        let warp = || Warp { local: vec![0xa5; self.kernel.local_bytes * LANES], ..Warp::default() };
+        let dynamic = self.kernel.shared_bytes.next_multiple_of(self.kernel.dynamic_align);
+        for block in 0..together as u32 {
+            let fresh = self.constant_registers(block % self.launch.cluster_blocks(), dynamic as u64);
             self.shared.push(Region::new(dynamic + self.launch.dynamic_shared));
-            self.blocks.push(Block { warps: (0..warps).map(|_| warp()).collect(), ..Block::default() });
+            self.blocks.push(Block { warps: (0..warps).map(|_| warp()).collect(), fresh, ..Block::default() });
         }
-        self.set_constants(false);
+    }
+
+    /// The registers of a warp of any block of this rank: what holds for the whole launch is set.
+    fn constant_registers(&self, rank: u32, dynamic: u64) -> Registers {
+        let mut registers = Registers::new(self.kernel.units, self.kernel.predicates);
+        let window = (rank as u64) << address::RANK_SHIFT;
+        for (register, constant) in &self.kernel.constants {
+            let value = match *constant {
+                Constant::Number(number) => number,
+                Constant::Shared(offset) => window + offset,
+                Constant::DynamicShared(offset) => window + dynamic + offset,
+                Constant::Variable(i, offset) => self.variables[i] + offset,
+                Constant::ThreadId(_) | Constant::Special(..) => continue,
+            };
+            register.fill(&mut registers, value);
+        }
+        registers
+    }
+
+    /// The registers of a warp that begins, of one that has ended if there is any: few are in use at
+    /// a time, and stay in the cache.
+    pub(super) fn registers(&mut self, block: usize, warp: usize) -> Registers {
+        let block = &mut self.blocks[block];
+        let mut registers = block.spare.pop().unwrap_or_else(|| block.fresh.clone());
+        let rank = block.number % self.launch.cluster_blocks();
+        let place = Place { launch: self.launch, block: block.id, rank, workspace: self.workspace };
+        for (register, constant) in &self.kernel.constants {
+            match *constant {
+                Constant::Special(special, axis) => register.fill(&mut registers, special(&place)[axis] as u64),
+                Constant::ThreadId(axis) => {
+                    let id = |lane: usize| self.launch.thread_id((warp * LANES + lane) as u32)[axis];
+                    (0..LANES).for_each(|lane| register.set(&mut registers, lane, id(lane) as u64));
+                }
+                _ => {}
+            }
+        }
+        registers
     }
 
     /// The blocks from number `first` on begin.
@@ -73,34 +103,6 @@ impl Machine<'_> {
                 (warp.cluster_arrived, warp.cluster_passed) = (0, 0);
                 // Lanes that do not exist hold nobody up.
                 warp.synchronized = std::array::from_fn(|l| if (l as u32) < count { now } else { u64::MAX });
-            }
-        }
-        self.set_constants(true);
-    }
-
-    /// Sets the special registers, or what else stays the same.
-    fn set_constants(&mut self, specials: bool) {
-        for (b, block) in self.blocks.iter_mut().enumerate() {
-            let (launch, workspace) = (self.launch, self.workspace);
-            let rank = b as u32 % launch.cluster_blocks();
-            let window = (rank as u64) << address::RANK_SHIFT;
-            let dynamic = self.kernel.shared_bytes.next_multiple_of(self.kernel.dynamic_align) as u64;
-            for (w, warp) in block.warps.iter_mut().enumerate() {
-                for lane in 0..LANES {
-                    let id = launch.thread_id((w * LANES + lane) as u32);
-                    let thread = Thread { launch, id, block: block.id, rank, workspace };
-                    for (register, constant) in &self.kernel.constants {
-                        let value = match *constant {
-                            Constant::Special(special, axis) if specials => special(&thread)[axis] as u64,
-                            Constant::Number(number) if !specials => number,
-                            Constant::Shared(offset) if !specials => window + offset,
-                            Constant::DynamicShared(offset) if !specials => window + dynamic + offset,
-                            Constant::Variable(i, offset) if !specials => self.variables[i] + offset,
-                            _ => continue,
-                        };
-                        register.set(&mut warp.registers, lane, value);
-                    }
-                }
             }
         }
     }

@@ -27,18 +27,15 @@ impl Requests {
         self.count += 1;
         self.cost += cost as u64;
     }
-
-    fn average(self) -> f64 {
-        self.cost as f64 / self.count.max(1) as f64
-    }
 }
 
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} thread instructions, {} of warps, ", self.thread_instructions, self.warp_instructions)?;
-        let [load, store, shared] = [self.global_loads, self.global_stores, self.shared].map(Requests::average);
-        write!(f, "sectors per load {load:.2} and store {store:.2}, waves per shared access {shared:.2}, ")?;
-        write!(f, "{} barriers", self.barriers)
+        write!(f, "{} instructions of threads, {} of warps; ", self.thread_instructions, self.warp_instructions)?;
+        let [load, store, shared] = [self.global_loads, self.global_stores, self.shared];
+        write!(f, "{} sectors read in {} loads, ", load.cost, load.count)?;
+        write!(f, "{} sectors written in {} stores; ", store.cost, store.count)?;
+        write!(f, "{} waves in {} accesses to shared memory; {} barriers", shared.cost, shared.count, self.barriers)
     }
 }
 

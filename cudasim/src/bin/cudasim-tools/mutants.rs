@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Mutants that change nothing, or nothing that matters, and why:
+/// Survivors that change nothing, or nothing that matters, and why:
 /// `kernel | rule | source line | reason`, the kernel and the line in part, the rule with the number of
-/// the instruction on the line or for all of them. None is tried.
+/// the instruction on the line or for all of them.
 const EXPLAINED: &str = "cudasim/survivors.txt";
 
 /// The PTX files that the tests load, each with the tests that execute a line of a kernel.
@@ -68,58 +68,58 @@ pub fn run(emulator: &str, arguments: &[&str]) -> Result<bool, String> {
     let mut counts: BTreeMap<&str, Counts> = BTreeMap::new();
     let mut trials = Vec::new();
     for (kernel, changes) in kernels {
-        let count = counts.entry(kernel).or_default();
-        count.all = changes.len();
-        let is_open = |change: &Change| !is_explained(&explained, kernel, change);
-        let mut open: Vec<_> = changes.into_iter().filter(|(change, _)| is_open(change)).collect();
-        count.explained = count.all - open.len();
-        for _ in 0..per_kernel.min(open.len()) {
-            trials.push((kernel, open.swap_remove(next(&mut seed) % open.len())));
+        counts.entry(kernel).or_default().all = changes.len();
+        let mut left: Vec<_> = changes.into_iter().collect();
+        for _ in 0..per_kernel.min(left.len()) {
+            trials.push((kernel, left.swap_remove(next(&mut seed) % left.len())));
         }
     }
     let outcome = |(i, (kernel, (change, trial))): (usize, &(&str, (Change, Trial)))| {
-        let killed = kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial)?;
-        if !killed {
-            let Mutant { line, before, after, .. } = &trial.mutants[0];
-            let (source, rule, _, nth) = change;
-            println!("{kernel} | {rule} {nth} | {source} | PTX line {line}: `{before}` to `{after}`");
+        if kills(emulator, &work.join(format!("mutant-{i}")), &tests, &times, trial)? {
+            return Ok(Outcome::Killed);
         }
-        Ok(killed)
+        let why = explanation(&explained, kernel, change);
+        let Mutant { line, before, after, .. } = &trial.mutants[0];
+        let (source, rule, _, nth) = change;
+        let end = why.unwrap_or("NOT EXPLAINED");
+        println!("{kernel} | {rule} {nth} | {source} | PTX line {line}: `{before}` to `{after}` | {end}");
+        Ok(if why.is_some() { Outcome::Explained } else { Outcome::Survived })
     };
-    let outcomes: Result<Vec<bool>, String> = trials.par_iter().enumerate().map(outcome).collect();
-    for ((kernel, _), killed) in trials.iter().zip(outcomes?) {
+    let outcomes: Result<Vec<Outcome>, String> = trials.par_iter().enumerate().map(outcome).collect();
+    for ((kernel, _), outcome) in trials.iter().zip(outcomes?) {
         let count = counts.entry(kernel).or_default();
         count.tried += 1;
-        count.killed += usize::from(killed);
+        count.killed += usize::from(outcome == Outcome::Killed);
+        count.explained += usize::from(outcome == Outcome::Explained);
     }
     let line = |(kernel, count): (&&str, &Counts)| println!("{kernel}: {count}");
     counts.iter().for_each(line);
     println!("{:.0?}", began.elapsed());
-    Ok(counts.values().all(|count| count.killed == count.tried && count.share() >= 0.9))
+    Ok(counts.values().all(|count| count.killed + count.explained == count.tried))
+}
+
+#[derive(PartialEq)]
+enum Outcome {
+    Killed,
+    /// No test notices, and the list says why.
+    Explained,
+    Survived,
 }
 
 /// What became of the mutants of a kernel.
 #[derive(Default)]
 struct Counts {
     all: usize,
-    explained: usize,
     tried: usize,
     killed: usize,
-}
-
-impl Counts {
-    /// Of all mutants, how many tests kill: the share of the sample, but for those that none can.
-    fn share(&self) -> f64 {
-        let open = (self.all - self.explained) as f64 / self.all as f64;
-        open * self.killed as f64 / self.tried.max(1) as f64
-    }
+    explained: usize,
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { all, explained, tried, killed } = self;
-        let share = 100. * self.share();
-        write!(f, "{all} mutants, {explained} explained, {tried} of the others tried, {killed} killed: {share:.0} %")
+        let Self { all, tried, killed, explained } = self;
+        let share = 100. * *killed as f64 / (*tried).max(1) as f64;
+        write!(f, "{all} mutants, {tried} tried, {killed} killed ({share:.0} %), {explained} of the others explained")
     }
 }
 
@@ -194,14 +194,14 @@ fn source_lines(ptx: &[&str]) -> Vec<(String, usize)> {
     ptx.iter().enumerate().map(source).collect()
 }
 
-fn is_explained(explained: &str, kernel: &str, (source, rule, _, nth): &Change) -> bool {
-    explained.lines().any(|line| {
+/// The reason on the list for which a change survives.
+fn explanation<'a>(explained: &'a str, kernel: &str, (source, rule, _, nth): &Change) -> Option<&'a str> {
+    explained.lines().find_map(|line| {
         let mut parts = line.splitn(4, " | ").map(str::trim);
-        let (Some(of), Some(by), Some(text), Some(_)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return false;
-        };
+        let (of, by, text, why) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let is_it = *rule == by || format!("{rule} {nth}") == by;
-        kernel.starts_with(of.trim_end_matches('*')) && is_it && !text.is_empty() && source.contains(text)
+        let fits = kernel.starts_with(of.trim_end_matches('*')) && is_it && source.contains(text);
+        (fits && !text.is_empty()).then_some(why)
     })
 }
 
