@@ -2,20 +2,22 @@
 // of each of their planes is the same places of all of them.
 #include "parts.cuh"
 
-// Some places of a vector of channels, (first + k * step) for k < count.
+// Some places of a vector of channels, first + k * step for all k that are below `rows`.
 struct Places {
     static constexpr int COUNT = 2;
 
     Window<T> window;  // of channels
     int vector;
-    long long first;
-    int step, count;
+    long long first, rows;
+    int step;
+
+    __device__ bool has(int k) const { return first + (long long)k * step < rows; }
 
     // Calls f(k, site) for each of them.
     template <typename F> __device__ __forceinline__ void each(F f) const {
 #pragma unroll
         for (int k = 0; k < COUNT; ++k) {
-            if (k < count) f(k, Site<T>{window, vector, (first + (long long)k * step) * window.end});
+            if (has(k)) f(k, Site<T>{window, vector, (first + (long long)k * step) * window.end});
         }
     }
 
@@ -23,7 +25,7 @@ struct Places {
     template <typename F> __device__ __forceinline__ void elements(int channel, F f) const {
 #pragma unroll
         for (int k = 0; k < COUNT; ++k) {
-            if (k < count) f(k, channel);
+            if (has(k)) f(k, channel);
         }
     }
 };
@@ -76,7 +78,7 @@ struct Columns {
     // Calls f(held) for the places of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
         for (long long first = row; first < rows; first += (long long)step * Held::COUNT) {
-            f(Held{window, vector, first, step, (int)((rows - first + step - 1) / step)});
+            f(Held{window, vector, first, rows, step});
         }
     }
 

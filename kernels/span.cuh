@@ -39,7 +39,8 @@ template <typename T> __device__ __forceinline__ Vector<T> narrow(const Wide<T> 
     return out;
 }
 
-// The elements [head, end) of a run of vectors; the first and the last may be there in part.
+// The elements [head, end) of a run of vectors; the first and the last may be there in part. The
+// head is in the first one.
 template <typename T> struct Window {
     int head, end;
 
@@ -52,7 +53,7 @@ template <typename T> struct Window {
     __device__ int vectors() const { return (unsigned)(end + PER_VECTOR<T> - 1) / PER_VECTOR<T>; }
 
     __device__ bool whole(int vector) const {
-        return vector * PER_VECTOR<T> >= head && (vector + 1) * PER_VECTOR<T> <= end;
+        return (vector > 0 || head == 0) && (vector + 1) * PER_VECTOR<T> <= end;
     }
 
     // Calls f(j) for each element j of a vector that is in the window.

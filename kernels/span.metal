@@ -45,7 +45,7 @@ struct Window {
     int vectors() const { return (end + PER_VECTOR - 1) / PER_VECTOR; }
 
     bool whole(int vector) const {
-        return vector * PER_VECTOR >= head && (vector + 1) * PER_VECTOR <= end;
+        return (vector > 0 || head == 0) && (vector + 1) * PER_VECTOR <= end;
     }
 
     bool has(int vector, int j) const {

@@ -36,8 +36,9 @@ impl Machine<'_> {
         let waiting = lanes(warp.at_collective).filter(|l| warp.pc[*l] == site.pc);
         let here = waiting.fold(arriving, |m, l| m | 1 << l);
         let masks = u32::plane(&warp.registers, op.members).map(|mask| mask & warp.lanes);
-        let mut complete = 0;
-        for lane in lanes(here) {
+        let (mut complete, mut rest) = (0, here);
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
             let members = masks[lane];
             let fail = |detail: String| {
                 let detail = format!("member mask {members:#010x} {detail}");
@@ -49,7 +50,8 @@ impl Machine<'_> {
             if members & !warp.live != 0 {
                 return fail(format!("names lanes {:#010x}, which have exited", members & !warp.live));
             }
-            if complete >> lane & 1 != 0 || members & !here != 0 {
+            if members & !here != 0 {
+                rest &= !(1 << lane);
                 continue;
             }
             if let Some(other) = lanes(members).find(|l| masks[*l] != members) {
@@ -78,9 +80,11 @@ impl Machine<'_> {
                 }
             }
             complete |= members;
+            rest &= !members;
         }
         warp.at_collective = warp.at_collective & !complete | here & !complete;
-        lanes(here).for_each(|l| warp.pc[l] = site.pc + (complete >> l & 1));
+        warp.go_on(here, site.pc);
+        warp.go_on(complete, site.pc + 1);
         Ok(complete)
     }
 }

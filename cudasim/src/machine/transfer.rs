@@ -4,40 +4,15 @@ use super::access::MemoryOp;
 use super::race::Kind;
 use super::registers::{lanes, Register, Registers, Word, LANES};
 
-/// Of a length that the compiler knows, a copy is one instruction.
-macro_rules! by_length {
-    ($bytes:expr, $n:ident => $copy:expr) => {
-        match $bytes {
-            1 => {
-                const $n: usize = 1;
-                $copy
-            }
-            2 => {
-                const $n: usize = 2;
-                $copy
-            }
-            4 => {
-                const $n: usize = 4;
-                $copy
-            }
-            _ => {
-                const $n: usize = 8;
-                $copy
-            }
-        }
-    };
-}
-
 #[inline(always)]
 fn get(data: &[u8], offset: usize, bytes: usize) -> u64 {
     let mut word = [0; 8];
-    by_length!(bytes, N => word[..N].copy_from_slice(&data[offset..offset + N]));
+    word[..bytes].copy_from_slice(&data[offset..offset + bytes]);
     u64::from_le_bytes(word)
 }
 
-#[inline(always)]
 fn put(data: &mut [u8], offset: usize, bytes: usize, value: u64) {
-    by_length!(bytes, N => data[offset..offset + N].copy_from_slice(&value.to_le_bytes()[..N]));
+    data[offset..offset + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
 }
 
 /// Loads the bytes of all lanes of a mask. Whole registers are the most common by far.

@@ -29,6 +29,13 @@ impl Warp {
     pub fn runnable(&self) -> u32 {
         self.live & !(self.at_collective | self.at_barrier | self.at_cluster)
     }
+
+    /// The lanes of `mask` go on at `pc`.
+    pub fn go_on(&mut self, mask: u32, pc: u32) {
+        for (lane, at) in self.pc.iter_mut().enumerate() {
+            *at = if mask >> lane & 1 != 0 { pc } else { *at };
+        }
+    }
 }
 
 /// The lanes of `mask` whose program counter is `pc`.
@@ -92,7 +99,7 @@ impl Machine<'_> {
                     Action::Memory(op) => self.memory(site, warp, op, mask)?,
                     Action::Branch(target) if mask == group => next = *target,
                     action => {
-                        lanes(group).for_each(|l| warp.pc[l] = next);
+                        warp.go_on(group, next);
                         if self.step(site, warp, action, mask)? != group || mask != group {
                             return Ok(());
                         }
@@ -101,7 +108,7 @@ impl Machine<'_> {
             }
             site.pc = next;
             if next >= until || self.statistics.warp_instructions >= end {
-                lanes(group).for_each(|l| warp.pc[l] = next);
+                warp.go_on(group, next);
                 return Ok(());
             }
         }
@@ -114,12 +121,12 @@ impl Machine<'_> {
             Action::Collective(op) => self.collective(site, warp, op, mask),
             Action::Barrier(op) => {
                 let on = self.reach(site, warp, *op, mask)?;
-                lanes(mask & !on).for_each(|l| warp.pc[l] = site.pc);
+                warp.go_on(mask & !on, site.pc);
                 Ok(on)
             }
             Action::Branch(target) => {
                 self.statistics.divergent_branches += 1;
-                lanes(mask).for_each(|l| warp.pc[l] = *target);
+                warp.go_on(mask, *target);
                 Ok(0)
             }
             Action::Exit => {
