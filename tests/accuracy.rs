@@ -177,7 +177,8 @@ fn large_means(device: &Device) -> Result<()> {
     let exact = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
     let mut random = Random::rough(4, device);
     for dtype in common::on(device, &[DType::F32, DType::F64]) {
-        let bound = if dtype == DType::F64 { 1e-9 } else { 1e-3 };
+        // In f64 the reference itself leaves 5e-9 out.
+        let bound = if dtype == DType::F64 { 1e-7 } else { 1e-3 };
         for (i, spatial) in SIZES.repeat(4).into_iter().enumerate() {
             let (last, of_x) = (i / SIZES.len() % 2 == 1, i / SIZES.len() < 2);
             let mut tensor = |is_large: bool| {
