@@ -1,10 +1,12 @@
 //! Comparison and selection (9.7.6, 9.7.7).
 
 use super::form::{Decoded, Form};
-use super::lanes::{by_width, of_type, Lane};
+use super::lanes::{boxed, by_width, of_type, Lane, LaneOp};
+use super::Action;
 use crate::machine::registers::{Registers, Word, ALL, LANES};
 use crate::ptx::types::Type;
 use half::f16;
+use std::marker::PhantomData;
 
 pub fn decode(form: &Form) -> Option<Decoded> {
     Some(match form.name {
@@ -46,11 +48,24 @@ fn relation(form: &Form) -> Option<Relation> {
     Some(Relation { less, equal, greater, unordered: place >= 6 || opposite })
 }
 
+struct Compare<A> {
+    relation: Relation,
+    p: u32,
+    a: u32,
+    b: u32,
+    types: PhantomData<fn(A)>,
+}
+
 fn compare<A: Lane + PartialOrd>(form: &Form, relation: Relation) -> Decoded {
     let (p, a, b) = (form.any_dst(0, 1)?.index, form.src::<A>(1)?, form.src::<A>(2)?);
-    form.custom(move |registers: &mut Registers, mask| {
-        let (a, b) = (A::Word::plane(registers, a), A::Word::plane(registers, b));
-        let Relation { less, equal, greater, unordered } = relation;
+    Ok(Action::Lanes(boxed(Compare::<A> { relation, p, a, b, types: PhantomData })))
+}
+
+impl<A: Lane + PartialOrd> LaneOp for Compare<A> {
+    #[inline(always)]
+    fn run(&self, registers: &mut Registers, mask: u32) {
+        let (a, b) = (A::Word::plane(registers, self.a), A::Word::plane(registers, self.b));
+        let Relation { less, equal, greater, unordered } = self.relation;
         // Only what differs from the unordered case is looked for.
         let mut differs = 0;
         if less != unordered {
@@ -62,8 +77,8 @@ fn compare<A: Lane + PartialOrd>(form: &Form, relation: Relation) -> Decoded {
         if greater != unordered {
             differs |= lanes_where(a, b, |a: A, b: A| a > b);
         }
-        registers.set_predicate(p, mask, differs ^ if unordered { ALL } else { 0 });
-    })
+        registers.set_predicate(self.p, mask, differs ^ if unordered { ALL } else { 0 });
+    }
 }
 
 #[inline(always)]

@@ -62,14 +62,15 @@ type Checked = Result<(), Report>;
 impl Machine<'_> {
     pub(super) fn memory(&mut self, site: Site, warp: &mut Warp, op: &MemoryOp, mask: u32) -> Checked {
         let mut request = Request { site, op, warp, size: op.size() };
-        let plus = |a: u64| a.wrapping_add(op.offset);
-        let addresses: Addresses = match op.base.bits {
-            64 => u64::plane(&request.warp.registers, op.base.index).map(plus),
-            _ => u32::plane(&request.warp.registers, op.base.index).map(|a| plus(a as u64)),
+        let mut addresses: Addresses = match op.base.bits {
+            64 => *u64::plane(&request.warp.registers, op.base.index),
+            _ => u32::plane(&request.warp.registers, op.base.index).map(u64::from),
         };
-        let size = request.size as u64 - 1;
-        if lanes(mask).fold(0, |all, l| all | addresses[l]) & size != 0 {
-            let lane = lanes(mask).find(|l| addresses[*l] & size != 0).unwrap_or(0);
+        addresses.iter_mut().for_each(|a| *a = a.wrapping_add(op.offset));
+        let is_off = |lane: usize| addresses[lane] & (request.size as u64 - 1) != 0;
+        let misaligned = (0..LANES).fold(0, |m, l| m | (is_off(l) as u32) << l) & mask;
+        if misaligned != 0 {
+            let lane = misaligned.trailing_zeros() as usize;
             let detail = format!("{} of {} bytes at {:#x}", op.verb(), request.size, addresses[lane]);
             return Err(self.report(Fault::Misaligned, site, lane, detail));
         }
