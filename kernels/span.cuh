@@ -64,8 +64,9 @@ template <typename T> struct Window {
         } else {
 #pragma unroll
             for (int j = 0; j < PER_VECTOR<T>; ++j) {
+                // Of channels the head is 0, as the compiler sees: nothing left to compare.
                 const int i = vector * PER_VECTOR<T> + j;
-                if (i >= head && i < end) f(j);
+                if ((head == 0 || i >= head) && i < end) f(j);
             }
         }
     }

@@ -38,7 +38,8 @@ inline Vector narrow(Wide x) {
     return out;
 }
 
-// The elements [head, end) of a run of vectors; the first and the last may be there in part.
+// The elements [head, end) of a run of vectors; the first and the last may be there in part. The
+// head is in the first one.
 struct Window {
     int head, end;
 

@@ -22,8 +22,9 @@ struct Chunk {
         const long long length = (long long)cut.chunk * PER_VECTOR<T>;
         const long long begin = id % cut.chunks * length - Window<T>::at(data, 0).head;
         start = max(0LL, begin);
+        const int head = start - begin;  // the plane's in its first part, else 0
         const long long end = min(call.shape.spatial, begin + length);
-        window = Window<T>::at(data + start, max(0LL, end - start));
+        window = {head, head + (int)max(0LL, end - start)};
     }
 
     // Where a warp is a team, the last ones of the grid may have nothing to do.
