@@ -64,9 +64,10 @@ template <typename T> struct Window {
         } else {
 #pragma unroll
             for (int j = 0; j < PER_VECTOR<T>; ++j) {
-                // Of channels the head is 0, as the compiler sees: nothing left to compare.
+                // Unsigned, there is nothing left to compare where the compiler sees a head of 0, as it
+                // does of channels.
                 const int i = vector * PER_VECTOR<T> + j;
-                if ((head == 0 || i >= head) && i < end) f(j);
+                if ((unsigned)i >= (unsigned)head && i < end) f(j);
             }
         }
     }

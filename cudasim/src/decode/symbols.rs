@@ -21,9 +21,7 @@ pub enum Symbol {
 /// A value that is fixed for a thread, and kept in a register like any other.
 pub enum Constant {
     Number(u64),
-    /// `%tid` along an axis.
-    ThreadId(usize),
-    /// And the axis.
+    /// A special register along an axis.
     Special(Special, usize),
     Shared(u64),
     DynamicShared(u64),
@@ -145,7 +143,6 @@ impl<'m> Decoder<'m> {
         let (vector, axis) = text.split_once('.').unwrap_or((text, "x"));
         let constant = match (number(text), special(vector), "xyz".find(axis)) {
             (Some(value), _, _) => Constant::Number(value & (!0 >> (64 - bits))),
-            (_, _, Some(axis)) if vector == "%tid" => Constant::ThreadId(axis),
             (_, Some(special), Some(axis)) => Constant::Special(special, axis),
             _ => {
                 let constant = self.address(text)?;

@@ -44,6 +44,10 @@ struct Matrix {
 }
 
 impl Matrix {
+    fn new(address: Pointer, transpose: c_int, leading: c_int, stride: i64) -> Self {
+        Self { address, transposed: transpose != 0, leading: leading as usize, stride }
+    }
+
     /// One matrix of the batch, `rows` x `columns` as it takes part in the product, row by row.
     fn load(
         &self, device: &Device, element: Type, batch: i64, rows: usize, columns: usize,
@@ -65,7 +69,14 @@ impl Matrix {
 impl Device {
     #[allow(clippy::too_many_arguments)] // those of a matrix product
     fn multiply(
-        &mut self, element: Type, [m, n, k]: [usize; 3], alpha: f64, a: Matrix, b: Matrix, c: Matrix, batches: i64,
+        &mut self, element: Type, size: [c_int; 3], alpha: f64, a: Matrix, b: Matrix, c: Matrix, batches: i64,
+    ) -> Status {
+        let done = self.try_multiply(element, size.map(|n| n as usize), alpha, [a, b, c], batches);
+        done.map_or_else(|message| self.fail(BLAS_EXECUTION_FAILED, message), |()| 0)
+    }
+
+    fn try_multiply(
+        &mut self, element: Type, [m, n, k]: [usize; 3], alpha: f64, [a, b, c]: [Matrix; 3], batches: i64,
     ) -> Result<(), String> {
         for batch in 0..batches {
             let (left, right) = (a.load(self, element, batch, m, k)?, b.load(self, element, batch, k, n)?);
@@ -119,13 +130,8 @@ entry_points! {
         let (Some(element), 0., 68) = (element, *beta, compute) else {
             return device.fail(BLAS_NOT_SUPPORTED, "this kind of matrix product is not emulated");
         };
-        let matrix = |address, transpose: c_int, leading: c_int, stride| Matrix { address, transposed: transpose != 0, leading: leading as usize, stride };
-        let (a, b) = (matrix(a, transpose_a, a_leading, a_stride), matrix(b, transpose_b, b_leading, b_stride));
-        let size = [m, n, k].map(|v| v as usize);
-        match device.multiply(element, size, *alpha as f64, a, b, matrix(c, 0, c_leading, c_stride), batches as i64) {
-            Ok(()) => 0,
-            Err(message) => device.fail(BLAS_EXECUTION_FAILED, message),
-        }
+        let (a, b) = (Matrix::new(a, transpose_a, a_leading, a_stride), Matrix::new(b, transpose_b, b_leading, b_stride));
+        device.multiply(element, [m, n, k], *alpha as f64, a, b, Matrix::new(c, 0, c_leading, c_stride), batches as i64)
     }
     cublasDgemmStridedBatched |device| (
         handle: Handle, transpose_a: c_int, transpose_b: c_int, m: c_int, n: c_int, k: c_int, alpha: *const f64,
@@ -135,13 +141,8 @@ entry_points! {
         if *beta != 0. {
             return device.fail(BLAS_NOT_SUPPORTED, "a matrix product that adds is not emulated");
         }
-        let matrix = |address, transpose: c_int, leading: c_int, stride| Matrix { address, transposed: transpose != 0, leading: leading as usize, stride };
-        let (a, b) = (matrix(a, transpose_a, a_leading, a_stride), matrix(b, transpose_b, b_leading, b_stride));
-        let size = [m, n, k].map(|v| v as usize);
-        match device.multiply(Type::F64, size, *alpha, a, b, matrix(c, 0, c_leading, c_stride), batches as i64) {
-            Ok(()) => 0,
-            Err(message) => device.fail(BLAS_EXECUTION_FAILED, message),
-        }
+        let (a, b) = (Matrix::new(a, transpose_a, a_leading, a_stride), Matrix::new(b, transpose_b, b_leading, b_stride));
+        device.multiply(Type::F64, [m, n, k], *alpha, a, b, Matrix::new(c, 0, c_leading, c_stride), batches as i64)
     }
     curandCreateGenerator |device| (generator: *mut Handle, kind: c_int) {
         *generator = 0x5000 as Handle;

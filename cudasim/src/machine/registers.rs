@@ -124,11 +124,7 @@ impl Register {
     }
 
     /// Sets all lanes.
-    pub fn fill(self, registers: &mut Registers, value: u64) {
-        match self.bits {
-            1 => registers.set_predicate(self.index, ALL, if value & 1 == 1 { ALL } else { 0 }),
-            64 => *u64::plane_mut(registers, self.index) = [value; LANES],
-            bits => *u32::plane_mut(registers, self.index) = [value as u32 & (ALL >> (32 - bits)); LANES],
-        }
+    pub fn fill(self, registers: &mut Registers, value: impl Fn(usize) -> u64) {
+        (0..LANES).for_each(|lane| self.set(registers, lane, value(lane)));
     }
 }

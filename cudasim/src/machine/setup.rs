@@ -7,28 +7,30 @@ use super::warp::Warp;
 use super::{Block, Machine};
 use crate::decode::Constant;
 
-/// A block, for the special registers that all its threads have alike.
+/// A warp, for the special registers of its threads.
 pub struct Place<'a> {
     launch: &'a Launch,
     block: [u32; 3],
+    warp: usize,
     /// The block's in its cluster.
     rank: u32,
     /// Where a cooperative launch keeps its grid barrier.
     workspace: u64,
 }
 
-/// Along each axis, or three times the same.
-pub type Special = fn(&Place) -> [u32; 3];
+/// What a lane has along each axis, or three times the same.
+pub type Special = fn(&Place, usize) -> [u32; 3];
 
-/// Special registers (10), without the `.x` of those that have axes; `%tid` is a [`Constant`] of its own.
+/// Special registers (10), without the `.x` of those that have axes.
 pub fn special(name: &str) -> Option<Special> {
     Some(match name {
-        "%ntid" => |p| p.launch.block,
-        "%ctaid" => |p| p.block,
-        "%nctaid" => |p| p.launch.grid,
-        "%cluster_ctarank" => |p| [p.rank; 3],
-        "%envreg1" => |p| [(p.workspace >> 32) as u32; 3],
-        "%envreg2" => |p| [p.workspace as u32; 3],
+        "%tid" => |p, lane| p.launch.thread_id((p.warp * LANES + lane) as u32),
+        "%ntid" => |p, _| p.launch.block,
+        "%ctaid" => |p, _| p.block,
+        "%nctaid" => |p, _| p.launch.grid,
+        "%cluster_ctarank" => |p, _| [p.rank; 3],
+        "%envreg1" => |p, _| [(p.workspace >> 32) as u32; 3],
+        "%envreg2" => |p, _| [p.workspace as u32; 3],
         _ => return None,
     })
 }
@@ -56,9 +58,9 @@ impl Machine<'_> {
                 Constant::Shared(offset) => window + offset,
                 Constant::DynamicShared(offset) => window + dynamic + offset,
                 Constant::Variable(i, offset) => self.variables[i] + offset,
-                Constant::ThreadId(_) | Constant::Special(..) => continue,
+                Constant::Special(..) => continue,
             };
-            register.fill(&mut registers, value);
+            register.fill(&mut registers, |_| value);
         }
         registers
     }
@@ -69,15 +71,10 @@ impl Machine<'_> {
         let block = &mut self.blocks[block];
         let mut registers = block.spare.pop().unwrap_or_else(|| block.fresh.clone());
         let rank = block.number % self.launch.cluster_blocks();
-        let place = Place { launch: self.launch, block: block.id, rank, workspace: self.workspace };
+        let place = Place { launch: self.launch, block: block.id, warp, rank, workspace: self.workspace };
         for (register, constant) in &self.kernel.constants {
-            match *constant {
-                Constant::Special(special, axis) => register.fill(&mut registers, special(&place)[axis] as u64),
-                Constant::ThreadId(axis) => {
-                    let id = |lane: usize| self.launch.thread_id((warp * LANES + lane) as u32)[axis];
-                    (0..LANES).for_each(|lane| register.set(&mut registers, lane, id(lane) as u64));
-                }
-                _ => {}
+            if let Constant::Special(special, axis) = *constant {
+                register.fill(&mut registers, |lane| special(&place, lane)[axis] as u64);
             }
         }
         registers
