@@ -87,20 +87,25 @@ fn on_two_threads<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 }
 
 /// A gradient in the memory order of x, with `share` of x in it: where the two have nothing to do with
-/// each other, what the gradient makes of the variance hardly counts.
+/// each other, what the gradient makes of the variance hardly counts. Made on the CPU: on the emulated
+/// GPU it would take longer than the norm.
 fn gradient(
     random: &mut Random,
     x: &Tensor,
     (mean, std): (f64, f64),
     share: usize,
 ) -> Result<Tensor> {
-    let like = x.to_dtype(DType::F32)?.affine(1. / std, -mean / std)?;
+    let like = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let like = like
+        .affine(1. / std, -mean / std)?
+        .affine(share as f64, 0.)?;
     let noise = random.tensor(x.shape(), DType::F32, 0.25, 1.)?;
-    let dy = (like.affine(share as f64, 0.)? + noise)?.to_dtype(x.dtype())?;
-    Ok(match x.is_contiguous() {
+    let dy = (like + noise.to_device(&Device::Cpu)?)?.to_dtype(x.dtype())?;
+    let dy = match x.is_contiguous() {
         true => dy,
         false => dy.transpose(1, 2)?.contiguous()?.transpose(1, 2)?,
-    })
+    };
+    Ok(dy.to_device(x.device())?)
 }
 
 fn table(device: &Device) -> Result<()> {
@@ -286,6 +291,32 @@ fn moments(plane: &[f64]) -> (f64, f64) {
     let mean = plane.iter().sum::<f64>() / len;
     let squares = plane.iter().map(|v| (v - mean).powi(2));
     (mean, squares.sum::<f64>() / (len - 1.))
+}
+
+/// Every kernel that a plan can lead to is in the PTX, in each of its variants, and nothing else is.
+#[cfg(feature = "cuda")]
+#[test]
+fn entries_and_ptx_agree_cuda() -> Result<()> {
+    let entries = |file: String| -> Result<Vec<String>> {
+        let text = std::fs::read_to_string(format!("{}/{file}.ptx", env!("OUT_DIR")))?;
+        let names = |line: &str| Some(line.split_once(".entry ")?.1.split('(').next()?.to_string());
+        Ok(text.lines().filter_map(names).collect())
+    };
+    let mut wanted: Vec<String> = plan::Kernel::all().iter().map(|k| k.entry()).collect();
+    wanted.sort();
+    for dtype in ["f32", "f16", "bf16", "f64"] {
+        for end in [format!("{dtype}.baseline"), format!("{dtype}.hopper")] {
+            for variant in ["plain", "full"] {
+                let mut found = entries(format!("finish.{end}"))?;
+                for source in ["in_fwd", "in_bwd", "split", "channels_last"] {
+                    found.extend(entries(format!("{source}.{variant}.{end}"))?);
+                }
+                found.sort();
+                assert_eq!(found, wanted, "{variant} {end}");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// On an H200; on another GPU the table reaches what it reaches.

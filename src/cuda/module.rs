@@ -147,27 +147,3 @@ impl Kernels {
 fn poisoned<T>(_: T) -> candle_core::Error {
     candle_core::Error::Msg("norm: a thread panicked while it loaded kernels".into())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    /// Every entry that Rust can ask for is in the PTX, and nothing else is.
-    #[test]
-    fn entries_and_ptx_agree() {
-        for (source, of_dtypes) in PTX.iter().enumerate() {
-            let of_source = |k: &Kernel| [true, false].iter().any(|&p| source_of(*k, p) == source);
-            let kernels = Kernel::all().into_iter().filter(of_source);
-            let wanted: BTreeSet<String> = kernels.map(Kernel::entry).collect();
-            for ptx in of_dtypes.iter().flatten() {
-                let found: BTreeSet<String> = ptx
-                    .lines()
-                    .filter_map(|line| line.split_once(".entry ")?.1.split('(').next())
-                    .map(|name| name.trim().to_string())
-                    .collect();
-                assert_eq!(found, wanted);
-            }
-        }
-    }
-}

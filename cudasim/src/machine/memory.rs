@@ -109,17 +109,22 @@ impl Memory {
 
     /// A copy from the host.
     pub fn write(&mut self, address: u64, data: &[u8]) -> Result<(), String> {
-        self.set(address, data, &vec![true; data.len()])
+        self.set(address, data, None)
     }
 
-    fn set(&mut self, address: u64, data: &[u8], valid: &[bool]) -> Result<(), String> {
+    /// Without `valid`, all of it is.
+    fn set(&mut self, address: u64, data: &[u8], valid: Option<&[bool]>) -> Result<(), String> {
         if data.is_empty() {
             return Ok(());
         }
         let (i, offset) = self.locate(address, data.len())?;
         let region = &mut self.allocations[i].region;
         region.data[offset..offset + data.len()].copy_from_slice(data);
-        region.valid[offset..offset + data.len()].copy_from_slice(valid);
+        let of_data = &mut region.valid[offset..offset + data.len()];
+        match valid {
+            Some(valid) => of_data.copy_from_slice(valid),
+            None => of_data.fill(true),
+        }
         region.all_valid = region.valid.iter().all(|v| *v);
         Ok(())
     }
@@ -144,6 +149,6 @@ impl Memory {
     pub fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<(), String> {
         let mut data = vec![0; bytes];
         let valid = self.get(from, &mut data)?;
-        self.set(to, &data, &valid)
+        self.set(to, &data, Some(&valid))
     }
 }
