@@ -63,13 +63,6 @@ impl Simulator {
         self.modules[module].text.functions.get(name).is_some_and(|f| f.is_entry)
     }
 
-    pub fn variable(&self, module: usize, name: &str) -> Option<(u64, usize)> {
-        let module = &self.modules[module];
-        let of_name = |v: &ptx::Variable| v.declaration.name == name;
-        let i = module.text.variables.iter().position(of_name)?;
-        Some((module.variables[i], module.text.variables[i].declaration.bytes))
-    }
-
     /// Decodes a kernel. The error names the instruction that is not supported.
     pub fn kernel(&mut self, module: usize, name: &str) -> Result<Arc<Kernel>, String> {
         let module = &mut self.modules[module];

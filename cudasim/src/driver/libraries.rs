@@ -166,4 +166,4 @@ entry_points! {
     }
 }
 
-all! { |device, name| 0; cublasDestroy_v2 cublasSetStream_v2 cublasSetWorkspace_v2 curandDestroyGenerator curandSetStream }
+all! { 0; cublasDestroy_v2 cublasSetStream_v2 cublasSetWorkspace_v2 curandDestroyGenerator curandSetStream }

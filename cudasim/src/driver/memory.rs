@@ -2,8 +2,6 @@
 //! it does with a GPU.
 
 use super::{entry_points, Device, Handle, Pointer, Status, INVALID_VALUE, LAUNCH_FAILED, SUCCESS};
-use std::alloc::Layout;
-use std::ffi::c_uint;
 
 impl Device {
     fn allocate(&mut self, address: &mut Pointer, bytes: usize) -> Status {
@@ -39,9 +37,6 @@ impl Device {
     }
 }
 
-/// Before memory that is locked for copies stands its size.
-const HEADER: usize = 64;
-
 entry_points! {
     cuMemAlloc_v2 |device| (address: *mut Pointer, bytes: usize) {
         if bytes == 0 { INVALID_VALUE } else { device.allocate(&mut *address, bytes) }
@@ -54,22 +49,6 @@ entry_points! {
     }
     cuMemFreeAsync |device| (address: Pointer, stream: Handle) {
         device.free(address)
-    }
-    cuMemHostAlloc |device| (pointer: *mut Handle, bytes: usize, flags: c_uint) {
-        let Ok(layout) = Layout::from_size_align(bytes + HEADER, HEADER) else { return INVALID_VALUE };
-        let base = std::alloc::alloc_zeroed(layout);
-        if base.is_null() {
-            return INVALID_VALUE;
-        }
-        base.cast::<usize>().write(layout.size());
-        *pointer = base.add(HEADER).cast();
-        SUCCESS
-    }
-    cuMemFreeHost |device| (pointer: Handle) {
-        let base = pointer.cast::<u8>().sub(HEADER);
-        let size = base.cast::<usize>().read();
-        std::alloc::dealloc(base, Layout::from_size_align_unchecked(size, HEADER));
-        SUCCESS
     }
     // Null goes with a size of 0.
     cuMemcpyHtoDAsync_v2 |device| (to: Pointer, from: *const u8, bytes: usize, stream: Handle) {

@@ -9,7 +9,6 @@ mod module;
 
 use crate::{Options, Order, Simulator};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void, CString};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -36,7 +35,6 @@ pub struct Settings {
     pub options: Options,
     /// Races and uninitialised reads fail the launch; otherwise they are only printed.
     pub strict: bool,
-    pub print_calls: bool,
     pub coverage: Option<String>,
     pub mutant: Option<String>,
 }
@@ -55,7 +53,7 @@ impl Settings {
         };
         let strict = number("PTXSIM_STRICT", 1) != 0;
         let (coverage, mutant) = (text("PTXSIM_COVERAGE"), text("PTXSIM_MUTANT"));
-        Self { options, strict, print_calls: text("PTXSIM_API").is_some(), coverage, mutant }
+        Self { options, strict, coverage, mutant }
     }
 }
 
@@ -68,7 +66,6 @@ pub struct Device {
     pub modules: Vec<module::Loaded>,
     pub functions: Vec<module::Function>,
     pub random: u64,
-    calls: BTreeMap<&'static str, u64>,
 }
 
 /// Waits for its turn: the tests of a process share the device.
@@ -76,7 +73,7 @@ pub fn device() -> MutexGuard<'static, Device> {
     static DEVICE: OnceLock<Mutex<Device>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| {
         extern "C" fn at_exit() {
-            device().finish();
+            device().write_coverage();
         }
         extern "C" {
             fn atexit(f: extern "C" fn()) -> c_int;
@@ -90,7 +87,6 @@ pub fn device() -> MutexGuard<'static, Device> {
             modules: Vec::new(),
             functions: Vec::new(),
             random: 0,
-            calls: BTreeMap::new(),
         })
     });
     device.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -102,13 +98,6 @@ thread_local! {
 }
 
 impl Device {
-    /// The device, which counts the call.
-    pub fn called(name: &'static str) -> MutexGuard<'static, Device> {
-        let mut device = device();
-        *device.calls.entry(name).or_default() += 1;
-        device
-    }
-
     /// Remembers and prints what went wrong.
     pub fn fail(&mut self, status: Status, message: impl Into<String>) -> Status {
         let message = message.into();
@@ -129,16 +118,9 @@ impl Device {
             Err(message) => self.fail(INVALID_VALUE, message),
         }
     }
-
-    fn finish(&mut self) {
-        if self.settings.print_calls {
-            self.calls.iter().for_each(|(name, count)| eprintln!("[cudasim] {name} x{count}"));
-        }
-        self.write_coverage();
-    }
 }
 
-/// Entry points of the C API: each locks the device, counts itself, and gives the body the device.
+/// Entry points of the C API: each locks the device, and gives it to the body.
 macro_rules! entry_points {
     ($($name:ident |$device:ident| ($($argument:ident : $ty:ty),*) $body:block)*) => { $(
         /// # Safety
@@ -147,7 +129,7 @@ macro_rules! entry_points {
         #[no_mangle]
         #[allow(non_snake_case, unused_variables, clippy::too_many_arguments)]
         pub unsafe extern "C" fn $name($($argument: $ty),*) -> $crate::driver::Status {
-            let mut guard = $crate::driver::Device::called(stringify!($name));
+            let mut guard = $crate::driver::device();
             let $device = &mut *guard;
             $body
         }
@@ -155,15 +137,13 @@ macro_rules! entry_points {
 }
 use entry_points;
 
-/// Entry points that do the same whatever they are given.
+/// Entry points that answer the same whatever they are given.
 macro_rules! all {
-    (|$device:ident, $called:ident| $body:expr; $($name:ident)*) => { $(
+    ($status:expr; $($name:ident)*) => { $(
         #[no_mangle]
         #[allow(non_snake_case)]
         pub extern "C" fn $name() -> $crate::driver::Status {
-            #[allow(unused_variables, unused_mut)]
-            let (mut $device, $called) = ($crate::driver::Device::called(stringify!($name)), stringify!($name));
-            $body
+            $status
         }
     )* };
 }
@@ -176,13 +156,4 @@ entry_points! {
         *text = message.into_raw();
         SUCCESS
     }
-    cuGetErrorName |device| (status: Status, text: *mut *const c_char) {
-        *text = c"CUDA_ERROR".as_ptr();
-        SUCCESS
-    }
-}
-
-// Graphs: capturing would have to keep calls, which here are done at once.
-all! { |device, name| device.fail(NOT_SUPPORTED, format!("{name}: CUDA graphs are not emulated"));
-    cuStreamBeginCapture_v2 cuStreamEndCapture cuGraphInstantiateWithFlags cuGraphLaunch
 }

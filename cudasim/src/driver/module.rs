@@ -1,7 +1,7 @@
 //! Modules, functions and launches.
 
 use super::{
-    all, entry_points, Device, Handle, Pointer, Status, ILLEGAL_ADDRESS, INVALID_IMAGE, INVALID_PTX, INVALID_VALUE,
+    all, entry_points, Device, Handle, Status, ILLEGAL_ADDRESS, INVALID_IMAGE, INVALID_PTX, INVALID_VALUE,
     LAUNCH_FAILED, MISALIGNED_ADDRESS, NOT_FOUND, NOT_SUPPORTED, NO_BINARY_FOR_GPU, SUCCESS,
 };
 use crate::machine::launch::{max_shared, per_multiprocessor};
@@ -171,15 +171,6 @@ entry_points! {
             Err(message) => device.fail(NOT_SUPPORTED, message),
         }
     }
-    cuModuleGetGlobal_v2 |device| (address: *mut Pointer, bytes: *mut usize, module: Handle, text: *const c_char) {
-        match device.simulator.variable(module as usize - 1, name(text)) {
-            Some(found) => {
-                (*address, *bytes) = found;
-                SUCCESS
-            }
-            None => device.fail(NOT_FOUND, format!("no variable {} in the module", name(text))),
-        }
-    }
     cuFuncSetAttribute |device| (function: Handle, attribute: c_int, value: c_int) {
         let limit = max_shared(device.settings.options.compute_capability);
         let function = &mut device.functions[function as usize - 1];
@@ -230,4 +221,4 @@ entry_points! {
     }
 }
 
-all! { |device, name| SUCCESS; cuModuleUnload }
+all! { SUCCESS; cuModuleUnload }

@@ -19,7 +19,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
 }
 
 /// `setp.lt p, a, b`. With a NaN those that end in `u` hold, and no others.
-#[allow(clippy::neg_cmp_op_on_partial_ord)] // what the negated ones do with a NaN is meant
+#[allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons)] // what they say of a NaN is meant
 fn compare<A: Lane + PartialOrd>(form: &Form) -> Option<Decoded> {
     Some(match form.which(&["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu"])? {
         0 => test(form, |a: A, b: A| a == b),
