@@ -268,12 +268,15 @@ fn statistics(device: &Device) -> Result<()> {
     // More parts than a warp merges at once, 171 and 108 of them: nvcc has the lanes merge four by four,
     // and some have four. Their means differ, in digits too that an f32 has not.
     let mut random = Random::rough(6, device);
-    for (spatial, mean, std, bound) in [
-        (700_001, 8., 1., 2e-6),
-        (700_001, 1e4, 1e-2, 1e-4),
-        (440_001, 1e4, 1e-2, 1e-4),
-    ] {
-        let x = random.tensor((1, 1, spatial), DType::F32, mean, std)?;
+    let cases = [
+        (DType::F32, 700_001, 8., 1., 2e-6),
+        (DType::F32, 700_001, 1e4, 1e-2, 1e-4),
+        (DType::F32, 440_001, 1e4, 1e-2, 1e-4),
+        (DType::F64, 220_001, 1e4, 1e-2, 5e-10),
+    ];
+    let has = |dtype| common::on(device, &DTYPES).contains(&dtype);
+    for (dtype, spatial, mean, std, bound) in cases.into_iter().filter(|case| has(case.0)) {
+        let x = random.tensor((1, 1, spatial), dtype, mean, std)?;
         let (got_mean, rstd) = instance_stats(&x, 0.)?;
         let exact = moments(&to_f64(&x));
         let biased = exact.1 * (spatial as f64 - 1.) / spatial as f64;
@@ -283,7 +286,7 @@ fn statistics(device: &Device) -> Result<()> {
         ] {
             let mut of_one = Exact::default();
             of_one.push(want, scale);
-            let what = format!("{what} of {spatial}, mean {mean:e} std {std:e}");
+            let what = format!("{what} of {spatial} {dtype:?}, mean {mean:e} std {std:e}");
             of_one.check(&what, &got, bound);
         }
     }
