@@ -35,7 +35,9 @@ impl fmt::Display for Statistics {
         let [load, store, shared] = [self.global_loads, self.global_stores, self.shared];
         write!(f, "{} sectors read in {} loads, ", load.cost, load.count)?;
         write!(f, "{} sectors written in {} stores; ", store.cost, store.count)?;
-        write!(f, "{} waves in {} accesses to shared memory; {} barriers", shared.cost, shared.count, self.barriers)
+        write!(f, "{} waves in {} accesses to shared memory; ", shared.cost, shared.count)?;
+        let Self { barriers, atomics, divergent_branches, .. } = self;
+        write!(f, "{barriers} barriers, {atomics} atomics, {divergent_branches} divergent branches")
     }
 }
 
