@@ -4,13 +4,13 @@
 mod common;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use anyhow::{ensure, Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::models::{TransformerNet, TransformerNetConfig};
 use candle_instance_norm::weights::Weights;
 use candle_nn::{Module, VarBuilder, VarMap};
+use common::pictures::published;
 use common::{assert_close, Tolerance};
 use image::RgbImage;
 
@@ -99,20 +99,6 @@ fn check_gradients(device: &Device) -> Result<()> {
 }
 test_device!(check_gradients, gradients_on_cpu, gradients_on_cuda);
 
-/// The folder of a published network, which lies beside the repository where it is at hand.
-fn published() -> Option<PathBuf> {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../shared/models/transformer-net-candy"
-    );
-    let folder = PathBuf::from(folder);
-    if !folder.is_dir() {
-        println!("did not run: {} is absent", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
 fn stylize(net: &TransformerNet, image: &RgbImage) -> Result<RgbImage> {
     let (width, height) = image.dimensions();
     let pixels = Tensor::from_slice(image, (height as usize, width as usize, 3), &Device::Cpu)?;
@@ -129,7 +115,7 @@ fn stylize(net: &TransformerNet, image: &RgbImage) -> Result<RgbImage> {
 
 #[test]
 fn published_network_on_cpu() -> Result<()> {
-    let Some(folder) = published() else {
+    let Some(folder) = published("transformer-net-candy") else {
         return Ok(());
     };
     let open = |name| Ok::<_, anyhow::Error>(image::open(folder.join(name))?.into_rgb8());
