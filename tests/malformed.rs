@@ -6,7 +6,6 @@ mod common;
 
 use std::fs;
 use std::io::{Cursor, Write};
-use std::path::Path;
 
 use anyhow::Result;
 use common::workshop::{check_error, Workshop};
@@ -16,8 +15,7 @@ use zip::CompressionMethod;
 const MAX_MEGABYTES: i64 = 200;
 
 fn golden(name: &str) -> Result<Vec<u8>> {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints");
-    Ok(fs::read(golden.join(name))?)
+    Ok(fs::read(common::golden("checkpoints").join(name))?)
 }
 
 fn safetensors(header: &str, data: usize) -> Vec<u8> {

@@ -10,6 +10,7 @@ use candle_core::{safetensors, DType, Device, Tensor};
 use candle_instance_norm::models::{SpadeConfig, SpadeGenerator, StarGanV2};
 use candle_instance_norm::nn::SpadeNorm;
 use candle_instance_norm::weights::Weights;
+use common::golden;
 use common::network::{stargan_v2_checkpoint, Golden};
 use common::workshop::{check_error, check_success, Workshop};
 use image::{imageops, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
@@ -42,11 +43,7 @@ fn check_picture(image: &RgbImage, y: &Tensor) -> Result<()> {
 #[test]
 fn styles_come_from_pictures() -> Result<()> {
     let shop = Workshop::new("styles")?;
-    let golden = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/golden/microast.safetensors"
-    );
-    let mut golden = safetensors::load(golden, &Device::Cpu)?;
+    let mut golden = safetensors::load(golden("microast.safetensors"), &Device::Cpu)?;
     // Its outputs go far beyond black and white.
     for (name, scale, shift) in [("weight", 0.02, 0.), ("bias", 0., 0.5)] {
         let name = format!("decoder.dec3.10.conv_layer.{name}");
@@ -221,10 +218,7 @@ fn domains_and_styles() -> Result<()> {
 /// Saves one of the golden's networks, which have three channels of labels; the one with batch norm
 /// doubles the sides seven times, the other five times.
 fn gaugan(shop: &Workshop, name: &str, config: SpadeConfig) -> Result<SpadeGenerator> {
-    let tensors = safetensors::load(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spade_generator.safetensors"),
-        &Device::Cpu,
-    )?;
+    let tensors = safetensors::load(golden("spade_generator.safetensors"), &Device::Cpu)?;
     let prefix = format!("{name}.net.");
     let ours = tensors
         .into_iter()

@@ -159,11 +159,7 @@ fn networks_can_be_used() -> Result<()> {
     };
     assert_eq!(network.config(), config);
     // The names and shapes of upstream's state dict, no more and no less.
-    let golden = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/golden/transformer_net.safetensors"
-    );
-    let upstream = Weights::open(golden)?;
+    let upstream = Weights::open(common::golden("transformer_net.safetensors"))?;
     let upstream = upstream.select(|name| Some(name.strip_prefix("net.")?.to_string()));
     let own = Weights::open(&path)?;
     let shapes = |weights: &Weights| -> Vec<_> {

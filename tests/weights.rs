@@ -11,14 +11,10 @@ use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::models::ResnetGenerator;
 use candle_instance_norm::weights::Weights;
 use candle_nn::Module;
+use common::golden;
 use common::pictures::published;
 
 const CPU: &Device = &Device::Cpu;
-
-fn golden(name: &str) -> PathBuf {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    golden.join(name)
-}
 
 /// An empty folder for a test.
 fn folder(test: &str) -> Result<PathBuf> {

@@ -16,7 +16,7 @@
 //!
 //! Beside that, each part of a plane leaves 16 bytes forward and 32 backward (f64: 32 and 64), written
 //! and read once, and each plane as many of coefficients, which every thread reads that has elements of
-//! it. tests/traffic.rs counts it all on the emulated driver: with 8 places a thread channels-last
+//! it. tests/devices/traffic.rs counts it all on the emulated driver: with 8 places a thread channels-last
 //! reads 0.13 (forward) to 0.17 times more than the table has, for coefficients from the caches.
 
 use crate::shapes::{Format, Planes};

@@ -11,32 +11,43 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Stamps a test body, `fn(&Device) -> Result<()>`, for the CPU and, in a cuda build, for CUDA. In a
-/// metal build there is one for Metal, `$body::metal`, unless the body works in f64.
+/// Stamps a test body, `fn(&Device) -> Result<()>`, for the devices of the build: `$body::cpu`,
+/// `$body::cuda` and, unless the body works in f64, `$body::metal`.
 macro_rules! test_device {
-    ($body:ident, $cpu:ident, $cuda:ident) => {
-        test_device!(f64: $body, $cpu, $cuda);
-
-        #[cfg(feature = "metal")]
+    ($body:ident) => {
+        test_device!($body on cpu cuda metal);
+    };
+    (f64: $body:ident) => {
+        test_device!($body on cpu cuda);
+    };
+    (cuda: $body:ident) => {
+        test_device!($body on cuda);
+    };
+    ($body:ident on $($device:ident)+) => {
         mod $body {
-            #[test]
-            fn metal() -> anyhow::Result<()> {
-                super::$body(super::common::metal())
-            }
+            $(test_device!(@$device $body);)+
         }
     };
-    (f64: $body:ident, $cpu:ident, $cuda:ident) => {
+    (@cpu $body:ident) => {
         #[test]
-        fn $cpu() -> anyhow::Result<()> {
-            $body(&candle_core::Device::Cpu)
+        fn cpu() -> anyhow::Result<()> {
+            super::$body(&candle_core::Device::Cpu)
         }
-
+    };
+    (@cuda $body:ident) => {
         #[cfg(feature = "cuda")]
         #[test]
-        fn $cuda() -> anyhow::Result<()> {
-            $body(common::cuda())
+        fn cuda() -> anyhow::Result<()> {
+            super::$body(crate::common::cuda())
+        }
+    };
+    (@metal $body:ident) => {
+        #[cfg(feature = "metal")]
+        #[test]
+        fn metal() -> anyhow::Result<()> {
+            super::$body(crate::common::metal())
         }
     };
 }
@@ -183,7 +194,15 @@ impl Planes {
     }
 }
 
-/// A file of `tests/golden`.
+/// The path of a file of `tests/golden`, which lies elsewhere where the binary has been taken to
+/// another machine.
+pub fn golden(file: &str) -> PathBuf {
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = std::env::var_os("CANDLE_INSTANCE_NORM_GOLDENS");
+    folder.map_or_else(here, PathBuf::from).join(file)
+}
+
+/// A file of `tests/golden` with cases.
 pub struct Goldens {
     pub cases: Vec<Value>,
     tensors: HashMap<String, Tensor>,
@@ -191,8 +210,7 @@ pub struct Goldens {
 
 impl Goldens {
     pub fn load(file: &str, device: &Device) -> Result<Self> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        let path = path.join(file);
+        let path = golden(file);
         let data = std::fs::read(&path).with_context(|| path.display().to_string())?;
         // candle does not hand out the metadata. They are in the header: its length, then JSON.
         let len = u64::from_le_bytes(data[..8].try_into()?) as usize;

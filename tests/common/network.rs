@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::Index;
-use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -14,11 +13,8 @@ pub struct Golden(HashMap<String, Tensor>);
 
 impl Golden {
     pub fn load(file: &str, device: &Device) -> Result<Self> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        Ok(Self(candle_core::safetensors::load(
-            path.join(file),
-            device,
-        )?))
+        let path = super::golden(file);
+        Ok(Self(candle_core::safetensors::load(path, device)?))
     }
 
     /// The tensors whose names are those of weights.

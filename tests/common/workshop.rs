@@ -7,11 +7,6 @@ use std::process::{Command, Output};
 use anyhow::{ensure, Context, Result};
 use candle_core::{Device, Tensor};
 
-const GOLDEN: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/golden/resnet_generator.safetensors"
-);
-
 /// A folder for a test, with a small picture and a small network in it.
 pub struct Workshop(pub PathBuf);
 
@@ -25,7 +20,8 @@ impl Workshop {
         let picture =
             image::RgbImage::from_fn(23, 18, |x, y| image::Rgb([11 * x as u8, 13 * y as u8, 90]));
         picture.save(folder.join("in.png"))?;
-        let mut weights = candle_core::safetensors::load(GOLDEN, &Device::Cpu)?;
+        let golden = super::golden("resnet_generator.safetensors");
+        let mut weights = candle_core::safetensors::load(golden, &Device::Cpu)?;
         weights.remove("separable.output");
         let strip = |(name, tensor): (String, Tensor)| {
             Some((name.strip_prefix("separable.")?.to_string(), tensor))

@@ -1,19 +1,24 @@
-//! The device, its context, and streams and events, which order nothing that is not ordered already.
+//! The device, its context, and streams, which order nothing that is not ordered already.
 
-use super::{all, device, entry_points, Handle, INVALID_DEVICE, SUCCESS};
+use super::graphs::of;
+use super::{all, entry_points, Handle, INVALID_DEVICE, SUCCESS};
 use crate::machine::launch::max_shared;
 use crate::MULTIPROCESSORS;
 use std::cell::Cell;
-use std::ffi::{c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint};
 
 thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The one context there is, any stream and any event.
+/// The one context there is.
 const CONTEXT: usize = 0x1000;
-const STREAM: usize = 0x2000;
-const EVENT: usize = 0x3000;
+
+const NAME: &[u8] = b"cudasim\0";
+/// As much as an H100 has. What is allocated is not counted.
+const TOTAL_BYTES: usize = 80 << 30;
+/// The version of CUDA that the driver API is of.
+const VERSION: c_int = 13000;
 
 /// `CUdevice_attribute`, as an H100 answers, but for the compute capability that was asked for.
 fn attribute(number: c_int, compute_capability: u32) -> c_int {
@@ -26,7 +31,10 @@ fn attribute(number: c_int, compute_capability: u32) -> c_int {
         8 => 48 << 10,                              // shared memory of a block without opting in
         10 => 32,                                   // lanes of a warp
         12 | 82 => 65536,                           // registers of a block, of a multiprocessor
+        13 => 1_980_000,                            // kHz of the multiprocessors
         16 => MULTIPROCESSORS as c_int,             // multiprocessors
+        36 => 2_619_000,                            // kHz of the memory
+        38 => 50 << 20,                             // bytes of the L2 cache
         39 => 2048,                                 // threads of a multiprocessor
         75 => compute_capability as c_int / 10,     // major
         76 => compute_capability as c_int % 10,     // minor
@@ -49,6 +57,19 @@ entry_points! {
         *value = attribute(number, device.settings.options.compute_capability);
         SUCCESS
     }
+    cuDeviceGetName |device| (name: *mut c_char, length: c_int, handle: c_int) {
+        let length = NAME.len().min(length.max(0) as usize);
+        std::ptr::copy_nonoverlapping(NAME.as_ptr().cast(), name, length);
+        SUCCESS
+    }
+    cuDeviceTotalMem_v2 |device| (bytes: *mut usize, handle: c_int) {
+        *bytes = TOTAL_BYTES;
+        SUCCESS
+    }
+    cuDriverGetVersion |device| (version: *mut c_int) {
+        *version = VERSION;
+        SUCCESS
+    }
     cuDevicePrimaryCtxRetain |device| (context: *mut Handle, handle: c_int) {
         *context = CONTEXT as Handle;
         SUCCESS
@@ -62,21 +83,17 @@ entry_points! {
         SUCCESS
     }
     cuStreamCreate |device| (stream: *mut Handle, flags: c_uint) {
-        *stream = STREAM as Handle;
+        *stream = device.new_handle() as Handle;
         SUCCESS
     }
-    cuEventCreate |device| (event: *mut Handle, flags: c_uint) {
-        *event = EVENT as Handle;
-        SUCCESS
+    cuStreamSynchronize |device| (stream: Handle) {
+        device.outside(of(stream), "cuStreamSynchronize", |device| device.broken)
     }
-    cuStreamIsCapturing |device| (stream: Handle, status: *mut c_int) {
-        *status = 0;
-        SUCCESS
+    cuCtxSynchronize |device| () {
+        device.outside(|_| true, "cuCtxSynchronize", |device| device.broken)
     }
 }
 
-all! { device().broken; cuCtxSynchronize cuStreamSynchronize cuEventSynchronize cuEventQuery }
 all! { SUCCESS;
     cuInit cuCtxDestroy_v2 cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxSetFlags_v2 cuStreamDestroy_v2
-    cuStreamWaitEvent cuEventRecord cuEventDestroy_v2
 }

@@ -1,5 +1,6 @@
 //! What candle links of cuBLAS and cuRAND: plain loops, sums in f64.
 
+use super::graphs::Capture;
 use super::{all, entry_points, Device, Handle, Pointer, Status};
 use crate::ptx::types::Type;
 use half::{bf16, f16};
@@ -7,6 +8,7 @@ use std::ffi::c_int;
 
 const BLAS_NOT_SUPPORTED: Status = 15;
 const BLAS_EXECUTION_FAILED: Status = 13;
+const RAND_LAUNCH_FAILURE: Status = 201;
 
 /// The type of a matrix's elements, by `cudaDataType_t`.
 fn element(number: c_int) -> Option<Type> {
@@ -71,6 +73,10 @@ impl Device {
     fn multiply(
         &mut self, element: Type, size: [c_int; 3], alpha: f64, a: Matrix, b: Matrix, c: Matrix, batches: i64,
     ) -> Status {
+        // They would have to know the stream of their handle. Nothing here captures them.
+        if self.invalidate(Capture::is_of_this_thread) {
+            return self.fail(BLAS_NOT_SUPPORTED, "cuBLAS during a capture is not emulated");
+        }
         let done = self.try_multiply(element, size.map(|n| n as usize), alpha, [a, b, c], batches);
         done.map_or_else(|message| self.fail(BLAS_EXECUTION_FAILED, message), |()| 0)
     }
@@ -109,6 +115,9 @@ impl Device {
     }
 
     fn generate(&mut self, to: Pointer, count: usize, element: Type, next: impl Fn(&mut Self) -> f64) -> Status {
+        if self.invalidate(Capture::is_of_this_thread) {
+            return self.fail(RAND_LAUNCH_FAILURE, "cuRAND during a capture is not emulated");
+        }
         let mut data = Vec::new();
         (0..count).for_each(|_| append(element, next(self), &mut data));
         let written = self.simulator.memory.write(to, &data);

@@ -1,6 +1,7 @@
 //! Allocations and copies. Device addresses are none of the host's: to follow one there crashes, as
 //! it does with a GPU.
 
+use super::graphs::{of, Capture};
 use super::{entry_points, Device, Handle, Pointer, Status, INVALID_VALUE, LAUNCH_FAILED, SUCCESS};
 
 impl Device {
@@ -9,7 +10,7 @@ impl Device {
         self.broken
     }
 
-    fn free(&mut self, address: Pointer) -> Status {
+    pub fn free(&mut self, address: Pointer) -> Status {
         let freed = self.simulator.memory.free(address);
         self.check(freed)
     }
@@ -39,31 +40,43 @@ impl Device {
 
 entry_points! {
     cuMemAlloc_v2 |device| (address: *mut Pointer, bytes: usize) {
-        if bytes == 0 { INVALID_VALUE } else { device.allocate(&mut *address, bytes) }
+        device.outside(Capture::forbids_unsafe_calls, "cuMemAlloc", |device| {
+            if bytes == 0 { INVALID_VALUE } else { device.allocate(&mut *address, bytes) }
+        })
     }
     cuMemAllocAsync |device| (address: *mut Pointer, bytes: usize, stream: Handle) {
-        device.allocate(&mut *address, bytes)
+        match device.capture(stream) {
+            Some(_) => device.allocate_in_graph(&mut *address, bytes, stream),
+            None => device.allocate(&mut *address, bytes),
+        }
     }
     cuMemFree_v2 |device| (address: Pointer) {
-        device.free(address)
+        device.outside(Capture::forbids_unsafe_calls, "cuMemFree", |device| device.free(address))
     }
     cuMemFreeAsync |device| (address: Pointer, stream: Handle) {
-        device.free(address)
+        match device.capture(stream) {
+            Some(_) => device.free_in_graph(address, stream),
+            None => device.free(address),
+        }
     }
-    // Null goes with a size of 0.
+    // Null goes with a size of 0. A graph gets the bytes of now. A GPU reads the host's memory at each
+    // launch, which is the caller's to keep; here it would be undefined behaviour where it is not kept.
     cuMemcpyHtoDAsync_v2 |device| (to: Pointer, from: *const u8, bytes: usize, stream: Handle) {
-        if bytes == 0 { SUCCESS } else { device.write(to, std::slice::from_raw_parts(from, bytes)) }
+        let data = if bytes == 0 { Vec::new() } else { std::slice::from_raw_parts(from, bytes).to_vec() };
+        device.enqueue(stream, move |device| device.write(to, &data))
     }
     cuMemcpyDtoHAsync_v2 |device| (to: *mut u8, from: Pointer, bytes: usize, stream: Handle) {
-        if bytes == 0 { SUCCESS } else { device.read(std::slice::from_raw_parts_mut(to, bytes), from) }
+        device.outside(of(stream), "a copy to the host", |device| {
+            if bytes == 0 { SUCCESS } else { device.read(std::slice::from_raw_parts_mut(to, bytes), from) }
+        })
     }
     cuMemcpyDtoDAsync_v2 |device| (to: Pointer, from: Pointer, bytes: usize, stream: Handle) {
-        device.copy(to, from, bytes)
+        device.enqueue(stream, move |device| device.copy(to, from, bytes))
     }
     cuMemcpyPeerAsync |device| (to: Pointer, to_context: Handle, from: Pointer, from_context: Handle, bytes: usize, stream: Handle) {
-        device.copy(to, from, bytes)
+        device.enqueue(stream, move |device| device.copy(to, from, bytes))
     }
     cuMemsetD8Async |device| (to: Pointer, value: u8, count: usize, stream: Handle) {
-        device.write(to, &vec![value; count])
+        device.enqueue(stream, move |device| device.write(to, &vec![value; count]))
     }
 }

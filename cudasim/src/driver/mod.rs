@@ -1,16 +1,19 @@
 //! The CUDA driver API as far as candle and this repository call it, and what candle links of
 //! cuBLAS and cuRAND, on a [`Simulator`]. Calls are synchronous: what a stream would do later is
-//! done at once.
+//! done at once, but for what a graph captures.
 
 mod context;
+mod events;
+mod graphs;
 mod libraries;
 mod memory;
 mod module;
 
 use crate::{Options, Order, Simulator};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void, CString};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 pub type Handle = *mut c_void;
 /// An address of the device.
@@ -24,11 +27,17 @@ pub const INVALID_DEVICE: Status = 101;
 pub const INVALID_IMAGE: Status = 200;
 pub const NO_BINARY_FOR_GPU: Status = 209;
 pub const INVALID_PTX: Status = 218;
+pub const INVALID_HANDLE: Status = 400;
+pub const ILLEGAL_STATE: Status = 401;
 pub const NOT_FOUND: Status = 500;
 pub const ILLEGAL_ADDRESS: Status = 700;
 pub const MISALIGNED_ADDRESS: Status = 716;
 pub const LAUNCH_FAILED: Status = 719;
 pub const NOT_SUPPORTED: Status = 801;
+pub const CAPTURE_UNSUPPORTED: Status = 900;
+pub const CAPTURE_INVALIDATED: Status = 901;
+pub const CAPTURE_ISOLATION: Status = 905;
+pub const CAPTURED_EVENT: Status = 907;
 
 /// What the environment says; the README lists the variables.
 pub struct Settings {
@@ -66,6 +75,12 @@ pub struct Device {
     pub modules: Vec<module::Loaded>,
     pub functions: Vec<module::Function>,
     pub random: u64,
+    pub events: HashMap<usize, events::Event>,
+    pub captures: Vec<graphs::Capture>,
+    pub graphs: HashMap<usize, Arc<graphs::Graph>>,
+    pub executables: HashMap<usize, graphs::Executable>,
+    /// The last handle given out to a stream, event, capture or graph: none is another's, or used twice.
+    last_handle: usize,
 }
 
 /// Waits for its turn: the tests of a process share the device.
@@ -87,6 +102,11 @@ pub fn device() -> MutexGuard<'static, Device> {
             modules: Vec::new(),
             functions: Vec::new(),
             random: 0,
+            events: HashMap::new(),
+            captures: Vec::new(),
+            graphs: HashMap::new(),
+            executables: HashMap::new(),
+            last_handle: 0x10000,
         })
     });
     device.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -98,6 +118,11 @@ thread_local! {
 }
 
 impl Device {
+    pub fn new_handle(&mut self) -> usize {
+        self.last_handle += 1;
+        self.last_handle
+    }
+
     /// Remembers and prints what went wrong.
     pub fn fail(&mut self, status: Status, message: impl Into<String>) -> Status {
         let message = message.into();

@@ -59,7 +59,9 @@ impl Device {
     }
 
     /// Launches a function with the parameters that `pointers` point to.
-    unsafe fn launch(&mut self, function: Handle, launch: Launch, pointers: *const *const u8) -> Status {
+    unsafe fn launch(
+        &mut self, function: Handle, launch: Launch, pointers: *const *const u8, stream: Handle,
+    ) -> Status {
         let Some(function) = self.functions.get((function as usize).wrapping_sub(1)) else {
             return self.fail(INVALID_VALUE, "no such function");
         };
@@ -74,11 +76,15 @@ impl Device {
             let from = unsafe { std::slice::from_raw_parts(*pointers.add(i), *bytes) };
             params[*offset..offset + bytes].copy_from_slice(from);
         }
+        self.enqueue(stream, move |device| device.execute(module, &kernel, &launch, params.clone()))
+    }
+
+    fn execute(&mut self, module: usize, kernel: &Kernel, launch: &Launch, params: Vec<u8>) -> Status {
         if self.broken != SUCCESS {
             return self.broken;
         }
         let began = std::time::Instant::now();
-        let outcome = match self.simulator.launch(module, &kernel, &launch, &self.settings.options, params) {
+        let outcome = match self.simulator.launch(module, kernel, launch, &self.settings.options, params) {
             Ok(outcome) => outcome,
             Err(report) => {
                 let status = match report.fault {
@@ -95,7 +101,7 @@ impl Device {
             self.modules[module].covered.extend(executed.map(|(i, _)| (kernel.name.clone(), i.ptx_line)));
         }
         if self.settings.options.memory_statistics {
-            let (name, Launch { grid, block, .. }, s) = (&kernel.name, &launch, &outcome.statistics);
+            let (name, Launch { grid, block, .. }, s) = (&kernel.name, launch, &outcome.statistics);
             eprintln!("[cudasim] {name} grid {grid:?} block {block:?}: {s}, {:.1?}", began.elapsed());
         }
         outcome.reports.iter().for_each(|report| eprintln!("[cudasim] {report}"));
@@ -204,18 +210,18 @@ entry_points! {
         shared: c_uint, stream: Handle, params: *const *const u8, extra: *const *mut c_void
     ) {
         let launch = Launch::new([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        device.launch(function, Launch { dynamic_shared: shared as usize, ..launch }, params)
+        device.launch(function, Launch { dynamic_shared: shared as usize, ..launch }, params, stream)
     }
     cuLaunchCooperativeKernel |device| (
         function: Handle, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint, block_x: c_uint, block_y: c_uint, block_z: c_uint,
         shared: c_uint, stream: Handle, params: *const *const u8
     ) {
         let launch = Launch::new([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        device.launch(function, Launch { dynamic_shared: shared as usize, cooperative: true, ..launch }, params)
+        device.launch(function, Launch { dynamic_shared: shared as usize, cooperative: true, ..launch }, params, stream)
     }
     cuLaunchKernelEx |device| (config: *const LaunchConfig, function: Handle, params: *const *const u8, extra: *const *mut c_void) {
         match (*config).launch() {
-            Ok(launch) => device.launch(function, launch, params),
+            Ok(launch) => device.launch(function, launch, params, (*config).stream),
             Err(message) => device.fail(NOT_SUPPORTED, message),
         }
     }

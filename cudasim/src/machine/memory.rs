@@ -86,6 +86,22 @@ impl Memory {
         }
     }
 
+    pub fn is_live(&self, start: u64) -> bool {
+        self.locate(start, 0).is_ok()
+    }
+
+    /// Allocates again what was freed: nothing wrote its bytes.
+    pub fn renew(&mut self, start: u64) -> Result<(), String> {
+        match self.find(start) {
+            Some(i) if self.allocations[i].start == start && !self.allocations[i].live => {
+                self.allocations[i].live = true;
+                self.allocations[i].region = Region::new(self.allocations[i].bytes);
+                Ok(())
+            }
+            _ => Err(format!("{start:#x} is allocated already")),
+        }
+    }
+
     /// The allocation that starts at or last before an address.
     pub fn find(&self, address: u64) -> Option<usize> {
         self.allocations.partition_point(|a| a.start <= address).checked_sub(1)

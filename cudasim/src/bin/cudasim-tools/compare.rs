@@ -32,7 +32,7 @@ pub fn run(emulator: &str, other: &str, arguments: &[&str]) -> Result<bool, Stri
                 equal += 1;
                 bytes += here.iter().filter(|c| c.0 == b'<').map(|c| c.1.len()).sum::<usize>();
             }
-            Some(what) => different.push(format!("{}: {what}", test.label())),
+            Some(what) => different.push(format!("{}: {what}", test.name)),
         }
     }
     println!(
@@ -55,7 +55,7 @@ fn record(test: &Test, emulator: &str, device: &str) -> Result<Vec<Copy>, String
     }
     let (end, _) = test.run(&mut command, Duration::from_secs(1800))?;
     if !matches!(end, End::Passed) {
-        return Err(format!("{} fails on {device}", test.label()));
+        return Err(format!("{} fails on {device}", test.name));
     }
     let copies = match file.exists() {
         true => copies(&file)?,

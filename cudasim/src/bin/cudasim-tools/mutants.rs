@@ -130,7 +130,7 @@ fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Modules, Vec
         command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_COVERAGE", work.join(i.to_string()));
         match test.run(&mut command, Duration::from_secs(1800))? {
             (End::Passed, time) => Ok(time),
-            _ => Err(format!("{} fails without any mutant", test.label())),
+            _ => Err(format!("{} fails without any mutant", test.name)),
         }
     };
     let times: Result<Vec<Duration>, String> = tests.par_iter().enumerate().map(run).collect();

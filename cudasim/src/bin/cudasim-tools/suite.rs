@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct Test {
     pub binary: PathBuf,
+    /// `golden::functional::cuda`
     pub name: String,
 }
 
@@ -17,13 +18,6 @@ pub enum End {
 }
 
 impl Test {
-    /// `golden: forward_cuda`
-    pub fn label(&self) -> String {
-        let binary = self.binary.file_stem().unwrap_or_default().to_string_lossy();
-        let stem = binary.rsplit_once('-').map_or(&*binary, |(stem, _)| stem);
-        format!("{stem}: {}", self.name)
-    }
-
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(["--exact", &self.name, "--test-threads=1"]);
@@ -35,7 +29,7 @@ impl Test {
     /// Runs it; kills it after `limit`.
     pub fn run(&self, command: &mut Command, limit: Duration) -> Result<(End, Duration), String> {
         let began = Instant::now();
-        let mut child = command.spawn().map_err(|e| format!("{}: {e}", self.label()))?;
+        let mut child = command.spawn().map_err(|e| format!("{}: {e}", self.name))?;
         loop {
             match child.try_wait().map_err(|e| e.to_string())? {
                 Some(status) if status.success() => return Ok((End::Passed, began.elapsed())),
@@ -50,29 +44,29 @@ impl Test {
     }
 }
 
-/// The tests with `cuda` in their names, of all test binaries or of those named.
-pub fn tests(emulator: &str, binaries: &[&str]) -> Result<Vec<Test>, String> {
+/// The CUDA tests, all or those of the modules named: `golden`, or `golden::functional`.
+pub fn tests(emulator: &str, modules: &[&str]) -> Result<Vec<Test>, String> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--locked", "--features", "cuda", "--no-run", "--message-format=json"]);
-    match binaries {
-        [] => command.arg("--tests"),
-        _ => command.args(binaries.iter().flat_map(|binary| ["--test", *binary])),
-    };
+    command.args(["test", "--locked", "--features", "cuda", "--test", "devices"]);
+    command.args(["--no-run", "--message-format=json"]);
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cannot run cargo: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let executables = text.lines().filter_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
-    let mut tests = Vec::new();
-    for binary in executables.map(PathBuf::from) {
-        let list = Command::new(&binary).args(["--list", "cuda"]).env("LD_LIBRARY_PATH", emulator).output();
-        let list = list.map_err(|e| format!("{}: {e}", binary.display()))?;
-        for name in String::from_utf8_lossy(&list.stdout).lines().filter_map(|l| l.strip_suffix(": test")) {
-            tests.push(Test { binary: binary.clone(), name: name.to_string() });
-        }
+    let mut executables = text.lines().filter_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
+    let binary = PathBuf::from(executables.next().ok_or("cargo built no tests")?);
+    let list = Command::new(&binary).arg("--list").env("LD_LIBRARY_PATH", emulator).output();
+    let list = list.map_err(|e| format!("{}: {e}", binary.display()))?;
+    let list = String::from_utf8_lossy(&list.stdout);
+    let is_in = |name: &str, module: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"));
+    let mut names: Vec<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    names.retain(|name| name.ends_with("::cuda"));
+    if let Some(module) = modules.iter().find(|module| !names.iter().any(|name| is_in(name, module))) {
+        return Err(format!("found no CUDA tests in {module}"));
     }
-    if tests.is_empty() {
+    names.retain(|name| modules.is_empty() || modules.iter().any(|module| is_in(name, module)));
+    if names.is_empty() {
         return Err("found no CUDA tests".to_string());
     }
-    Ok(tests)
+    Ok(names.iter().map(|name| Test { binary: binary.clone(), name: name.to_string() }).collect())
 }
 
 /// The values of a repeated option, `--test golden --test layouts`.

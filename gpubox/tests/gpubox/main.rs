@@ -1,0 +1,6 @@
+//! The program on invented runs: no figure here is a measured one.
+
+mod figures;
+mod invented;
+mod report;
+mod summary;

@@ -1,0 +1,347 @@
+//! A fixed set of calls, which together take every kernel: their results are the same bits each time,
+//! and may be compared with those of another device.
+//!
+//! `CANDLE_INSTANCE_NORM_RECORD=FOLDER` writes those of the GPU there, `CANDLE_INSTANCE_NORM_EXPECT=FOLDER`
+//! compares them with what was written, and puts what differs into the file that
+//! `CANDLE_INSTANCE_NORM_CALLS_JSON` names. That is a report, not a condition: approximate instructions
+//! differ between devices, and planes are split by the number of multiprocessors.
+
+use crate::common::reference::Random;
+use crate::common::{has, to_f64};
+use anyhow::{ensure, Context, Result};
+use candle_core::{DType, Device, Tensor};
+use candle_instance_norm::{adain, instance_stats, Activation, AdaInConfig, NormGrads, Normalization};
+use std::collections::HashMap;
+
+const EPS: f64 = 1e-5;
+pub const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
+
+/// What a call is made of.
+pub struct Tensors {
+    x: Tensor,
+    random: Random,
+    last: bool,
+}
+
+impl Tensors {
+    /// With x of `(n, c, spatial)`, in channels-last memory or planar.
+    pub fn new(
+        shape: (usize, usize, usize),
+        last: bool,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut random = Random::new(3, device);
+        let x = like(shape, last, dtype, &mut random)?;
+        Ok(Self { x, random, last })
+    }
+
+    /// Another tensor like x.
+    fn like_x(&mut self) -> Result<Tensor> {
+        like(self.x.dims3()?, self.last, self.x.dtype(), &mut self.random)
+    }
+
+    fn per_channel(&mut self) -> Result<Tensor> {
+        let (c, dtype) = (self.x.dim(1)?, self.x.dtype());
+        Ok(self.random.tensor(c, dtype, 1., 0.1)?)
+    }
+
+    fn backward(&mut self, norm: &Normalization) -> Result<Results> {
+        let dy = self.like_x()?;
+        let NormGrads {
+            x,
+            weight,
+            bias,
+            residual,
+            ..
+        } = norm.backward(&self.x, &dy)?;
+        Ok([Some(x), weight, bias, residual].into_iter().flatten().collect())
+    }
+
+    fn forward(&self, norm: &Normalization) -> Result<Results> {
+        Ok(vec![norm.forward(&self.x)?])
+    }
+}
+
+fn like(
+    (n, c, s): (usize, usize, usize),
+    last: bool,
+    dtype: DType,
+    random: &mut Random,
+) -> Result<Tensor> {
+    Ok(match last {
+        true => random.tensor((n, s, c), dtype, 0., 1.)?.transpose(1, 2)?,
+        false => random.tensor((n, c, s), dtype, 0., 1.)?,
+    })
+}
+
+pub type Results = Vec<Tensor>;
+pub type Run = fn(&mut Tensors) -> Result<Results>;
+
+pub fn plain(t: &mut Tensors) -> Result<Results> {
+    t.forward(&Normalization::instance(EPS))
+}
+
+pub fn plain_backward(t: &mut Tensors) -> Result<Results> {
+    t.backward(&Normalization::instance(EPS))
+}
+
+/// x + relu: what every style network does.
+fn with_relu_and_residual(t: &mut Tensors) -> Result<Normalization> {
+    let (weight, bias, residual) = (t.per_channel()?, t.per_channel()?, t.like_x()?);
+    Ok(Normalization::instance(EPS)
+        .weight(&weight)
+        .bias(&bias)
+        .residual(&residual)
+        .activation(Activation::Relu))
+}
+
+pub fn fused(t: &mut Tensors) -> Result<Results> {
+    let norm = with_relu_and_residual(t)?;
+    t.forward(&norm)
+}
+
+pub fn fused_backward(t: &mut Tensors) -> Result<Results> {
+    let norm = with_relu_and_residual(t)?;
+    t.backward(&norm)
+}
+
+pub fn in_place(t: &mut Tensors) -> Result<Results> {
+    with_relu_and_residual(t)?.forward_in_place(&t.x)?;
+    Ok(vec![t.x.clone()])
+}
+
+fn with_elements(t: &mut Tensors) -> Result<Normalization> {
+    let (weight, bias) = (t.like_x()?, t.like_x()?);
+    Ok(Normalization::instance(EPS).weight(&weight).bias(&bias))
+}
+
+pub fn spade(t: &mut Tensors) -> Result<Results> {
+    let norm = with_elements(t)?;
+    t.forward(&norm)
+}
+
+pub fn spade_backward(t: &mut Tensors) -> Result<Results> {
+    let norm = with_elements(t)?;
+    t.backward(&norm)
+}
+
+pub fn group(t: &mut Tensors) -> Result<Results> {
+    t.forward(&Normalization::group(2, EPS).activation(Activation::Silu))
+}
+
+pub fn group_backward(t: &mut Tensors) -> Result<Results> {
+    t.backward(&Normalization::group(2, EPS))
+}
+
+pub fn with_stats(t: &mut Tensors) -> Result<Results> {
+    let (mean, rstd) = (t.per_channel()?, t.per_channel()?);
+    t.forward(&Normalization::instance(EPS).stats(&mean, &rstd))
+}
+
+pub fn stats(t: &mut Tensors) -> Result<Results> {
+    let (mean, rstd) = instance_stats(&t.x, EPS)?;
+    Ok(vec![mean, rstd])
+}
+
+pub fn style(t: &mut Tensors) -> Result<Results> {
+    let style = t.like_x()?;
+    Ok(vec![adain(&t.x, &style, &AdaInConfig::default())?])
+}
+
+const RUNS: [(&str, Run); 12] = [
+    ("forward", plain),
+    ("backward", plain_backward),
+    ("forward, ReLU, residual", fused),
+    ("backward, ReLU, residual", fused_backward),
+    ("in place", in_place),
+    ("forward, SPADE", spade),
+    ("backward, SPADE", spade_backward),
+    ("group norm, SiLU", group),
+    ("group norm, backward", group_backward),
+    ("given statistics", with_stats),
+    ("statistics", stats),
+    ("AdaIN", style),
+];
+
+/// For each tier: odd planes for warps, planes for blocks, planes in parts, channels-last.
+const SHAPES: [((usize, usize, usize), bool); 4] = [
+    ((3, 6, 77), false),
+    ((1, 4, 4100), false),
+    ((1, 2, 20_000), false),
+    ((2, 24, 600), true),
+];
+
+fn results_are_reproducible(device: &Device) -> Result<()> {
+    let mut all = HashMap::new();
+    for (name, run) in RUNS {
+        for (shape, last) in SHAPES {
+            for dtype in DTYPES.into_iter().filter(|&dtype| has(device, dtype)) {
+                let memory = if last { " channels-last" } else { "" };
+                let call = format!("{name} {}{memory} {shape:?}", dtype.as_str());
+                eprintln!("== {call}");
+                let once = || run(&mut Tensors::new(shape, last, dtype, device)?);
+                for (i, (a, b)) in once()?.into_iter().zip(once()?).enumerate() {
+                    ensure!(bits(&a)? == bits(&b)?, "{call}: result {i} is another one each time");
+                    all.insert(format!("{call}: {i}"), a.to_device(&Device::Cpu)?);
+                }
+            }
+        }
+    }
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(gpu) = device {
+        recorded::record_or_compare(&all, gpu)?;
+    }
+    Ok(())
+}
+
+test_device!(f64: results_are_reproducible);
+
+/// The bits of the elements, as numbers in the order of the elements themselves: neighbours are an
+/// ulp apart.
+fn bits(t: &Tensor) -> Result<Vec<i64>> {
+    fn ordered<const BITS: u32>(bits: u64) -> i64 {
+        let magnitude = (bits & ((1 << (BITS - 1)) - 1)) as i64;
+        match bits >> (BITS - 1) {
+            0 => magnitude,
+            _ => -magnitude - 1, // so that -0 is not 0
+        }
+    }
+    let t = t.to_device(&Device::Cpu)?.flatten_all()?;
+    Ok(match t.dtype() {
+        DType::F64 => t.to_vec1::<f64>()?.iter().map(|v| ordered::<64>(v.to_bits())).collect(),
+        DType::F32 => t.to_vec1::<f32>()?.iter().map(|v| ordered::<32>(v.to_bits().into())).collect(),
+        DType::F16 => {
+            let values = t.to_vec1::<half::f16>()?;
+            values.iter().map(|v| ordered::<16>(v.to_bits().into())).collect()
+        }
+        DType::BF16 => {
+            let values = t.to_vec1::<half::bf16>()?;
+            values.iter().map(|v| ordered::<16>(v.to_bits().into())).collect()
+        }
+        other => anyhow::bail!("no bits of {other:?}"),
+    })
+}
+
+/// How far two tensors are apart: different elements, the most units in the last place, and the most
+/// as a share of the largest element.
+fn difference(got: &Tensor, want: &Tensor) -> Result<Option<(usize, i64, f64)>> {
+    ensure!(got.dtype() == want.dtype() && got.dims() == want.dims());
+    let (a, b) = (bits(got)?, bits(want)?);
+    let apart = a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b).min(i64::MAX as u64) as i64);
+    let (count, most) = apart.fold((0, 0), |(n, most), d| (n + (d > 0) as usize, most.max(d)));
+    if count == 0 {
+        return Ok(None);
+    }
+    let (got, want) = (to_f64(got), to_f64(want));
+    let largest = want.iter().fold(0f64, |m, v| m.max(v.abs()));
+    let off = got.iter().zip(&want).fold(0f64, |m, (g, w)| m.max((g - w).abs()));
+    Ok(Some((count, most, off / largest.max(f64::MIN_POSITIVE))))
+}
+
+#[test]
+fn differences_are_counted_in_ulps() -> Result<()> {
+    let of = |v: [f32; 3]| Tensor::new(&v, &Device::Cpu);
+    let next = f32::from_bits(2f32.to_bits() + 3);
+    assert_eq!(difference(&of([1., 2., -4.])?, &of([1., 2., -4.])?)?, None);
+    let (count, ulps, share) = difference(&of([1., next, -4.])?, &of([1., 2., -4.])?)?.context("equal")?;
+    assert_eq!((count, ulps), (1, 3));
+    assert_eq!(share, f64::from(next - 2.) / 4.);
+    assert_eq!(difference(&of([0., 0., 0.])?, &of([0., -0., 0.])?)?.context("equal")?.1, 1);
+    Ok(())
+}
+
+#[cfg(feature = "cuda")]
+mod recorded {
+    use super::difference;
+    use anyhow::{ensure, Context, Result};
+    use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
+    use candle_core::cuda_backend::WrapErr;
+    use candle_core::{CudaDevice, Device, Tensor};
+    use serde_json::json;
+    use std::collections::{BTreeMap, HashMap};
+    use std::env::var_os;
+    use std::path::{Path, PathBuf};
+
+    const RESULTS: &str = "results.safetensors";
+    /// What the emulator has printed: which call, and which kernels it launched.
+    const KERNELS: &str = "kernels.txt";
+    const DEVICE: &str = "== recorded on ";
+
+    pub fn record_or_compare(all: &HashMap<String, Tensor>, gpu: &CudaDevice) -> Result<()> {
+        let folder = |name| var_os(name).map(PathBuf::from);
+        if let Some(folder) = folder("CANDLE_INSTANCE_NORM_RECORD") {
+            eprintln!("{DEVICE}{}", device(gpu)?);
+            candle_core::safetensors::save(all, folder.join(RESULTS))?;
+        }
+        let Some(folder) = folder("CANDLE_INSTANCE_NORM_EXPECT") else {
+            return Ok(());
+        };
+        let report = compare(all, &folder, &device(gpu)?)?;
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        if let Some(file) = var_os("CANDLE_INSTANCE_NORM_CALLS_JSON") {
+            std::fs::write(file, report.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What decides which kernels run, and how they cut planes.
+    fn device(gpu: &CudaDevice) -> Result<String> {
+        let stream = gpu.cuda_stream();
+        let get = |attribute| stream.context().attribute(attribute).w();
+        let major = get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let count = get(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        Ok(format!("sm_{major}{minor}, {count} multiprocessors"))
+    }
+
+    fn compare(
+        all: &HashMap<String, Tensor>,
+        folder: &Path,
+        here: &str,
+    ) -> Result<serde_json::Value> {
+        let expected = candle_core::safetensors::load(folder.join(RESULTS), &Device::Cpu)?;
+        let text = std::fs::read_to_string(folder.join(KERNELS)).unwrap_or_default();
+        let (kernels, recorded) = kernels(&text);
+        ensure!(expected.len() == all.len(), "{} results, and {}", all.len(), expected.len());
+        let (mut differing, mut equal) = (vec![], 0);
+        let sorted: BTreeMap<_, _> = all.iter().collect();
+        for (name, got) in sorted {
+            let want = expected.get(name).with_context(|| format!("no {name} was recorded"))?;
+            let Some((different, max_ulp, max_relative)) = difference(got, want)? else {
+                equal += 1;
+                continue;
+            };
+            let (call, result) = name.rsplit_once(": ").unwrap_or((name, ""));
+            differing.push(json!({
+                "call": call, "result": result, "kernels": kernels.get(call),
+                "dtype": got.dtype().as_str(), "elements": got.elem_count(),
+                "different": different, "max_ulp": max_ulp, "max_relative": max_relative,
+            }));
+        }
+        let calls = kernels.len();
+        Ok(json!({
+            "calls": calls, "results": all.len(), "equal": equal, "differing": differing,
+            "recorded": recorded, "here": here,
+        }))
+    }
+
+    /// The kernels of each call, and the device that they were recorded on.
+    fn kernels(text: &str) -> (HashMap<&str, Vec<&str>>, &str) {
+        let (mut kernels, mut recorded, mut call) = (HashMap::<_, Vec<_>>::new(), "", "");
+        for line in text.lines() {
+            if let Some(device) = line.strip_prefix(DEVICE) {
+                recorded = device;
+            } else if let Some(next) = line.strip_prefix("== ") {
+                call = next;
+                kernels.entry(call).or_default();
+            } else {
+                let of_call = kernels.entry(call).or_default();
+                if !of_call.contains(&line) {
+                    of_call.push(line);
+                }
+            }
+        }
+        (kernels, recorded)
+    }
+}

@@ -1,0 +1,23 @@
+//! Tests in processes of their own, for variables that are read but once.
+
+use anyhow::{ensure, Context, Result};
+use std::process::Command;
+
+/// Runs the test of this name in the file that `module_path!()` names, with these variables set.
+/// What it prints to stderr.
+pub fn run(module: &str, test: &str, variables: &[(&str, &str)]) -> Result<String> {
+    let (_, file) = module.split_once("::").context("no module")?;
+    let name = format!("{file}::{test}");
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--exact", &name, "--nocapture"])
+        .envs(variables.iter().copied())
+        .output()?;
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    // By a wrong name there would be no test, and none would fail.
+    let passed = output.status.success() && stdout.contains("1 passed");
+    ensure!(passed, "{name}: {stdout}{stderr}");
+    Ok(stderr.into_owned())
+}

@@ -1,0 +1,187 @@
+//! The bytes that each op moves in each tier, counted by the emulated driver, are those that
+//! src/plan/gpu.rs says. On a GPU nobody counts them, and the test says so.
+
+use crate::calls::*;
+use crate::own_process;
+use anyhow::{Context, Result};
+use candle_core::Device;
+
+const CASE: &str = "CANDLE_INSTANCE_NORM_TRAFFIC_CASE";
+/// Parts the reports of a case's dtypes.
+const NEXT: &str = "== the next dtype";
+
+/// Tensors that are read and written, in whole ones of the size of x.
+struct Case {
+    name: &'static str,
+    shape: (usize, usize, usize),
+    last: bool,
+    read: f64,
+    written: f64,
+    run: Run,
+}
+
+/// What the table in src/plan/gpu.rs says.
+fn cases() -> Vec<Case> {
+    const ON_CHIP: (usize, usize, usize) = (2, 34, 4096);
+    const SPLIT: (usize, usize, usize) = (1, 4, 65_536);
+    const GROUPS: (usize, usize, usize) = (2, 32, 2048);
+    let rows: [(&str, Run, [[f64; 2]; 2]); 10] = [
+        ("forward", plain, [[1., 1.], [2., 1.]]),
+        ("forward, ReLU, residual", fused, [[2., 1.], [3., 1.]]),
+        ("the same in place", in_place, [[2., 1.], [3., 1.]]),
+        ("forward, SPADE", spade, [[3., 1.], [4., 1.]]),
+        ("backward", plain_backward, [[2., 1.], [4., 1.]]),
+        (
+            "backward, ReLU, residual",
+            fused_backward,
+            [[3., 2.], [7., 2.]],
+        ),
+        ("backward, SPADE", spade_backward, [[3., 2.], [6., 2.]]),
+        ("given statistics", with_stats, [[1., 1.], [1., 1.]]),
+        ("statistics", stats, [[1., 0.], [1., 0.]]),
+        ("AdaIN", style, [[2., 1.], [3., 1.]]),
+    ];
+    let mut cases = vec![];
+    for (name, run, [on_chip, in_parts]) in rows {
+        for (shape, last, [read, written]) in [
+            (ON_CHIP, false, on_chip),
+            (SPLIT, false, in_parts),
+            (GROUPS, true, in_parts),
+        ] {
+            cases.push(Case {
+                name,
+                shape,
+                last,
+                read,
+                written,
+                run,
+            });
+        }
+    }
+    let groups: [(&str, Run, f64); 2] = [
+        ("group norm, SiLU", group, 2.),
+        ("group norm, backward", group_backward, 4.),
+    ];
+    for (name, run, read) in groups {
+        for last in [false, true] {
+            cases.push(Case {
+                name,
+                shape: GROUPS,
+                last,
+                read,
+                written: 1.,
+                run,
+            });
+        }
+    }
+    cases
+}
+
+/// What launches read and write: bytes, and the requests of warps that move them.
+#[derive(Debug, Default, PartialEq)]
+struct Moved {
+    bytes: [f64; 2],
+    requests: [f64; 2],
+}
+
+/// What the driver reports, on a line for each launch; nothing where the driver is not the emulated
+/// one, which counts.
+fn moved(log: &str) -> Result<Option<Moved>> {
+    let launches = || log.lines().filter(|l| l.starts_with("[cudasim] "));
+    let mut total = Moved::default();
+    for line in launches() {
+        let number = |before: &str| -> Result<f64> {
+            let found = line
+                .split_once(before)
+                .and_then(|(n, _)| n.rsplit(' ').next());
+            let found = found.and_then(|n| n.parse().ok());
+            found.with_context(|| format!("no number before `{before}` in {line}"))
+        };
+        total.bytes[0] += 32. * number(" sectors read in ")?;
+        total.bytes[1] += 32. * number(" sectors written in ")?;
+        total.requests[0] += number(" loads, ")?;
+        total.requests[1] += number(" stores; ")?;
+    }
+    Ok(launches().next().map(|_| total))
+}
+
+fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
+    let cases = cases();
+    if let Ok(i) = std::env::var(CASE) {
+        let case = &cases[i.parse::<usize>()?];
+        for dtype in DTYPES {
+            let mut tensors = Tensors::new(case.shape, case.last, dtype, device)?;
+            eprintln!("{NEXT}");
+            (case.run)(&mut tensors)?;
+        }
+        return Ok(());
+    }
+    let mut off = vec![];
+    for (i, case) in cases.iter().enumerate() {
+        let log = own_process::run(
+            module_path!(),
+            "bytes_are_those_of_the_plan::cuda",
+            &[
+                (CASE, &i.to_string()),
+                ("PTXSIM_STATS", "1"),
+                // Lanes that part make requests of their own: here they stay together.
+                ("PTXSIM_ORDER", "0"),
+            ],
+        )
+        .context(case.name)?;
+        let (n, c, s) = case.shape;
+        let tier = match (case.last, s) {
+            (true, _) => "channels last",
+            (false, 65_536) => "large planes",
+            (false, _) => "small planes",
+        };
+        for (dtype, log) in DTYPES.iter().zip(log.split(NEXT).skip(1)) {
+            let Some(Moved { bytes, requests }) = moved(log)? else {
+                println!("SKIPPED: no driver here counts bytes");
+                return Ok(());
+            };
+            let whole = (n * c * s * dtype.size_in_bytes()) as f64;
+            let [read, written] = bytes.map(|b| b / whole);
+            // Of 32 lanes with a vector each.
+            let [loads, stores] = requests.map(|r| r * 32. * 16. / whole);
+            let what = format!("{:26} {tier:13} {dtype:?}", case.name);
+            println!(
+                "{what:46} {read:6.3} read, {written:6.3} written: {} and {}; {loads:6.3}, {stores:6.3}",
+                case.read, case.written
+            );
+            // Beside the tensors of the size of x: parameters, parts and coefficients. They count
+            // for more channels-last, where a thread has but 8 elements of each plane in a shape
+            // that is small enough to be emulated.
+            let beside = if case.last { 0.3 } else { 0.06 };
+            for (got, want) in [(read, case.read), (written, case.written)] {
+                if !(want..=want + beside * case.read).contains(&got) {
+                    off.push(format!("{what}: {got:.3} instead of {want}"));
+                }
+            }
+            // Elements one by one would take 2 (f64) to 8 times the requests. Parameters and
+            // coefficients are read by every warp: most of what is allowed here.
+            if loads > 1.8 * case.read + 0.5 || stores > 1.4 * case.written + 0.3 {
+                off.push(format!("{what}: {loads:.3} loads, {stores:.3} stores"));
+            }
+        }
+    }
+    assert!(off.is_empty(), "{off:#?}");
+    Ok(())
+}
+
+test_device!(cuda: bytes_are_those_of_the_plan);
+
+#[test]
+fn a_report_is_read() -> Result<()> {
+    let line =
+        "[cudasim] f grid [1, 1, 1] block [32, 1, 1]: 288 instructions of threads, 9 of warps; \
+                64 sectors read in 4 loads, 16 sectors written in 2 stores; 0 waves in 0 accesses";
+    let once = Moved {
+        bytes: [2048., 512.],
+        requests: [4., 2.],
+    };
+    assert_eq!(moved(line)?, Some(once));
+    assert_eq!(moved("nothing")?, None);
+    assert!(moved("[cudasim] f: 9 sectors read").is_err());
+    Ok(())
+}
