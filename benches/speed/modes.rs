@@ -29,7 +29,9 @@ pub fn first(device: &Device) -> anyhow::Result<Vec<Value>> {
             ("in_fwd.full", &|| full.forward(&x).map(drop)),
             ("in_bwd.plain", &|| plain.backward(&x, &x).map(drop)),
             ("in_bwd.full", &|| full.backward(&x, &x).map(drop)),
-            ("split.plain, finish", &|| instance_stats(&large, EPS).map(drop)),
+            ("split.plain, finish", &|| {
+                instance_stats(&large, EPS).map(drop)
+            }),
             ("split.full", &|| full.forward(&large).map(drop)),
             ("channels_last.plain", &|| plain.forward(&last).map(drop)),
             ("channels_last.full", &|| full.forward(&last).map(drop)),
@@ -55,11 +57,16 @@ pub fn first(device: &Device) -> anyhow::Result<Vec<Value>> {
 /// Calls on a tensor so small that the host is what takes the time.
 pub fn host(device: &Device) -> anyhow::Result<Vec<Value>> {
     let x = tensor(&[1, 4, 8, 8], DType::F32, device)?;
-    let (weight, bias) = (tensor(&[4], DType::F32, device)?, tensor(&[4], DType::F32, device)?);
+    let (weight, bias) = (
+        tensor(&[4], DType::F32, device)?,
+        tensor(&[4], DType::F32, device)?,
+    );
     let tracked = Var::from_tensor(&x)?;
     let plain = Normalization::instance(EPS);
     let calls: [(&str, &dyn Fn() -> Result<()>); 6] = [
-        ("candle's affine", &|| x.affine(2., 1.).map(|y| drop(black_box(y)))),
+        ("candle's affine", &|| {
+            x.affine(2., 1.).map(|y| drop(black_box(y)))
+        }),
         ("candle's copy", &|| x.copy().map(|y| drop(black_box(y)))),
         ("instance_norm", &|| {
             instance_norm(&x, None, None, EPS).map(|y| drop(black_box(y)))
@@ -67,7 +74,9 @@ pub fn host(device: &Device) -> anyhow::Result<Vec<Value>> {
         ("instance_norm, affine", &|| {
             instance_norm(&x, Some(&weight), Some(&bias), EPS).map(|y| drop(black_box(y)))
         }),
-        ("backward", &|| plain.backward(&x, &x).map(|y| drop(black_box(y)))),
+        ("backward", &|| {
+            plain.backward(&x, &x).map(|y| drop(black_box(y)))
+        }),
         ("autograd", &|| {
             let y = instance_norm(&tracked, None, None, EPS)?;
             y.backward().map(|y| drop(black_box(y)))

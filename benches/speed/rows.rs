@@ -193,11 +193,10 @@ fn normalization(
 
 fn groups(x: &Tensor) -> Result<(Normalization, GroupNorm)> {
     let (channels, [weight, bias]) = (x.dim(1)?, per_channel(x)?);
-    let ours = Normalization::group(GROUPS, EPS).weight(&weight).bias(&bias);
-    Ok((
-        ours,
-        GroupNorm::new(weight, bias, channels, GROUPS, EPS)?,
-    ))
+    let ours = Normalization::group(GROUPS, EPS)
+        .weight(&weight)
+        .bias(&bias);
+    Ok((ours, GroupNorm::new(weight, bias, channels, GROUPS, EPS)?))
 }
 
 fn group_norm(x: &Tensor) -> Result<Op> {

@@ -17,7 +17,11 @@ pub fn read(work: &Path) -> Results {
         phases: files.text("phases.tsv").lines().filter_map(phase).collect(),
         first: files.rows("first.json"),
         calls: files.calls(),
-        speed: ["speed.json", "planes.json"].map(|name| files.rows(name)).into_iter().flatten().collect(),
+        speed: ["speed.json", "family.json", "planes.json"]
+            .map(|name| files.rows(name))
+            .into_iter()
+            .flatten()
+            .collect(),
         torch: files.rows("torch.json"),
         host: files.rows("host.json"),
         ncu: ncu::parse(&files.text("ncu.csv")),

@@ -1,5 +1,6 @@
 //! Puts together what the phases of a run on a GPU machine left behind.
 
+mod archive;
 mod chosen;
 mod compare;
 mod files;
@@ -28,6 +29,10 @@ enum Command {
     Summary { work: PathBuf, out: PathBuf },
     /// Writes the report and the plot of OUT/results.json into DEST
     Report { out: PathBuf, dest: PathBuf },
+    /// Makes one file of a folder
+    Pack { folder: PathBuf, file: PathBuf },
+    /// Puts what is in the file into a folder
+    Unpack { file: PathBuf, folder: PathBuf },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -37,6 +42,12 @@ fn main() -> anyhow::Result<()> {
             let json = serde_json::to_string_pretty(&results)?;
             write(&out.join("results.json"), &json)?;
             write(&out.join("summary.txt"), &summary::text(&results))
+        }
+        Command::Pack { folder, file } => {
+            archive::pack(&folder, &file).with_context(|| format!("packing {}", folder.display()))
+        }
+        Command::Unpack { file, folder } => {
+            archive::unpack(&file, &folder).with_context(|| format!("unpacking {}", file.display()))
         }
         Command::Report { out, dest } => {
             let path = out.join("results.json");

@@ -13,15 +13,22 @@ use candle_instance_norm::{adain, Activation, AdaInConfig, Normalization};
 
 const EPS: f64 = 1e-5;
 /// Planes for a warp each, in parts, and channels-last.
-const SHAPES: [((usize, usize, usize), bool); 3] =
-    [((2, 6, 77), false), ((1, 2, 20_000), false), ((2, 8, 100), true)];
+const SHAPES: [((usize, usize, usize), bool); 3] = [
+    ((2, 6, 77), false),
+    ((1, 2, 20_000), false),
+    ((2, 8, 100), true),
+];
 
 /// A call on x with another tensor like it.
 type Run = fn(&Tensor, &Tensor) -> candle_core::Result<Vec<Tensor>>;
 
 const RUNS: [(&str, Run); 5] = [
-    ("forward", |x, _| Ok(vec![Normalization::instance(EPS).forward(x)?])),
-    ("backward", |x, dy| Ok(vec![Normalization::instance(EPS).backward(x, dy)?.x])),
+    ("forward", |x, _| {
+        Ok(vec![Normalization::instance(EPS).forward(x)?])
+    }),
+    ("backward", |x, dy| {
+        Ok(vec![Normalization::instance(EPS).backward(x, dy)?.x])
+    }),
     ("group norm, residual, SiLU", |x, residual| {
         let norm = Normalization::group(2, EPS).residual(residual);
         Ok(vec![norm.activation(Activation::Silu).forward(x)?])
@@ -29,9 +36,14 @@ const RUNS: [(&str, Run); 5] = [
     ("SPADE, backward", |x, other| {
         let norm = Normalization::instance(EPS).weight(other).bias(other);
         let grads = norm.backward(x, other)?;
-        Ok([Some(grads.x), grads.weight].into_iter().flatten().collect())
+        Ok([Some(grads.x), grads.weight]
+            .into_iter()
+            .flatten()
+            .collect())
     }),
-    ("AdaIN", |x, style| Ok(vec![adain(x, style, &AdaInConfig::default())?])),
+    ("AdaIN", |x, style| {
+        Ok(vec![adain(x, style, &AdaInConfig::default())?])
+    }),
 ];
 
 fn replays(device: &Device) -> Result<()> {
@@ -54,10 +66,19 @@ fn replay(device: &Device, (n, c, s): (usize, usize, usize), last: bool, run: Ru
     let dims = if last { (n, s, c) } else { (n, c, s) };
     let mut memory = || random.tensor(dims, DType::F32, 1., 2.);
     let (first, second, other) = (memory()?, memory()?, memory()?);
-    let planar = |t: &Tensor| if last { t.transpose(1, 2) } else { Ok(t.clone()) };
+    let planar = |t: &Tensor| {
+        if last {
+            t.transpose(1, 2)
+        } else {
+            Ok(t.clone())
+        }
+    };
     let x = first.copy()?;
     // Kernels are loaded before the capture.
-    let want = [run(&planar(&first)?, &planar(&other)?)?, run(&planar(&second)?, &planar(&other)?)?];
+    let want = [
+        run(&planar(&first)?, &planar(&other)?)?,
+        run(&planar(&second)?, &planar(&other)?)?,
+    ];
 
     let stream = gpu.cuda_stream();
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;

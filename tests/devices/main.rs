@@ -4,8 +4,8 @@
 //!     cargo test --test devices golden::              one file
 //!     cargo test --test devices -- --skip ::cuda      what needs no GPU
 //!
-//! A test that needs a GPU ends in `::cuda` or `::metal`. The binary runs on another machine too,
-//! with `CANDLE_INSTANCE_NORM_GOLDENS` set to a copy of `tests/golden`.
+//! A test that needs a GPU with CUDA ends in `::cuda`, and no other does. The binary runs on another
+//! machine too, with `CANDLE_INSTANCE_NORM_GOLDENS` set to a copy of `tests/golden`.
 
 #[macro_use]
 #[path = "../common/mod.rs"]

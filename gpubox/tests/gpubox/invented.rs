@@ -167,8 +167,11 @@ pub fn run(test: &str) -> PathBuf {
     put("host.json", &host.to_string());
     put("calls.json", &calls().to_string());
     put("torch.json", &Value::from(torch(&speed)).to_string());
-    let (planes, speed): (Vec<_>, Vec<_>) = speed.into_iter().partition(|row| row["op"] == "planes");
+    let (planes, speed): (Vec<_>, Vec<_>) =
+        speed.into_iter().partition(|row| row["op"] == "planes");
+    let (family, speed): (Vec<_>, Vec<_>) = speed.into_iter().partition(|row| row["op"] == "adain");
     put("planes.json", &Value::from(planes).to_string());
+    put("family.json", &Value::from(family).to_string());
     put("speed.json", &Value::from(speed).to_string());
     folder
 }

@@ -3,12 +3,13 @@
 use crate::invented::{self, gpubox, run, summary};
 use serde_json::{json, Value};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "machine.tsv",
     "phases.tsv",
     "first.json",
     "calls.json",
     "speed.json",
+    "family.json",
     "planes.json",
     "torch.json",
     "host.json",
