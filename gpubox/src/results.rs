@@ -37,7 +37,9 @@ impl Results {
 
     /// The rows that PyTorch's benchmark had no time for.
     pub fn left_out(&self) -> f64 {
-        self.torch.iter().filter_map(|row| row.left_out).sum()
+        // From 0, since the sum of nothing is -0.
+        let left_out = self.torch.iter().filter_map(|row| row.left_out);
+        left_out.fold(0., |sum, rows| sum + rows)
     }
 }
 
