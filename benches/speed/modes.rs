@@ -3,9 +3,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Var};
 use candle_instance_norm::{instance_norm, instance_stats, Activation, Normalization};
 use serde_json::{json, Value};
+
+use crate::timing::random;
 
 const EPS: f64 = 1e-5;
 const HOST_CALLS: u32 = 2000;
@@ -17,10 +19,10 @@ pub fn first(device: &Device) -> anyhow::Result<Vec<Value>> {
     println!("module of kernels            first ms  second ms");
     let mut rows = vec![];
     for dtype in DTYPES {
-        let x = tensor(&[2, 4, 8, 8], dtype, device)?;
+        let x = random(&[2, 4, 8, 8], dtype, device)?;
         // Few planes of more than a block takes are computed in parts.
-        let large = tensor(&[1, 2, 128, 512], dtype, device)?;
-        let last = tensor(&[2, 8, 8, 4], dtype, device)?.permute((0, 3, 1, 2))?;
+        let large = random(&[1, 2, 128, 512], dtype, device)?;
+        let last = random(&[2, 8, 8, 4], dtype, device)?.permute((0, 3, 1, 2))?;
         let plain = Normalization::instance(EPS);
         let full = plain.clone().activation(Activation::Relu);
         // Whatever makes tensors is candle's and is loaded by now; each call needs one module more.
@@ -56,10 +58,10 @@ pub fn first(device: &Device) -> anyhow::Result<Vec<Value>> {
 
 /// Calls on a tensor so small that the host is what takes the time.
 pub fn host(device: &Device) -> anyhow::Result<Vec<Value>> {
-    let x = tensor(&[1, 4, 8, 8], DType::F32, device)?;
+    let x = random(&[1, 4, 8, 8], DType::F32, device)?;
     let (weight, bias) = (
-        tensor(&[4], DType::F32, device)?,
-        tensor(&[4], DType::F32, device)?,
+        random(&[4], DType::F32, device)?,
+        random(&[4], DType::F32, device)?,
     );
     let tracked = Var::from_tensor(&x)?;
     let plain = Normalization::instance(EPS);
@@ -103,7 +105,7 @@ pub fn host(device: &Device) -> anyhow::Result<Vec<Value>> {
 pub fn profile(device: &Device) -> anyhow::Result<()> {
     let plain = Normalization::instance(EPS);
     let group = Normalization::group(32, EPS).activation(Activation::Silu);
-    let of = |shape: &[usize], dtype| tensor(shape, dtype, device);
+    let of = |shape: &[usize], dtype| random(shape, dtype, device);
     let planes = of(&[32, 256, 56, 56], DType::BF16)?;
     let few = of(&[1, 64, 256, 256], DType::F32)?;
     let small = of(&[16, 256, 7, 7], DType::BF16)?;
@@ -118,8 +120,4 @@ pub fn profile(device: &Device) -> anyhow::Result<()> {
     plain.forward(&of(&[8, 64, 64, 256], DType::BF16)?.permute((0, 3, 1, 2))?)?;
     device.synchronize()?;
     Ok(())
-}
-
-fn tensor(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-    crate::random(shape, dtype, device)
 }

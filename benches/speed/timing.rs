@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Instant;
 
-use candle_core::{bail, Device, Result};
+use candle_core::{bail, DType, Device, Result, Tensor};
 
 /// A batch of calls takes at least this long, so that a call that only queues work for a device
 /// is not timed by its launch.
@@ -83,6 +83,22 @@ pub fn medians(contenders: &[Contender], device: &Device, seconds: f64) -> Vec<R
         })
     };
     clocks.into_iter().map(median).collect()
+}
+
+/// Random numbers, from the host where the device has no generator of its own.
+pub fn random(shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    let draw = |on: &Device| Tensor::randn(0f32, 1., shape, on)?.to_dtype(dtype);
+    draw(device).or_else(|_| draw(&Device::Cpu)?.to_device(device))
+}
+
+/// Half a second of work: an idle GPU has low clocks, and the first rows matter most.
+pub fn raise_clocks(device: &Device) -> Result<()> {
+    let (x, start) = (Tensor::zeros(1 << 24, DType::F32, device)?, Instant::now());
+    while device.is_cuda() && start.elapsed().as_secs_f64() < 0.5 {
+        x.copy()?;
+        device.synchronize()?;
+    }
+    Ok(())
 }
 
 /// Samples all in turns until each has used up its share of time, and at least [`MIN_BATCHES`] times;
