@@ -6,7 +6,7 @@
 
 Compiled rows start sooner with a cache on disk; N processes side by side fill it, I from 1 to N:
 
-    export TORCHINDUCTOR_CACHE_DIR=/tmp/inductor
+    export TORCHINDUCTOR_CACHE_DIR=FOLDER
     python benches/peers/pytorch.py --device cuda --compile-only --part I/N
 
 A row of the JSON file: op (the name of our row), peer (what torch calls it), compiled, shape, dtype,
