@@ -4,28 +4,73 @@
 
 // Some places of a vector of channels, first + k * step for all k that are below `rows`.
 struct Places {
-    static constexpr int COUNT = 2;
+    static constexpr int COUNT = 4;
 
     Window<T> window;  // of channels
     int vector;
     long long first, rows;
     int step;
 
+    // What is kept of each of them.
+    template <typename V> struct Of {
+        V at[COUNT];
+        __device__ V &operator[](int k) { return at[k]; }
+        __device__ const V &operator[](int k) const { return at[k]; }
+    };
+    using X = Of<Vector<T>>;
+
     __device__ bool has(int k) const { return first + (long long)k * step < rows; }
+
+    __device__ Site<T> site(int k) const {
+        return {window, vector, (first + (long long)k * step) * window.end};
+    }
 
     // Calls f(k, site) for each of them.
     template <typename F> __device__ __forceinline__ void each(F f) const {
 #pragma unroll
         for (int k = 0; k < COUNT; ++k) {
-            if (has(k)) f(k, Site<T>{window, vector, (first + (long long)k * step) * window.end});
+            if (has(k)) f(k, site(k));
         }
     }
 
-    // Calls f(k, channel) for each of them.
-    template <typename F> __device__ __forceinline__ void elements(int channel, F f) const {
+    // Calls f(x, ...) for each element of a channel of what is kept.
+    template <typename F, typename... Kept>
+    __device__ __forceinline__ void values(int channel, F f, const Kept &...x) const {
+        each([&](int k, const Site<T> &) { f(widen(x[k]).v[channel]...); });
+    }
+
+    // How many there are.
+    __device__ int count() const {
+        int n = 0;
 #pragma unroll
-        for (int k = 0; k < COUNT; ++k) {
-            if (has(k)) f(k, channel);
+        for (int k = 0; k < COUNT; ++k) n += has(k);
+        return n;
+    }
+
+    // f(k, site) for each of them, 0 where there is nothing.
+    template <typename F> __device__ __forceinline__ auto map(F f) const {
+        Of<decltype(f(0, Site<T>{}))> out{};
+        each([&](int k, const Site<T> &site) { out[k] = f(k, site); });
+        return out;
+    }
+
+    // Whether no vector of a tensor needs a branch, so that all are asked for before any is waited for.
+    __device__ bool are_whole(const T *tensor) const {
+        return is_aligned(tensor) && window.end % PER_VECTOR<T> == 0;
+    }
+
+    __device__ __forceinline__ X load(const T *from) const {
+        if (!are_whole(from)) return map([&](int, const Site<T> &site) { return ::load(from, site); });
+        return map([&](int, const Site<T> &site) { return whole(from + site.offset()); });
+    }
+
+    __device__ X load_beside(const T *from) const { return load(from); }
+
+    __device__ __forceinline__ void store(T *to, const X &value) const {
+        if (are_whole(to)) {
+            each([&](int k, const Site<T> &site) { put_whole(to + site.offset(), value[k]); });
+        } else {
+            each([&](int k, const Site<T> &site) { ::store(to, site, value[k]); });
         }
     }
 };
@@ -33,7 +78,6 @@ struct Places {
 // A block has `cut.team` vectors of channels side by side, a power of two, and `cut.chunk` places.
 struct Columns {
     static constexpr int SUMS = PER_VECTOR<T>;
-    using Held = Places;
 
     const Call &call;
     const Cut &cut;
@@ -77,15 +121,9 @@ struct Columns {
 
     // Calls f(held) for the places of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
-        for (long long first = row; first < rows; first += (long long)step * Held::COUNT) {
-            f(Held{window, vector, first, rows, step});
+        for (long long first = row; first < rows; first += (long long)step * Places::COUNT) {
+            f(Places{window, vector, first, rows, step});
         }
-    }
-
-    // Calls f(site) for each of them.
-    template <typename F> __device__ __forceinline__ void each(F f) const {
-#pragma unroll 1
-        for (long long at = row; at < rows; at += step) f(Site<T>{window, vector, at * window.end});
     }
 
     // Each channel's part goes where split.cu would put it.

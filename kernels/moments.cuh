@@ -55,6 +55,18 @@ template <typename A> __device__ CoMoments<A> merge(const CoMoments<A> &a, const
             a.cross + b.cross + a.x.mean.to(b.x.mean) * delta * a.x.n * part};
 }
 
+// What rounding made of a sum of squares that is 0. NaN stays NaN.
+template <typename A> __device__ A not_below_0(A m2) { return m2 < 0 ? A(0) : m2; }
+
+// Replaces each of K numbers by its sum over a warp, with the same bits in all lanes.
+template <int K, typename A> __device__ void warp_sum(A (&v)[K]) {
+#pragma unroll
+    for (int mask = 1; mask < WARP; mask *= 2) {
+#pragma unroll
+        for (int i = 0; i < K; ++i) v[i] += __shfl_xor_sync(0xffffffff, v[i], mask);
+    }
+}
+
 template <typename M> __device__ M from_lane(const M &m, int lane_mask) {
     static_assert(sizeof(M) % sizeof(int) == 0, "shuffled word by word");
     M out;
@@ -73,7 +85,8 @@ template <typename M> __device__ M warp_merge(M m, int step = 1) {
     for (int mask = 1; mask < WARP; mask *= 2) {
         if (mask < step) continue;
         const M other = from_lane(m, mask);
-        m = threadIdx.x & mask ? merge(other, m) : merge(m, other);
+        const bool behind = threadIdx.x & mask;
+        m = merge(behind ? other : m, behind ? m : other);
     }
     return m;
 }
@@ -90,10 +103,10 @@ template <typename M> __device__ M block_merge(M m) {
     return warp_merge(m);
 }
 
-// The moments of some values: `each(f)` calls f(x) with every one of them, the same each time.
-template <typename A, typename Each> __device__ Moments<A> moments(Each each) {
-    A n = 0, sum = 0;
-    each([&](A x) { sum += x, n += 1; });
+// The moments of n values: `each(f)` calls f(x) with every one of them, the same each time.
+template <typename A, typename Each> __device__ Moments<A> moments(A n, Each each) {
+    A sum = 0;
+    each([&](A x) { sum += x; });
     const A inverse = n > 0 ? 1 / n : 0, mean = sum * inverse;
     A off = 0, square = 0;
     each([&](A x) {
@@ -106,9 +119,9 @@ template <typename A, typename Each> __device__ Moments<A> moments(Each each) {
 }
 
 // Those of pairs: `each(f)` calls f(x, g).
-template <typename A, typename Each> __device__ CoMoments<A> comoments(Each each) {
-    A n = 0, sum = 0, g_sum = 0;
-    each([&](A x, A g) { sum += x, g_sum += g, n += 1; });
+template <typename A, typename Each> __device__ CoMoments<A> comoments(A n, Each each) {
+    A sum = 0, g_sum = 0;
+    each([&](A x, A g) { sum += x, g_sum += g; });
     const A inverse = n > 0 ? 1 / n : 0, mean = sum * inverse, g_mean = g_sum * inverse;
     A off = 0, square = 0, g_off = 0, cross = 0;
     each([&](A x, A g) {

@@ -2,9 +2,9 @@
 // launch measures the parts, the next (finish.cu) makes every plane's coefficients of them, and the
 // last one maps the elements.
 //
-// A `Part` is what a thread has of one. `SUMS` is how many planes it is of, `Held` how some of its
-// vectors are seen; `at` leads to its elements in a tensor, `some` and `each` go through them, `of`
-// has the coefficients of its planes, and `put` merges what the threads of a part have measured.
+// A `Part` is what a thread has of one. `SUMS` is how many planes it is of; `at` leads to its elements
+// in a tensor, `some` goes through them, as many at a time as are loaded at once, `of` has the
+// coefficients of its planes, and `put` merges what the threads of a part have measured.
 #pragma once
 #include "tiers.cuh"
 
@@ -24,15 +24,24 @@ template <typename M, int SUMS, typename F> __device__ void merge_to(M (&all)[SU
     }
 }
 
+// The moments of what is `held` of the s-th plane.
+template <typename H, typename X> __device__ Moments<A> measure(const H &held, const X &x, int s) {
+    return moments<A>(held.count(), [&](auto f) { held.values(s, f, x); });
+}
+
+template <typename H, typename X, typename G>
+__device__ CoMoments<A> measure(const H &held, const X &x, const G &g, int s) {
+    return comoments<A>(held.count(), [&](auto f) { held.values(s, f, x, g); });
+}
+
 template <typename Part>
 __device__ void moments_of(const Call &call, const Cut &cut, Stored<Moments<A>> *parts) {
     const Part part(call, cut);
     if (!part.exists()) return;
     const T *from = part.at(call.x);
     Moments<A> m[Part::SUMS] = {};
-    part.some([&](const typename Part::Held &held) {
-        Vector<T> x[Part::Held::COUNT] = {};
-        held.each([&](int k, const Site<T> &site) { x[k] = load(from, site); });
+    part.some([&](const auto &held) {
+        const auto x = held.load(from);
         merge_to(m, [&](int s) { return measure(held, x, s); });
     });
     part.put(m, parts);
@@ -47,15 +56,10 @@ __device__ void comoments_of(const Call &call, const Cut &cut, const Stored<Affi
     const auto beside = part.beside().reads();
     const auto affine = part.of(affines);
     CoMoments<A> m[Part::SUMS] = {};
-    part.some([&](const typename Part::Held &held) {
-        Vector<T> x[Part::Held::COUNT] = {}, dy[Part::Held::COUNT] = {};
-        held.each([&](int k, const Site<T> &site) {
-            x[k] = load(from, site);
-            dy[k] = load(from_dy, site);
-        });
-        Upstream<T> g[Part::Held::COUNT] = {};
-        held.each([&](int k, const Site<T> &site) {
-            g[k] = upstream(x[k], dy[k], affine, call.rule, beside, site);
+    part.some([&](const auto &held) {
+        const auto x = held.load(from), dy = held.load_beside(from_dy);
+        const auto g = held.map([&](auto k, const auto &place) {
+            return upstream(x[k], dy[k], affine, call.rule, beside, place);
         });
         merge_to(m, [&](int s) { return measure(held, x, g, s); });
     });
@@ -70,8 +74,11 @@ __device__ void write(const Call &call, const Cut &cut, const Stored<Affine<A>> 
     T *to = part.at(call.out);
     const auto beside = part.beside();
     const auto affine = part.of(affines);
-    part.each([&](const Site<T> &site) {
-        store(to, site, output(load(from, site), affine, call.rule, beside, site));
+    part.some([&](const auto &held) {
+        const auto x = held.load(from);
+        held.store(to, held.map([&](auto k, const auto &place) {
+            return output(x[k], affine, call.rule, beside, place);
+        }));
     });
 }
 
@@ -85,10 +92,13 @@ __device__ void write_grad(const Call &call, const Cut &cut, const Stored<Affine
     const auto beside = part.beside();
     const auto affine = part.of(affines);
     const auto gradient = part.of(gradients);
-    part.each([&](const Site<T> &site) {
-        const Vector<T> x = load(from, site), dy = load(from_dy, site);
-        const auto g = upstream(x, dy, affine, call.rule, beside, site);
-        if (to != nullptr) store(to, site, input_gradient(x, g, gradient));
+    part.some([&](const auto &held) {
+        const auto x = held.load(from), dy = held.load_beside(from_dy);
+        const auto dx = held.map([&](auto k, const auto &place) {
+            const auto g = upstream(x[k], dy[k], affine, call.rule, beside, place);
+            return input_gradient(x[k], g, gradient);
+        });
+        if (to != nullptr) held.store(to, dx);
     });
 }
 

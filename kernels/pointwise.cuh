@@ -44,30 +44,33 @@ template <typename T> struct Beside {
     }
 };
 
-template <typename T> __device__ void add(Wide<T> &to, const T *from, const Site<T> &site) {
+// `place` is where the elements lie in the span, a Place or a Site.
+template <typename T, int L, typename P>
+__device__ void add(Wide<T, L> &to, const T *from, const P &place) {
     if (from == nullptr) return;
-    const Wide<T> by = widen(load(from, site));
+    const Wide<T, L> by = widen(load(from, place));
 #pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) to.v[j] += by.v[j];
+    for (int j = 0; j < L; ++j) to.v[j] += by.v[j];
 }
 
-template <typename T>
-__device__ void scale(Wide<T> &v, const Rule &rule, const T *weights, const Site<T> &site) {
+template <typename T, int L, typename P>
+__device__ void scale(Wide<T, L> &v, const Rule &rule, const T *weights, const P &place) {
     if (weights == nullptr) return;
-    const Wide<T> by = widen(load(weights, site));
+    const Wide<T, L> by = widen(load(weights, place));
 #pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) v.v[j] *= by.v[j] + Acc<T>(rule.weight_offset);
+    for (int j = 0; j < L; ++j) v.v[j] *= by.v[j] + Acc<T>(rule.weight_offset);
 }
 
-template <typename T> __device__ __forceinline__ void multiply(Wide<T> &v, const Wide<T> &by) {
+template <typename T, int L>
+__device__ __forceinline__ void multiply(Wide<T, L> &v, const Wide<T, L> &by) {
 #pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) v.v[j] *= by.v[j];
+    for (int j = 0; j < L; ++j) v.v[j] *= by.v[j];
 }
 
 // Replaces each element v by f(v).
-template <typename T, typename F> __device__ __forceinline__ void map(Wide<T> &v, F f) {
+template <typename T, int L, typename F> __device__ __forceinline__ void map(Wide<T, L> &v, F f) {
 #pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) v.v[j] = f(v.v[j]);
+    for (int j = 0; j < L; ++j) v.v[j] = f(v.v[j]);
 }
 
 // 1 / (1 + exp(-v)), and what it lacks of 1 without the cancellation.
@@ -81,7 +84,8 @@ template <typename A> struct Sigmoid {
     }
 };
 
-template <typename T> __device__ void activate(Activation by, const Rule &rule, Wide<T> &v) {
+template <typename T, int L>
+__device__ void activate(Activation by, const Rule &rule, Wide<T, L> &v) {
     using A = Acc<T>;
     switch (by) {
     case Activation::None: break;
@@ -96,7 +100,8 @@ template <typename T> __device__ void activate(Activation by, const Rule &rule, 
 }
 
 // Replaces v by the derivative of the activation there.
-template <typename T> __device__ void derive(Activation by, const Rule &rule, Wide<T> &v) {
+template <typename T, int L>
+__device__ void derive(Activation by, const Rule &rule, Wide<T, L> &v) {
     using A = Acc<T>;
     switch (by) {
     case Activation::None: map(v, [](A) { return A(1); }); break;
@@ -115,73 +120,76 @@ template <typename T> __device__ void derive(Activation by, const Rule &rule, Wi
     }
 }
 
-template <typename T, typename C>
-__device__ Wide<T> normalized(const Vector<T> &x, const C &affine) {
-    Wide<T> z;
+template <typename T, int L, typename C>
+__device__ Wide<T, L> normalized(const Vector<T, L> &x, const C &affine) {
+    Wide<T, L> z = widen(x);
 #pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) z.v[j] = affine[j](widen(x.v[j]));
+    for (int j = 0; j < L; ++j) z.v[j] = affine[j](z.v[j]);
     return z;
 }
 
 // What the activation is applied to.
-template <typename T>
-__device__ Wide<T> activated(Wide<T> z, const Rule &rule, const Beside<T> &beside,
-                             const Site<T> &site) {
-    scale(z, rule, beside.weights, site);
-    add(z, beside.biases, site);
-    add(z, beside.residual, site);
+template <typename T, int L, typename P>
+__device__ Wide<T, L> activated(Wide<T, L> z, const Rule &rule, const Beside<T> &beside,
+                                const P &place) {
+    scale(z, rule, beside.weights, place);
+    add(z, beside.biases, place);
+    add(z, beside.residual, place);
     return z;
 }
 
-template <typename T, typename C>
-__device__ Vector<T> output(const Vector<T> &x, const C &affine, const Rule &rule,
-                            const Beside<T> &beside, const Site<T> &site) {
-    Wide<T> v = activated(normalized(x, affine), rule, beside, site);
+template <typename T, int L, typename C, typename P>
+__device__ Vector<T, L> output(const Vector<T, L> &x, const C &affine, const Rule &rule,
+                               const Beside<T> &beside, const P &place) {
+    Wide<T, L> v = activated(normalized(x, affine), rule, beside, place);
     activate(beside.activation, rule, v);
     return narrow(v);
 }
 
 // The gradient of the normalized elements: dy itself, or what no more rounding may reach.
-template <typename T> using Upstream = std::conditional_t<PLAIN, Vector<T>, Wide<T>>;
+template <typename T, int L = PER_VECTOR<T>>
+using Upstream = std::conditional_t<PLAIN, Vector<T, L>, Wide<T, L>>;
 
 // g becomes it, from the gradient of the output. `affine` counts only where the forward pass is
 // recomputed.
-template <typename T, typename C>
-__device__ void pull_back(Wide<T> &g, const Vector<T> &x, const C &affine, const Rule &rule,
-                          const Beside<T> &beside, const Site<T> &site) {
+template <typename T, int L, typename C, typename P>
+__device__ void pull_back(Wide<T, L> &g, const Vector<T, L> &x, const C &affine, const Rule &rule,
+                          const Beside<T> &beside, const P &place) {
     if (beside.recomputes()) {
-        const Wide<T> z = normalized(x, affine);
+        const Wide<T, L> z = normalized(x, affine);
         if (beside.activation != Activation::None) {
-            Wide<T> slope = activated(z, rule, beside, site);
+            Wide<T, L> slope = activated(z, rule, beside, place);
             derive(beside.activation, rule, slope);
             multiply(g, slope);
         }
-        if (beside.dv != nullptr) store(beside.dv, site, narrow(g));
+        if (beside.dv != nullptr) store(beside.dv, place, narrow(g));
         if (beside.dweights != nullptr) {
-            Wide<T> dweights = g;
+            Wide<T, L> dweights = g;
             multiply(dweights, z);
-            store(beside.dweights, site, narrow(dweights));
+            store(beside.dweights, place, narrow(dweights));
         }
     }
-    scale(g, rule, beside.weights, site);
+    scale(g, rule, beside.weights, place);
 }
 
-template <typename T, typename C>
-__device__ Upstream<T> upstream(const Vector<T> &x, const Vector<T> &dy, const C &affine,
-                                const Rule &rule, const Beside<T> &beside, const Site<T> &site) {
+template <typename T, int L, typename C, typename P>
+__device__ Upstream<T, L> upstream(const Vector<T, L> &x, const Vector<T, L> &dy, const C &affine,
+                                   const Rule &rule, const Beside<T> &beside, const P &place) {
     if constexpr (PLAIN) {
         return dy;
     } else {
-        Wide<T> g = widen(dy);
-        pull_back(g, x, affine, rule, beside, site);
+        Wide<T, L> g = widen(dy);
+        pull_back(g, x, affine, rule, beside, place);
         return g;
     }
 }
 
-template <typename T, typename C>
-__device__ Vector<T> input_gradient(const Vector<T> &x, const Upstream<T> &g, const C &gradient) {
-    Wide<T> dx;
+template <typename T, int L, typename C>
+__device__ Vector<T, L> input_gradient(const Vector<T, L> &x, const Upstream<T, L> &g,
+                                       const C &gradient) {
+    Wide<T, L> dx = widen(x);
+    const Wide<T, L> wide = widen(g);
 #pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) dx.v[j] = gradient[j](widen(x.v[j]), widen(g.v[j]));
+    for (int j = 0; j < L; ++j) dx.v[j] = gradient[j](dx.v[j], wide.v[j]);
     return narrow(dx);
 }

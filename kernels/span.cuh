@@ -2,6 +2,7 @@
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <type_traits>
 
 // Sums of the half types and of f32 are kept in f32, those of f64 in f64.
 template <typename T> struct AccOf { using type = float; };
@@ -20,24 +21,244 @@ __device__ __forceinline__ void narrow(float v, __nv_bfloat16 &out) { out = __fl
 
 template <typename T> constexpr int PER_VECTOR = VECTOR_BYTES / sizeof(T);
 
-template <typename T> struct alignas(VECTOR_BYTES) Vector { T v[PER_VECTOR<T>]; };
+// L elements that lie beside each other: a vector, or one. Pairs of a half type are kept in words:
+// as elements each would take a register of its own.
+template <typename T, int L = PER_VECTOR<T>> struct alignas(L * sizeof(T)) Vector {
+    static constexpr bool PAIRS = sizeof(T) == 2 && L > 1;
+    using Word = std::conditional_t<PAIRS, unsigned, T>;
 
-// The elements of a vector before they are rounded to its type.
-template <typename T> struct Wide { Acc<T> v[PER_VECTOR<T>]; };
+    Word words[PAIRS ? L / 2 : L];
 
-template <typename T> __device__ __forceinline__ Wide<T> widen(const Vector<T> &x) {
-    Wide<T> out;
+    __device__ __forceinline__ T get(int j) const {
+        if constexpr (PAIRS) {
+            const unsigned short bits = words[j / 2] >> j % 2 * 16;
+            return reinterpret_cast<const T &>(bits);
+        } else {
+            return words[j];
+        }
+    }
+
+    __device__ __forceinline__ void set(int j, T x) {
+        if constexpr (PAIRS) {
+            const unsigned bits = reinterpret_cast<const unsigned short &>(x), shift = j % 2 * 16;
+            words[j / 2] = (words[j / 2] & ~(0xffffu << shift)) | bits << shift;
+        } else {
+            words[j] = x;
+        }
+    }
+};
+
+// The same before they are rounded to their type.
+template <typename T, int L = PER_VECTOR<T>> struct Wide { Acc<T> v[L]; };
+
+// A pair at once: half as many instructions.
+__device__ __forceinline__ float2 widen_pair(unsigned pair, __half) {
+    return __half22float2(reinterpret_cast<const __half2 &>(pair));
+}
+__device__ __forceinline__ float2 widen_pair(unsigned pair, __nv_bfloat16) {
+    return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000)};
+}
+
+__device__ __forceinline__ unsigned narrow_pair(float a, float b, __half) {
+    const __half2 pair = __floats2half2_rn(a, b);
+    return reinterpret_cast<const unsigned &>(pair);
+}
+__device__ __forceinline__ unsigned narrow_pair(float a, float b, __nv_bfloat16) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+    return reinterpret_cast<const unsigned &>(pair);
+}
+
+template <typename T, int L> __device__ __forceinline__ Wide<T, L> widen(const Vector<T, L> &x) {
+    Wide<T, L> out;
+    if constexpr (Vector<T, L>::PAIRS) {
 #pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) out.v[j] = widen(x.v[j]);
+        for (int j = 0; j < L; j += 2) {
+            const float2 pair = widen_pair(x.words[j / 2], T{});
+            out.v[j] = pair.x, out.v[j + 1] = pair.y;
+        }
+    } else {
+#pragma unroll
+        for (int j = 0; j < L; ++j) out.v[j] = widen(x.words[j]);
+    }
     return out;
 }
 
-template <typename T> __device__ __forceinline__ Vector<T> narrow(const Wide<T> &x) {
+template <typename T, int L>
+__device__ __forceinline__ const Wide<T, L> &widen(const Wide<T, L> &x) { return x; }
+
+// Calls f(x, ...) for each place of vectors.
+template <typename F, typename T, int L, typename... More>
+__device__ __forceinline__ void zip(F f, const Wide<T, L> &x, const More &...more) {
+#pragma unroll
+    for (int j = 0; j < L; ++j) f(x.v[j], more.v[j]...);
+}
+
+template <typename T, int L> __device__ __forceinline__ Vector<T, L> narrow(const Wide<T, L> &x) {
+    Vector<T, L> out;
+    if constexpr (Vector<T, L>::PAIRS) {
+#pragma unroll
+        for (int j = 0; j < L; j += 2) out.words[j / 2] = narrow_pair(x.v[j], x.v[j + 1], T{});
+    } else {
+#pragma unroll
+        for (int j = 0; j < L; ++j) narrow(x.v[j], out.words[j]);
+    }
+    return out;
+}
+
+// Whether a vector can be accessed as a whole.
+template <typename T> __device__ __forceinline__ bool is_aligned(const T *at) {
+    return reinterpret_cast<size_t>(at) % VECTOR_BYTES == 0;
+}
+
+template <typename T> __device__ __forceinline__ Vector<T> whole(const T *at) {
     Vector<T> out;
-#pragma unroll
-    for (int j = 0; j < PER_VECTOR<T>; ++j) narrow(x.v[j], out.v[j]);
+    *reinterpret_cast<uint4 *>(&out) = *reinterpret_cast<const uint4 *>(at);
     return out;
 }
+
+template <typename T> __device__ __forceinline__ void put_whole(T *at, const Vector<T> &value) {
+    *reinterpret_cast<uint4 *>(at) = *reinterpret_cast<const uint4 *>(&value);
+}
+
+// L elements of a run from one on.
+template <int L> struct Place {
+    int offset;
+};
+
+template <typename T, int L>
+__device__ __forceinline__ Vector<T, L> one_by_one(const T *from, const Place<L> &place) {
+    Vector<T, L> out{};
+#pragma unroll
+    for (int j = 0; j < L; ++j) out.set(j, from[place.offset + j]);
+    return out;
+}
+
+template <typename T, int L>
+__device__ __forceinline__ void put_one_by_one(T *to, const Place<L> &place, const Vector<T, L> &value) {
+#pragma unroll
+    for (int j = 0; j < L; ++j) to[place.offset + j] = value.get(j);
+}
+
+template <typename T, int L>
+__device__ __forceinline__ Vector<T, L> load(const T *from, const Place<L> &place) {
+    if constexpr (L > 1) {
+        if (is_aligned(from + place.offset)) return whole(from + place.offset);
+    }
+    return one_by_one(from, place);
+}
+
+template <typename T, int L>
+__device__ __forceinline__ void store(T *to, const Place<L> &place, const Vector<T, L> &value) {
+    if constexpr (L > 1) {
+        if (is_aligned(to + place.offset)) return put_whole(to + place.offset, value);
+    }
+    put_one_by_one(to, place, value);
+}
+
+// What a thread has of a run: N whole vectors and one element, `single`, of those that are left
+// beside the vectors. V and S are what it keeps of either.
+template <typename V, typename S, int N> struct Kept {
+    V vector[N];
+    S single;
+
+    __device__ V &operator[](int k) { return vector[k]; }
+    __device__ const V &operator[](int k) const { return vector[k]; }
+    __device__ S &operator[](struct Single) { return single; }
+    __device__ const S &operator[](struct Single) const { return single; }
+};
+
+struct Single {};
+
+// A run of adjacent elements, as whole vectors between 16-byte boundaries and the elements that are
+// left at both ends, which the first threads have one by one. Every access of a vector stands alone
+// and needs no branch, so that all that a thread reads is asked for before any of it is waited for.
+template <typename T> struct Run {
+    int size, head, vectors;
+
+    __device__ Run(const T *data, int size) : size(size) {
+        const unsigned place = reinterpret_cast<size_t>(data) / sizeof(T);
+        head = min(size, (int)(-place % PER_VECTOR<T>));
+        vectors = (unsigned)(size - head) / PER_VECTOR<T>;
+    }
+
+    __device__ Place<PER_VECTOR<T>> vector(int i) const { return {head + i * PER_VECTOR<T>}; }
+
+    // The element of the i-th thread that no vector has, or -1.
+    __device__ int single(int i) const {
+        const int behind = head + (vectors - 1) * PER_VECTOR<T> + i;
+        return i < head ? i : i >= PER_VECTOR<T> && behind < size ? behind : -1;
+    }
+};
+
+// The part of a run that a thread has: the vectors `first + k * step`, and `single` or -1.
+template <typename T, int N> struct Held {
+    Run<T> run;
+    int first, step, single;
+
+    using X = Kept<Vector<T>, Vector<T, 1>, N>;
+
+    __device__ bool has(int k) const { return first + k * step < run.vectors; }
+
+    // Calls f(k, place) for each vector, and for the element as well.
+    template <typename F> __device__ __forceinline__ void each(F f) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            if (has(k)) f(k, run.vector(first + k * step));
+        }
+        if (single >= 0) f(Single{}, Place<1>{single});
+    }
+
+    // Calls f(x, ...) for each element of what is kept. All are of one plane, the 0th.
+    template <typename F, typename... X>
+    __device__ __forceinline__ void values(int, F f, const X &...x) const {
+        each([&](auto k, const auto &) { zip(f, widen(x[k])...); });
+    }
+
+    // How many there are.
+    __device__ int count() const {
+        int n = single >= 0;
+#pragma unroll
+        for (int k = 0; k < N; ++k) n += has(k) ? PER_VECTOR<T> : 0;
+        return n;
+    }
+
+    // f(k, place) for each vector, and for the element as well; 0 where there is nothing.
+    template <typename F> __device__ __forceinline__ auto map(F f) const {
+        using V = decltype(f(0, Place<PER_VECTOR<T>>{}));
+        Kept<V, decltype(f(Single{}, Place<1>{})), N> out{};
+        each([&](auto k, const auto &place) { out[k] = f(k, place); });
+        return out;
+    }
+
+    // What x holds there. The run was made for its boundaries.
+    __device__ __forceinline__ X load(const T *x) const {
+        X out{};
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            if (has(k)) out[k] = whole(x + run.vector(first + k * step).offset);
+        }
+        if (single >= 0) out.single.set(0, x[single]);
+        return out;
+    }
+
+    // The same of another tensor, whose boundaries may be elsewhere.
+    __device__ __forceinline__ X load_beside(const T *other) const {
+        if (is_aligned(other + run.head)) return load(other);
+        return map([&](auto, const auto &place) { return one_by_one(other, place); });
+    }
+
+    __device__ __forceinline__ void store(T *to, const X &value) const {
+        if (is_aligned(to + run.head)) {
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                if (has(k)) put_whole(to + run.vector(first + k * step).offset, value[k]);
+            }
+            if (single >= 0) to[single] = value.single.get(0);
+        } else {
+            each([&](auto k, const auto &place) { put_one_by_one(to, place, value[k]); });
+        }
+    }
+};
 
 // The elements [head, end) of a run of vectors; the first and the last may be there in part. The
 // head is in the first one.
@@ -86,17 +307,17 @@ template <typename T> struct Site {
 // another offset), its elements are accessed one by one.
 template <typename T>
 __device__ __forceinline__ bool at_once(const T *vector, const Site<T> &site) {
-    return site.window.whole(site.vector) && reinterpret_cast<size_t>(vector) % VECTOR_BYTES == 0;
+    return site.window.whole(site.vector) && is_aligned(vector);
 }
 
 template <typename T>
 __device__ __forceinline__ Vector<T> load(const T *from, const Site<T> &site) {
-    Vector<T> out;
+    Vector<T> out{};
     const T *at = from + site.offset();
     if (at_once(at, site)) {
         *reinterpret_cast<uint4 *>(&out) = *reinterpret_cast<const uint4 *>(at);
     } else {
-        site.window.each(site.vector, [&](int j) { out.v[j] = at[j]; });
+        site.window.each(site.vector, [&](int j) { out.set(j, at[j]); });
     }
     return out;
 }
@@ -108,7 +329,7 @@ __device__ __forceinline__ void store(T *to, const Site<T> &site, const Vector<T
         // By its name: nvcc takes a plain assignment apart in some kernels.
         __stwb(reinterpret_cast<uint4 *>(at), *reinterpret_cast<const uint4 *>(&value));
     } else {
-        site.window.each(site.vector, [&](int j) { at[j] = value.v[j]; });
+        site.window.each(site.vector, [&](int j) { at[j] = value.get(j); });
     }
 }
 

@@ -5,26 +5,24 @@
 // at or before the plane, so that all parts but the first start on one.
 struct Chunk {
     static constexpr int SUMS = 1;
-    using Held = ::Held<T, SPLIT_VECTORS>;
 
     const Call &call;
     long long id;  // through all planes
     int plane, first, step;
     long long start;  // in elements of the plane
-    Window<T> window;
+    Run<T> run;
 
     __device__ Chunk(const Call &call, const Cut &cut)
         : call(call),
           id((long long)blockIdx.x * (SPLIT_THREADS / cut.team) + threadIdx.x / cut.team),
-          plane(id / cut.chunks), first(threadIdx.x % cut.team), step(cut.team) {
-        if (!exists()) return;
+          plane(id / cut.chunks), first(threadIdx.x % cut.team), step(cut.team),
+          run(nullptr, 0) {
         const T *data = ::at<T>(call.x, call.shape, plane);
         const long long length = (long long)cut.chunk * PER_VECTOR<T>;
-        const long long begin = id % cut.chunks * length - Window<T>::at(data, 0).head;
+        const int before = reinterpret_cast<size_t>(data) / sizeof(T) % PER_VECTOR<T>;
+        const long long begin = id % cut.chunks * length - before;
         start = max(0LL, begin);
-        const int head = start - begin;  // the plane's in its first part, else 0
-        const long long end = min(call.shape.spatial, begin + length);
-        window = {head, head + (int)max(0LL, end - start)};
+        run = {data + start, (int)max(0LL, min(call.shape.spatial, begin + length) - start)};
     }
 
     // Where a warp is a team, the last ones of the grid may have nothing to do.
@@ -40,17 +38,13 @@ struct Chunk {
         return {all == nullptr ? C{} : all[plane].get()};
     }
 
-    // Calls f(held) for the vectors of the thread, some at a time.
+    // Calls f(held) for the elements of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
-        for (int i = first; i < window.vectors(); i += step * SPLIT_VECTORS) {
-            f(Held{window, i, step});
-        }
-    }
-
-    // Calls f(site) for each of them.
-    template <typename F> __device__ __forceinline__ void each(F f) const {
-#pragma unroll 1
-        for (int i = first; i < window.vectors(); i += step) f(Site<T>{window, i, 0});
+        int single = run.single(first), i = first;
+        do {
+            f(Held<T, SPLIT_VECTORS>{run, i, step, single});
+            single = -1, i += step * SPLIT_VECTORS;
+        } while (i < run.vectors);
     }
 
     template <typename M> __device__ void put(const M (&m)[SUMS], Stored<M> *parts) const {

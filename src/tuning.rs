@@ -8,6 +8,8 @@ pub const WARPS_PER_BLOCK: usize = 4;
 /// The most threads of a block in the block tier. 1024 would hold planes twice as large, but cap
 /// a thread at 64 registers, and 8 vectors with their sums take 71 to 124 (`ptxas -v`).
 pub const MAX_THREADS: usize = 512;
+/// The most blocks of a cluster that every GPU with clusters can place.
+pub const MAX_CLUSTER: usize = 8;
 /// Threads of a block in the split tier.
 pub const SPLIT_THREADS: usize = 256;
 /// Vectors that a thread of the split tier loads before it computes: 16 KB in flight a block.
@@ -22,10 +24,11 @@ pub const VECTOR_BYTES: usize = 16;
 
 /// The name and value of each of them.
 #[allow(dead_code)] // build.rs and the Metal backend use it
-pub const ALL: [(&str, usize); 8] = [
+pub const ALL: [(&str, usize); 9] = [
     ("WARP", WARP),
     ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),
     ("MAX_THREADS", MAX_THREADS),
+    ("MAX_CLUSTER", MAX_CLUSTER),
     ("SPLIT_THREADS", SPLIT_THREADS),
     ("SPLIT_VECTORS", SPLIT_VECTORS),
     ("MAX_COLUMNS", MAX_COLUMNS),

@@ -6,7 +6,7 @@ use super::memory::{alloc, read, write, Pointer};
 use super::parts::InParts;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
 use crate::kernel_args::is_f32_beside;
-use crate::plan::{Kernel, Pass, Step, Tier};
+use crate::plan::{Kernel, Pass, Tier};
 use crate::shapes::{acc_dtype, Param, Planes};
 use crate::tuning::PARAM_THREADS;
 use candle_core::backend::{BackendDevice, BackendStorage};
@@ -105,12 +105,11 @@ fn launch(
 
     let given = inputs.beside.given.is_some();
     let plan = gpu.plan(Pass::Backward, norm, (call.x.data, inputs.x.1), given)?;
-    if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
-        let kernel = Kernel::of(plan.tier, Pass::Backward, Step::Write);
+    if let Tier::Warp { .. } | Tier::Block { .. } | Tier::Cluster { .. } = plan.tier {
         // SAFETY: x and dy hold the planes at their strides, as does whatever goes with their
         // elements, the parameters hold `period` numbers each, the gradients per element an element
         // for each of x, the others a number for each plane; the plan covers every plane.
-        return unsafe { gpu.launch(kernel, call.is_plain(), (plan.grid, plan.threads), &[&call]) };
+        return unsafe { gpu.launch_on_chip(Pass::Backward, &plan, &call) };
     }
     let run = InParts::new(
         gpu,

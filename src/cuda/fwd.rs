@@ -5,7 +5,7 @@ use super::launch::Gpu;
 use super::memory::{alloc, write};
 use super::parts::InParts;
 use crate::args::{Beside, Inputs, Norm, Second, View};
-use crate::plan::{Kernel, Pass, Step, Tier};
+use crate::plan::{Pass, Tier};
 use crate::shapes::acc_dtype;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, Layout, Result};
@@ -54,12 +54,11 @@ pub fn forward_in_place(
 
 fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, layout: &Layout, given: bool) -> Result<()> {
     let plan = gpu.plan(Pass::Forward, norm, (call.x.data, layout), given)?;
-    if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
-        let kernel = Kernel::of(plan.tier, Pass::Forward, Step::Write);
+    if let Tier::Warp { .. } | Tier::Block { .. } | Tier::Cluster { .. } = plan.tier {
         // SAFETY: x holds the planes at their strides, as does whatever goes with its elements, the
         // parameters hold `period` numbers each, the output an element for each of x; the plan
         // covers every plane.
-        return unsafe { gpu.launch(kernel, call.is_plain(), (plan.grid, plan.threads), &[call]) };
+        return unsafe { gpu.launch_on_chip(Pass::Forward, &plan, call) };
     }
     let run = InParts::new(
         gpu,

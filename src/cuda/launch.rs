@@ -1,12 +1,12 @@
 //! Launching a kernel: which handle, on which stream, with which arguments.
 
-use super::call::is_aligned;
+use super::call::{is_aligned, CallArg};
 use super::module::Kernels;
 use crate::args::Norm;
-use crate::plan::{GpuPlan, Job, Kernel, Pass};
+use crate::plan::{GpuPlan, Job, Kernel, Pass, Step, Tier};
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
+    sys, CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result};
@@ -49,13 +49,13 @@ impl<'a> Gpu<'a> {
     }
 
     pub fn plan(&self, pass: Pass, norm: &Norm, x: Start, given: bool) -> Result<GpuPlan> {
-        GpuPlan::new(&self.job(pass, norm, x, given), self.kernels.sm_count)
+        GpuPlan::new(&self.job(pass, norm, x, given), self.kernels.caps)
     }
 
     /// How planes are measured and nothing else.
     pub fn plan_in_parts(&self, norm: &Norm, x: Start) -> Result<GpuPlan> {
         let job = self.job(Pass::Forward, norm, x, false);
-        GpuPlan::in_parts(&job, self.kernels.sm_count)
+        GpuPlan::in_parts(&job, self.kernels.caps)
     }
 
     /// Launches `kernel` for the tensor's dtype, that for `plain` calls or that for all.
@@ -84,6 +84,51 @@ impl<'a> Gpu<'a> {
         // SAFETY: promised by the caller.
         unsafe { launch.launch(config) }.w()?;
         Ok(())
+    }
+
+    /// Launches the one kernel of a plan that keeps planes on chip.
+    ///
+    /// # Safety
+    ///
+    /// Every pointer of `call` is live and holds what the kernel accesses for this plan.
+    pub unsafe fn launch_on_chip(&self, pass: Pass, plan: &GpuPlan, call: &CallArg) -> Result<()> {
+        let kernel = Kernel::of(plan.tier, pass, Step::Write);
+        let Tier::Cluster { blocks } = plan.tier else {
+            let size = (plan.grid, plan.threads);
+            // SAFETY: promised by the caller; these kernels take a call and nothing else.
+            return unsafe { self.launch(kernel, call.is_plain(), size, &[call]) };
+        };
+        let function = self.kernels.function(kernel, call.is_plain(), self.dtype)?;
+        let dimension = sys::CUlaunchAttributeValue_union__bindgen_ty_1 {
+            x: blocks as u32,
+            y: 1,
+            z: 1,
+        };
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { clusterDim: dimension },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: plan.grid,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: plan.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: self.stream.cu_stream(),
+            attrs: &mut attribute,
+            numAttrs: 1,
+        };
+        let mut params = [std::ptr::from_ref(call).cast_mut().cast()];
+        self.stream.context().bind_to_thread().w()?;
+        // SAFETY: promised by the caller; the config, its attribute and the one argument live until
+        // the call returns, which copies them. cudarc has no launch with clusters.
+        let result = unsafe {
+            sys::cuLaunchKernelEx(&config, function.cu_function(), params.as_mut_ptr(), std::ptr::null_mut())
+        };
+        result.result().w()
     }
 }
 

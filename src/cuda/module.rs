@@ -1,6 +1,6 @@
 //! The kernels of a device: their PTX and their handles.
 
-use crate::plan::{Kernel, Pass};
+use crate::plan::{Caps, Kernel, Pass};
 use candle_core::cuda_backend::cudarc::driver::{sys, CudaContext, CudaFunction, CudaModule};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{bail, CudaDevice, DType, Result};
@@ -60,8 +60,12 @@ const BASELINE: &str = "CANDLE_INSTANCE_NORM_BASELINE";
 /// The index of a kernel's source in [`PTX`].
 fn source_of(kernel: Kernel, plain: bool) -> usize {
     let of_elements = match kernel {
-        Kernel::Warp(Pass::Forward, _) | Kernel::Block(Pass::Forward, _) => 0,
-        Kernel::Warp(Pass::Backward, _) | Kernel::Block(Pass::Backward, _) => 2,
+        Kernel::Warp(Pass::Forward, _)
+        | Kernel::Block(Pass::Forward, _)
+        | Kernel::Cluster(Pass::Forward) => 0,
+        Kernel::Warp(Pass::Backward, _)
+        | Kernel::Block(Pass::Backward, _)
+        | Kernel::Cluster(Pass::Backward) => 2,
         Kernel::Split(..) => 4,
         Kernel::Columns(..) => 6,
         Kernel::Finish(_) | Kernel::Stats | Kernel::SumParams => return SOURCES - 1,
@@ -82,9 +86,8 @@ fn dtype_index(dtype: DType) -> Result<usize> {
 /// The modules and kernel handles of one device, each looked up once.
 pub struct Kernels {
     context: Arc<CudaContext>,
-    pub sm_count: usize,
-    hopper: bool,
-    modules: Mutex<[[Option<Arc<CudaModule>>; 4]; SOURCES]>,
+    pub caps: Caps,
+    modules: [[Mutex<Option<Arc<CudaModule>>>; 4]; SOURCES],
     functions: RwLock<HashMap<(Kernel, bool, DType), CudaFunction>>,
 }
 
@@ -112,9 +115,11 @@ impl Kernels {
         let sm_count = get(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         Ok(Self {
             context: context.clone(),
-            sm_count: sm_count.max(1) as usize,
-            hopper: 10 * major + minor >= HOPPER && std::env::var_os(BASELINE).is_none(),
-            modules: Mutex::default(),
+            caps: Caps {
+                sm_count: sm_count.max(1) as usize,
+                clusters: 10 * major + minor >= HOPPER && std::env::var_os(BASELINE).is_none(),
+            },
+            modules: Default::default(),
             functions: RwLock::default(),
         })
     }
@@ -132,12 +137,12 @@ impl Kernels {
     }
 
     fn load(&self, source: usize, dtype: usize) -> Result<Arc<CudaModule>> {
-        let mut modules = self.modules.lock().map_err(poisoned)?;
-        let module = &mut modules[source][dtype];
-        if let Some(module) = module {
+        // The driver compiles for up to seconds: only those wait who need the same module.
+        let mut module = self.modules[source][dtype].lock().map_err(poisoned)?;
+        if let Some(module) = &*module {
             return Ok(module.clone());
         }
-        let ptx = PTX[source][dtype][self.hopper as usize];
+        let ptx = PTX[source][dtype][self.caps.clusters as usize];
         let loaded = self.context.load_module(ptx.into()).w()?;
         *module = Some(loaded.clone());
         Ok(loaded)

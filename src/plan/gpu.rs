@@ -21,14 +21,17 @@
 
 use crate::shapes::{Format, Planes};
 use crate::tuning::{
-    MAX_COLUMNS, MAX_THREADS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
+    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
 };
 use candle_core::{bail, Result};
 
+fn tune(name: &str, default: usize) -> usize {
+    std::env::var(format!("IN_{name}")).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
 const MIN_THREADS: usize = 64;
 /// Blocks per multiprocessor that the split tier aims for: enough loads in flight to hide the
 /// latency of memory (25 KB a multiprocessor on an H200; a block keeps 16 KB in flight).
-const SPLIT_BLOCKS_PER_SM: usize = 4;
+#[allow(dead_code)] const SPLIT_BLOCKS_PER_SM: usize = 4;
 /// A chunk is a multiple of 128 bytes, a full line of the L2.
 const CHUNK_VECTORS: usize = 8;
 /// The least places of a thread, channels-last.
@@ -79,6 +82,24 @@ pub struct Job {
     pub aligned: bool,
 }
 
+/// What a plan has to know of a GPU.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// Multiprocessors.
+    pub sm_count: usize,
+    /// Whether the blocks of a cluster reach each other's shared memory (compute capability 9.0).
+    pub clusters: bool,
+}
+
+impl Caps {
+    pub fn without_clusters(sm_count: usize) -> Self {
+        Self {
+            sm_count,
+            clusters: false,
+        }
+    }
+}
+
 /// Who computes a plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
@@ -86,6 +107,8 @@ pub enum Tier {
     Warp { vectors: usize },
     /// A block, the plane in its registers.
     Block { vectors: usize },
+    /// So many blocks of a cluster, the plane in their registers.
+    Cluster { blocks: usize },
     /// Planes are cut in parts: one launch measures those, one merges them, one maps the elements.
     Split(Cut),
     /// As `Split`, where channels are adjacent.
@@ -110,16 +133,18 @@ pub struct GpuPlan {
 }
 
 impl GpuPlan {
-    pub fn new(job: &Job, sm_count: usize) -> Result<Self> {
+    pub fn new(job: &Job, caps: Caps) -> Result<Self> {
+        let sm_count = caps.sm_count;
         // Only sets of one plane, of adjacent elements, are kept on chip; and where nothing has to
         // be measured there is nothing to keep.
         if job.group > 1 || job.given || job.format == Format::ChannelsLast {
-            return Self::in_parts(job, sm_count);
+            return Self::in_parts(job, caps);
         }
         let (count, max) = (job.count()?, job.pass.max_vectors());
         let lines = job.lines();
         let bytes = job.planes.spatial.saturating_mul(job.element);
         let idle = count * 4 <= sm_count && bytes >= SPLIT_MIN_BYTES;
+        let caps = Caps { clusters: caps.clusters && tune("NOCLUSTER", 0) == 0, ..caps };
         if lines <= WARP * max {
             let tier = Tier::Warp {
                 vectors: lines.div_ceil(WARP).next_power_of_two(),
@@ -134,15 +159,24 @@ impl GpuPlan {
             // Many planes fill the machine by themselves, and small blocks with full registers leave
             // several of them per multiprocessor.
             let many = count >= 4 * sm_count;
-            let (threads, vectors) = block(lines, if many { max } else { job.pass.few_vectors() });
+            let (threads, vectors) = block(lines, if many { tune("VEC", max) } else { tune("FEW", job.pass.few_vectors()) });
             return Self::launch(Tier::Block { vectors }, count, threads);
         }
-        Self::in_parts(job, sm_count)
+        let of_block = MAX_THREADS * max;
+        if caps.clusters && lines <= MAX_CLUSTER * of_block {
+            let blocks = match idle {
+                true => MAX_CLUSTER,
+                false => lines.div_ceil(of_block).next_power_of_two(),
+            };
+            let (threads, _) = block(lines.div_ceil(blocks), max);
+            return Self::launch(Tier::Cluster { blocks }, count * blocks, threads);
+        }
+        Self::in_parts(job, caps)
     }
 
     /// The split or the columns tier, whatever the shape: also how statistics alone are measured.
-    pub fn in_parts(job: &Job, sm_count: usize) -> Result<Self> {
-        let (count, blocks) = (job.count()?, SPLIT_BLOCKS_PER_SM * sm_count);
+    pub fn in_parts(job: &Job, caps: Caps) -> Result<Self> {
+        let (count, blocks) = (job.count()?, if job.format == Format::ChannelsLast { tune("COL", 4) } else { tune("SPLIT", if job.pass == Pass::Forward { 4 } else { 3 }) } * caps.sm_count);
         let Planes { n, c, spatial } = job.planes;
         if job.format == Format::ChannelsLast {
             let vectors = c.div_ceil(VECTOR_BYTES / job.element).max(1);
@@ -164,7 +198,8 @@ impl GpuPlan {
             true => WARP,
             false => SPLIT_THREADS,
         };
-        let wanted = blocks.div_ceil(count.max(1));
+        // Rounded down: all blocks run at once.
+        let wanted = (blocks / count.max(1)).max(1);
         let (chunks, chunk) = chunks(lines, wanted, SPLIT_THREADS * SPLIT_VECTORS, CHUNK_VECTORS);
         let tier = Tier::Split(Cut {
             chunks,
@@ -227,7 +262,7 @@ fn block(lines: usize, target: usize) -> (usize, usize) {
     let threads = lines
         .div_ceil(target)
         .next_power_of_two()
-        .clamp(MIN_THREADS, MAX_THREADS);
+        .clamp(tune("MINT", MIN_THREADS), MAX_THREADS);
     (threads, lines.div_ceil(threads).next_power_of_two())
 }
 

@@ -7,6 +7,8 @@ use super::{Pass, Tier};
 pub enum Kernel {
     Warp(Pass, usize),
     Block(Pass, usize),
+    /// Where the GPU has clusters.
+    Cluster(Pass),
     Split(Pass, Step),
     Columns(Pass, Step),
     /// From parts to the coefficients of planes.
@@ -28,6 +30,7 @@ impl Kernel {
         match tier {
             Tier::Warp { vectors } => Self::Warp(pass, vectors),
             Tier::Block { vectors } => Self::Block(pass, vectors),
+            Tier::Cluster { .. } => Self::Cluster(pass),
             Tier::Split(_) => Self::Split(pass, step),
             Tier::Columns(_) => Self::Columns(pass, step),
         }
@@ -48,6 +51,7 @@ impl Kernel {
         match self {
             Self::Warp(p, n) => format!("{}_warp{n}", on_chip(p)),
             Self::Block(p, n) => format!("{}_block{n}", on_chip(p)),
+            Self::Cluster(p) => format!("{}_cluster{}", on_chip(p), p.max_vectors()),
             Self::Split(p, s) => format!("in_split_{}", step(p, s)),
             Self::Columns(p, s) => format!("in_columns_{}", step(p, s)),
             Self::Finish(Pass::Forward) => "in_finish".to_string(),
@@ -57,9 +61,9 @@ impl Kernel {
         }
     }
 
-    /// Every kernel that a plan can lead to.
+    /// Every kernel that a plan can lead to, on a GPU with or without clusters.
     #[cfg(test)]
-    pub fn all() -> Vec<Self> {
+    pub fn all(clusters: bool) -> Vec<Self> {
         let mut all = vec![Self::Stats, Self::SumParams];
         for pass in [Pass::Forward, Pass::Backward] {
             let sizes = |least| {
@@ -69,6 +73,9 @@ impl Kernel {
             };
             all.extend(sizes(1).map(|v| Self::Warp(pass, v)));
             all.extend(sizes(pass.few_vectors()).map(|v| Self::Block(pass, v)));
+            if clusters {
+                all.push(Self::Cluster(pass));
+            }
             for step in [Step::Measure, Step::Write] {
                 all.extend([Self::Split(pass, step), Self::Columns(pass, step)]);
             }

@@ -2,7 +2,7 @@
 
 use crate::common::reference::{Affine, Case, Exact, Random};
 use crate::common::{self, assert_close, max_abs, to_f64, Tolerance};
-use crate::plan::{self, CpuPlan, Cut, GpuPlan, Job, Pass, Tier};
+use crate::plan::{self, Caps, CpuPlan, Cut, GpuPlan, Job, Pass, Tier};
 use crate::{shapes, tuning};
 use anyhow::Result;
 use candle_core::{DType, Device, ModuleT, Tensor};
@@ -300,10 +300,12 @@ fn entries_and_ptx_agree() -> Result<()> {
         let names = |line: &str| Some(line.split_once(".entry ")?.1.split('(').next()?.to_string());
         Ok(text.lines().filter_map(names).collect())
     };
-    let mut wanted: Vec<String> = plan::Kernel::all().iter().map(|k| k.entry()).collect();
-    wanted.sort();
     for dtype in ["f32", "f16", "bf16", "f64"] {
-        for end in [format!("{dtype}.baseline"), format!("{dtype}.hopper")] {
+        for (end, clusters) in [("baseline", false), ("hopper", true)] {
+            let end = format!("{dtype}.{end}");
+            let all = plan::Kernel::all(clusters);
+            let mut wanted: Vec<String> = all.iter().map(|k| k.entry()).collect();
+            wanted.sort();
             for variant in ["plain", "full"] {
                 let mut found = entries(format!("finish.{end}"))?;
                 for source in ["in_fwd", "in_bwd", "split", "channels_last"] {
@@ -336,10 +338,11 @@ fn the_table_reaches_every_kernel() -> Result<()> {
                     element: size,
                     aligned,
                 };
-                let plan = GpuPlan::new(&job, 132)?;
+                let plan = GpuPlan::new(&job, Caps::without_clusters(132))?;
                 let tier = match plan.tier {
                     Tier::Warp { vectors } => format!("warp{vectors}"),
                     Tier::Block { vectors } => format!("block{vectors}"),
+                    Tier::Cluster { blocks } => format!("cluster{blocks}"),
                     Tier::Split(_) => "split".to_string(),
                     Tier::Columns(_) => "columns".to_string(),
                 };

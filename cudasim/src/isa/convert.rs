@@ -76,6 +76,13 @@ fn cvt(form: &Form) -> Option<Decoded> {
     let nearest = form.has("rn");
     let integral = form.which(&["rni", "rzi", "rmi", "rpi"]);
     match (to.is_float(), from.is_float()) {
+        // Two sources, the first for the high half.
+        (true, true) if nearest && from == Type::F32 && to == Type::F16x2 => {
+            Some(form.map2(|high: f32, low: f32| [f16::nearest(low.wide()), f16::nearest(high.wide())]))
+        }
+        (true, true) if nearest && from == Type::F32 && to == Type::BF16x2 => {
+            Some(form.map2(|high: f32, low: f32| [bf16::nearest(low.wide()), bf16::nearest(high.wide())]))
+        }
         (true, true) if nearest || integral.is_some() || to.bits() >= from.bits() => between_floats(form, integral),
         (true, false) if nearest => integer_to_float(form, to, from),
         (false, true) => float_to_integer(form, to, from, integral?),

@@ -38,6 +38,7 @@ lane! {
     f64: u64, |w| f64::from_bits(w), |v| if v.is_nan() { 0x7fff_ffff_ffff_ffff } else { v.to_bits() };
     f16: u32, |w| f16::from_bits(w as u16), |v| if v.is_nan() { 0x7fff } else { v.to_bits() as u32 };
     bf16: u32, |w| bf16::from_bits(w as u16), |v| if v.is_nan() { 0x7fff } else { v.to_bits() as u32 };
+    [f16; 2]: u32, |w| [f16::read(w), f16::read(w >> 16)], |v| v[0].word() | v[1].word() << 16;
     [bf16; 2]: u32, |w| [bf16::read(w), bf16::read(w >> 16)], |v| v[0].word() | v[1].word() << 16;
 }
 

@@ -29,6 +29,7 @@ pub fn special(name: &str) -> Option<Special> {
         "%ctaid" => |p, _| p.block,
         "%nctaid" => |p, _| p.launch.grid,
         "%cluster_ctarank" => |p, _| [p.rank; 3],
+        "%cluster_nctarank" => |p, _| [p.launch.cluster_blocks(); 3],
         "%envreg1" => |p, _| [(p.workspace >> 32) as u32; 3],
         "%envreg2" => |p, _| [p.workspace as u32; 3],
         _ => return None,

@@ -140,6 +140,16 @@ fn conversions_of_floats() {
     let word = |cvt: &str, from: &str| format!("cvt.{cvt} %w, {from}; cvt.u64.u32 %d, %w;");
     for seed in 1..6 {
         let (s, e) = (floats(seed), doubles(seed));
+        // Of two at once, the first becomes the high half; a NaN has one form.
+        type Half = fn(f32) -> u16;
+        let halves: [(&str, Half); 2] = [
+            ("f16x2", |v| if v.is_nan() { 0x7fff } else { f16::from_f32(v).to_bits() }),
+            ("bf16x2", |v| if v.is_nan() { 0x7fff } else { bf16::from_f32(v).to_bits() }),
+        ];
+        for (pair, half) in halves {
+            let wanted = move |a, b, _| (half(f(a)) as u64) << 16 | half(f(b)) as u64;
+            check(&word(&format!("rn.{pair}.f32"), "%f, %g"), s, wanted, |_| false);
+        }
         check(&word("rni.s32.f32", "%f"), s, |a, _, _| f(a).round_ties_even() as i32 as u32 as u64, |_| false);
         check(&word("rzi.s32.f32", "%f"), s, |a, _, _| f(a).trunc() as i32 as u32 as u64, |_| false);
         check(&word("rzi.u32.f32", "%f"), s, |a, _, _| f(a).trunc() as u32 as u64, |_| false);

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const H200: usize = 132;
+const H200: Caps = Caps { sm_count: 132, clusters: true };
 
 fn job(n: usize, c: usize, spatial: usize, element: usize) -> Job {
     Job {
@@ -144,9 +144,9 @@ fn jobs() -> impl Strategy<Value = Job> {
 
 proptest! {
     #[test]
-    fn every_plan_covers_its_planes(job in jobs(), sm_count in 1usize..200) {
+    fn every_plan_covers_its_planes(job in jobs(), sm_count in 1usize..200, clusters: bool) {
         let (planes, pass) = (job.planes, job.pass);
-        let plan = GpuPlan::new(&job, sm_count).unwrap();
+        let plan = GpuPlan::new(&job, Caps { sm_count, clusters }).unwrap();
         let (grid, threads) = (plan.grid as usize, plan.threads as usize);
         let lines = job.lines();
         let on_chip = job.group == 1 && !job.given && job.format == Format::Planar;
@@ -165,6 +165,12 @@ proptest! {
                 prop_assert!(vectors.is_power_of_two() && kernels.contains(&vectors));
                 prop_assert!(threads * vectors >= lines);
                 prop_assert_eq!(grid, planes.count());
+            }
+            Tier::Cluster { blocks } => {
+                prop_assert!(on_chip && clusters);
+                prop_assert!(blocks.is_power_of_two() && (2..=MAX_CLUSTER).contains(&blocks));
+                prop_assert!(blocks * threads * pass.max_vectors() >= lines);
+                prop_assert_eq!(grid, planes.count() * blocks);
             }
             Tier::Split(Cut { chunks, chunk, team }) => {
                 prop_assert_eq!(job.format, Format::Planar);
