@@ -11,7 +11,7 @@ mod tuning;
 /// The baseline, which a T4 runs, and Hopper. The driver compiles either for newer devices.
 const ARCHS: [u32; 2] = [75, 90];
 /// What is compiled for calls with nothing beside the normalization, and for all.
-const OF_ELEMENTS: [&str; 4] = ["in_fwd", "in_bwd", "split", "channels_last"];
+const OF_ELEMENTS: [&str; 5] = ["in_fwd", "in_bwd", "in_sets", "split", "channels_last"];
 const VARIANTS: [(&str, &str); 2] = [("plain", "-DPLAIN=true"), ("full", "-DPLAIN=false")];
 const DTYPES: [(&str, &str); 4] = [
     ("f32", "float"),

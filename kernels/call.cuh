@@ -61,11 +61,15 @@ struct Cut {
     int chunks, chunk, team;
 };
 
-template <typename T> __device__ Acc<T> load(const Param &param, int plane, Acc<T> absent) {
+// Its i-th number; `absent` where there is none.
+template <typename T> __device__ Acc<T> number(const Param &param, int i, Acc<T> absent) {
     if (param.data == nullptr) return absent;
-    const int i = plane % param.period;
     if (param.is_f32) return static_cast<const float *>(param.data)[i];
     return widen(static_cast<const T *>(param.data)[i]);
+}
+
+template <typename T> __device__ Acc<T> load(const Param &param, int plane, Acc<T> absent) {
+    return param.data == nullptr ? absent : number<T>(param, plane % param.period, absent);
 }
 
 // The element of a tensor that is `ahead` of the first one of a plane; null stays null.

@@ -14,7 +14,7 @@ template <Tier TIER, int N> __device__ void backward(const Call &call) {
     const T *from = at<T>(call.x, call.shape, team.plane);
     const T *from_dy = at<T>(call.dy, call.shape, team.plane);
     T *to = at<T>(call.out, call.shape, team.plane);
-    const auto held = held_of<T, N>(from, call.shape, team);
+    const auto held = held_of<T, N>(from, call.shape.spatial, team);
     const auto x = held.load(from);
     const auto dy = held.load_beside(from_dy);
     team.await_start();

@@ -99,10 +99,10 @@ template <Tier TIER> struct Team {
     }
 };
 
-// What this thread has of its plane of x.
+// What this thread has of `size` elements of x that its team shares.
 template <typename T, int N, typename Team>
-__device__ Held<T, N> held_of(const T *x, const Shape &shape, const Team &team) {
-    const Run<T> run(x, shape.spatial);
+__device__ Held<T, N> held_of(const T *x, int size, const Team &team) {
+    const Run<T> run(x, size);
     return {run, team.first, team.step, run.single(team.first)};
 }
 

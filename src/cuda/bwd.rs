@@ -104,7 +104,7 @@ fn launch(
     [call.out, call.dv, call.dweights] = [dx, dv, dweights].map(|a| tensors.contiguous(a));
 
     let given = inputs.beside.given.is_some();
-    let plan = gpu.plan(Pass::Backward, norm, (call.x.data, inputs.x.1), given)?;
+    let plan = gpu.plan(Pass::Backward, norm, (&call, inputs.x.1), given)?;
     if let Tier::Warp { .. } | Tier::Block { .. } | Tier::Cluster { .. } = plan.tier {
         // SAFETY: x and dy hold the planes at their strides, as does whatever goes with their
         // elements, the parameters hold `period` numbers each, the gradients per element an element

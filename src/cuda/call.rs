@@ -118,6 +118,16 @@ impl CallArg {
     }
 }
 
+impl CallArg {
+    /// Whether the planes of a sample lie behind each other in every tensor that the forward pass
+    /// takes.
+    pub fn planes_are_adjacent(&self) -> bool {
+        [self.x, self.weights, self.biases, self.residual, self.out]
+            .iter()
+            .all(|t| t.data == 0 || t.stride_c == self.shape.spatial)
+    }
+}
+
 /// The tensors of a call, as long as launches may use their addresses.
 pub struct Tensors<'a> {
     norm: &'a Norm,

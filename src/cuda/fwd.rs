@@ -53,8 +53,10 @@ pub fn forward_in_place(
 }
 
 fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, layout: &Layout, given: bool) -> Result<()> {
-    let plan = gpu.plan(Pass::Forward, norm, (call.x.data, layout), given)?;
-    if let Tier::Warp { .. } | Tier::Block { .. } | Tier::Cluster { .. } = plan.tier {
+    let plan = gpu.plan(Pass::Forward, norm, (call, layout), given)?;
+    if let Tier::Warp { .. } | Tier::Block { .. } | Tier::Cluster { .. } | Tier::Sets { .. } =
+        plan.tier
+    {
         // SAFETY: x holds the planes at their strides, as does whatever goes with its elements, the
         // parameters hold `period` numbers each, the output an element for each of x; the plan
         // covers every plane.
@@ -88,7 +90,7 @@ pub fn stats(x: View<CudaStorage>, norm: &Norm, second: Second) -> Result<CudaSt
     let mut call = CallArg::new(norm);
     call.x = tensors.read(x)?;
     call.set_second(second);
-    let plan = gpu.plan_in_parts(norm, (call.x.data, x.1))?;
+    let plan = gpu.plan_in_parts(norm, (&call, x.1))?;
     let run = InParts::new(&gpu, &call, plan, planes, norm.channels_per_group)?;
     run.stats(&run.measure(Pass::Forward, &None)?, &mut output)?;
     Ok(output)

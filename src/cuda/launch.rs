@@ -36,7 +36,7 @@ impl<'a> Gpu<'a> {
     }
 
     /// What is planned for an x that starts at an address.
-    fn job(&self, pass: Pass, norm: &Norm, (address, layout): Start, given: bool) -> Job {
+    fn job(&self, pass: Pass, norm: &Norm, (call, layout): Start, given: bool) -> Job {
         Job {
             pass,
             planes: norm.planes,
@@ -44,7 +44,8 @@ impl<'a> Gpu<'a> {
             group: norm.channels_per_group,
             given,
             element: self.dtype.size_in_bytes(),
-            aligned: is_aligned(address, layout, self.dtype),
+            aligned: is_aligned(call.x.data, layout, self.dtype),
+            sets_on_chip: call.planes_are_adjacent(),
         }
     }
 
@@ -93,7 +94,11 @@ impl<'a> Gpu<'a> {
     /// Every pointer of `call` is live and holds what the kernel accesses for this plan.
     pub unsafe fn launch_on_chip(&self, pass: Pass, plan: &GpuPlan, call: &CallArg) -> Result<()> {
         let kernel = Kernel::of(plan.tier, pass, Step::Write);
-        let Tier::Cluster { blocks } = plan.tier else {
+        let (Tier::Cluster { blocks }
+        | Tier::Sets {
+            blocks: blocks @ 2..,
+        }) = plan.tier
+        else {
             let size = (plan.grid, plan.threads);
             // SAFETY: promised by the caller; these kernels take a call and nothing else.
             return unsafe { self.launch(kernel, call.is_plain(), size, &[call]) };
@@ -107,7 +112,9 @@ impl<'a> Gpu<'a> {
         let mut attribute = sys::CUlaunchAttribute {
             id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
             pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { clusterDim: dimension },
+            value: sys::CUlaunchAttributeValue {
+                clusterDim: dimension,
+            },
         };
         let config = sys::CUlaunchConfig {
             gridDimX: plan.grid,
@@ -126,14 +133,19 @@ impl<'a> Gpu<'a> {
         // SAFETY: promised by the caller; the config, its attribute and the one argument live until
         // the call returns, which copies them. cudarc has no launch with clusters.
         let result = unsafe {
-            sys::cuLaunchKernelEx(&config, function.cu_function(), params.as_mut_ptr(), std::ptr::null_mut())
+            sys::cuLaunchKernelEx(
+                &config,
+                function.cu_function(),
+                params.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
         };
         result.result().w()
     }
 }
 
-/// The address of the first element of a tensor, and how the others lie.
-pub type Start<'a> = (u64, &'a Layout);
+/// A call, and how its x lies.
+pub type Start<'a> = (&'a CallArg, &'a Layout);
 
 /// An argument of a kernel, whatever its type.
 pub type Arg<'a> = &'a dyn Argument;

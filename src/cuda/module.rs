@@ -49,9 +49,11 @@ const PTX: [[[&str; 2]; 4]; SOURCES] = [
     ptx!("split.full"),
     ptx!("channels_last.plain"),
     ptx!("channels_last.full"),
+    ptx!("in_sets.plain"),
+    ptx!("in_sets.full"),
     ptx!("finish"),
 ];
-const SOURCES: usize = 9;
+const SOURCES: usize = 11;
 /// The compute capability from which on a device takes the second of them: 9.0.
 const HOPPER: i32 = 90;
 /// Set, it makes every device take the first, so that tests reach it on newer ones.
@@ -68,6 +70,7 @@ fn source_of(kernel: Kernel, plain: bool) -> usize {
         | Kernel::Cluster(Pass::Backward) => 2,
         Kernel::Split(..) => 4,
         Kernel::Columns(..) => 6,
+        Kernel::SetsBlock | Kernel::SetsCluster => 8,
         Kernel::Finish(_) | Kernel::Stats | Kernel::SumParams => return SOURCES - 1,
     };
     of_elements + !plain as usize

@@ -82,7 +82,10 @@ pub fn backward<G: Gpu>(
 
 /// Fills what the call has of the gradients per element and of every plane's shares of the others.
 fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
-    let plan = GpuPlan::new(&call.job(Pass::Backward), Caps::without_clusters(call.gpu.cores()))?;
+    let plan = GpuPlan::new(
+        &call.job(Pass::Backward),
+        Caps::without_clusters(call.gpu.cores()),
+    )?;
     if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
         let kernel = Kernel::of(plan.tier, Pass::Backward, Step::Write);
         let size = (plan.grid, plan.threads);

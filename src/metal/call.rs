@@ -167,6 +167,7 @@ impl<'a, G: Gpu> Call<'a, G> {
             given: self.has(Slot::Mean),
             element: self.dtype.size_in_bytes(),
             aligned: self.aligned,
+            sets_on_chip: false,
         }
     }
 

@@ -49,7 +49,10 @@ pub fn forward_in_place<G: Gpu>(
 }
 
 fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
-    let plan = GpuPlan::new(&call.job(Pass::Forward), Caps::without_clusters(call.gpu.cores()))?;
+    let plan = GpuPlan::new(
+        &call.job(Pass::Forward),
+        Caps::without_clusters(call.gpu.cores()),
+    )?;
     if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
         let kernel = Kernel::of(plan.tier, Pass::Forward, Step::Write);
         let size = (plan.grid, plan.threads);
@@ -84,7 +87,10 @@ pub fn stats<G: Gpu>(
         let mut call = Call::new(gpu, norm, x)?;
         call.set_second(second);
         call.result(Slot::Out, Some(&output));
-        let plan = GpuPlan::in_parts(&call.job(Pass::Forward), Caps::without_clusters(gpu.cores()))?;
+        let plan = GpuPlan::in_parts(
+            &call.job(Pass::Forward),
+            Caps::without_clusters(gpu.cores()),
+        )?;
         let run = InParts::new(&call, plan)?;
         run.stats(&run.measure(Pass::Forward, &None)?)?;
     }

@@ -13,7 +13,10 @@ use shim::{Sanitizer, Shim};
 use std::collections::BTreeSet;
 
 fn all_entries() -> BTreeSet<String> {
-    Kernel::all(false).into_iter().map(Kernel::entry).collect()
+    Kernel::all(false, false)
+        .into_iter()
+        .map(Kernel::entry)
+        .collect()
 }
 
 /// The table on a dtype's kernels: those that Rust can ask for, all of them and no other.

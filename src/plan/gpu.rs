@@ -21,17 +21,25 @@
 
 use crate::shapes::{Format, Planes};
 use crate::tuning::{
-    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
+    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP,
+    WARPS_PER_BLOCK,
 };
 use candle_core::{bail, Result};
 
+fn tune_pass(name: &str, pass: Pass, default: usize) -> usize {
+    tune(&format!("{name}{}", if pass == Pass::Forward { "F" } else { "B" }), default)
+}
 fn tune(name: &str, default: usize) -> usize {
-    std::env::var(format!("IN_{name}")).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+    std::env::var(format!("IN_{name}"))
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(default)
 }
 const MIN_THREADS: usize = 64;
 /// Blocks per multiprocessor that the split tier aims for: enough loads in flight to hide the
 /// latency of memory (25 KB a multiprocessor on an H200; a block keeps 16 KB in flight).
-#[allow(dead_code)] const SPLIT_BLOCKS_PER_SM: usize = 4;
+#[allow(dead_code)]
+const SPLIT_BLOCKS_PER_SM: usize = 4;
 /// A chunk is a multiple of 128 bytes, a full line of the L2.
 const CHUNK_VECTORS: usize = 8;
 /// The least places of a thread, channels-last.
@@ -80,6 +88,9 @@ pub struct Job {
     pub element: usize,
     /// Whether every plane starts at a multiple of [`VECTOR_BYTES`].
     pub aligned: bool,
+    /// Whether the backend has kernels that keep sets of planes on chip, and the planes of a set lie
+    /// behind each other in every tensor of the call.
+    pub sets_on_chip: bool,
 }
 
 /// What a plan has to know of a GPU.
@@ -109,6 +120,8 @@ pub enum Tier {
     Block { vectors: usize },
     /// So many blocks of a cluster, the plane in their registers.
     Cluster { blocks: usize },
+    /// A set of planes by a block or by so many of a cluster, in their registers; forward.
+    Sets { blocks: usize },
     /// Planes are cut in parts: one launch measures those, one merges them, one maps the elements.
     Split(Cut),
     /// As `Split`, where channels are adjacent.
@@ -135,8 +148,11 @@ pub struct GpuPlan {
 impl GpuPlan {
     pub fn new(job: &Job, caps: Caps) -> Result<Self> {
         let sm_count = caps.sm_count;
-        // Only sets of one plane, of adjacent elements, are kept on chip; and where nothing has to
-        // be measured there is nothing to keep.
+        if let Some(plan) = Self::of_sets(job, caps)? {
+            return Ok(plan);
+        }
+        // Otherwise only planes of adjacent elements are kept on chip; and where nothing has to be
+        // measured there is nothing to keep.
         if job.group > 1 || job.given || job.format == Format::ChannelsLast {
             return Self::in_parts(job, caps);
         }
@@ -144,7 +160,10 @@ impl GpuPlan {
         let lines = job.lines();
         let bytes = job.planes.spatial.saturating_mul(job.element);
         let idle = count * 4 <= sm_count && bytes >= SPLIT_MIN_BYTES;
-        let caps = Caps { clusters: caps.clusters && tune("NOCLUSTER", 0) == 0, ..caps };
+        let caps = Caps {
+            clusters: caps.clusters && tune("NOCLUSTER", 0) == 0,
+            ..caps
+        };
         if lines <= WARP * max {
             let tier = Tier::Warp {
                 vectors: lines.div_ceil(WARP).next_power_of_two(),
@@ -159,14 +178,24 @@ impl GpuPlan {
             // Many planes fill the machine by themselves, and small blocks with full registers leave
             // several of them per multiprocessor.
             let many = count >= 4 * sm_count;
-            let (threads, vectors) = block(lines, if many { tune("VEC", max) } else { tune("FEW", job.pass.few_vectors()) });
+            let (threads, vectors) = block(
+                lines,
+                if many {
+                    tune("VEC", max)
+                } else {
+                    tune("FEW", job.pass.few_vectors())
+                },
+            );
             return Self::launch(Tier::Block { vectors }, count, threads);
         }
         let of_block = MAX_THREADS * max;
         if caps.clusters && lines <= MAX_CLUSTER * of_block {
             let blocks = match idle {
                 true => MAX_CLUSTER,
-                false => lines.div_ceil(of_block).next_power_of_two(),
+                false => lines
+                    .div_ceil(tune_pass("CT", job.pass, MAX_THREADS) * max)
+                    .next_power_of_two()
+                    .min(MAX_CLUSTER),
             };
             let (threads, _) = block(lines.div_ceil(blocks), max);
             return Self::launch(Tier::Cluster { blocks }, count * blocks, threads);
@@ -174,9 +203,36 @@ impl GpuPlan {
         Self::in_parts(job, caps)
     }
 
+    /// Sets of several planes, each of which is whole vectors, where they fit on chip.
+    fn of_sets(job: &Job, caps: Caps) -> Result<Option<Self>> {
+        let fit = job.sets_on_chip && job.aligned && job.pass == Pass::Forward && !job.given;
+        if !fit || job.group == 1 || job.format == Format::ChannelsLast {
+            return Ok(None);
+        }
+        let (sets, max) = (job.count()? / job.group, job.pass.max_vectors());
+        let lines = job.lines().saturating_mul(job.group);
+        let most = if caps.clusters { MAX_CLUSTER } else { 1 };
+        if lines > most * MAX_THREADS * max {
+            return Ok(None);
+        }
+        let blocks = lines
+            .div_ceil(tune_pass("CT", job.pass, MAX_THREADS) * max)
+            .next_power_of_two()
+            .min(most);
+        let (threads, _) = block(lines.div_ceil(blocks), max);
+        Self::launch(Tier::Sets { blocks }, sets * blocks, threads).map(Some)
+    }
+
     /// The split or the columns tier, whatever the shape: also how statistics alone are measured.
     pub fn in_parts(job: &Job, caps: Caps) -> Result<Self> {
-        let (count, blocks) = (job.count()?, if job.format == Format::ChannelsLast { tune("COL", 4) } else { tune("SPLIT", if job.pass == Pass::Forward { 4 } else { 3 }) } * caps.sm_count);
+        let (count, blocks) = (
+            job.count()?,
+            if job.format == Format::ChannelsLast {
+                tune_pass("COL", job.pass, 4)
+            } else {
+                tune_pass("SPLIT", job.pass, if job.pass == Pass::Forward { 4 } else { 3 })
+            } * caps.sm_count,
+        );
         let Planes { n, c, spatial } = job.planes;
         if job.format == Format::ChannelsLast {
             let vectors = c.div_ceil(VECTOR_BYTES / job.element).max(1);

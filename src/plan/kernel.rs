@@ -9,6 +9,9 @@ pub enum Kernel {
     Block(Pass, usize),
     /// Where the GPU has clusters.
     Cluster(Pass),
+    /// Sets of planes, the forward pass.
+    SetsBlock,
+    SetsCluster,
     Split(Pass, Step),
     Columns(Pass, Step),
     /// From parts to the coefficients of planes.
@@ -31,6 +34,8 @@ impl Kernel {
             Tier::Warp { vectors } => Self::Warp(pass, vectors),
             Tier::Block { vectors } => Self::Block(pass, vectors),
             Tier::Cluster { .. } => Self::Cluster(pass),
+            Tier::Sets { blocks: 1 } => Self::SetsBlock,
+            Tier::Sets { .. } => Self::SetsCluster,
             Tier::Split(_) => Self::Split(pass, step),
             Tier::Columns(_) => Self::Columns(pass, step),
         }
@@ -52,6 +57,8 @@ impl Kernel {
             Self::Warp(p, n) => format!("{}_warp{n}", on_chip(p)),
             Self::Block(p, n) => format!("{}_block{n}", on_chip(p)),
             Self::Cluster(p) => format!("{}_cluster{}", on_chip(p), p.max_vectors()),
+            Self::SetsBlock => format!("in_sets_block{}", Pass::Forward.max_vectors()),
+            Self::SetsCluster => format!("in_sets_cluster{}", Pass::Forward.max_vectors()),
             Self::Split(p, s) => format!("in_split_{}", step(p, s)),
             Self::Columns(p, s) => format!("in_columns_{}", step(p, s)),
             Self::Finish(Pass::Forward) => "in_finish".to_string(),
@@ -63,8 +70,14 @@ impl Kernel {
 
     /// Every kernel that a plan can lead to, on a GPU with or without clusters.
     #[cfg(test)]
-    pub fn all(clusters: bool) -> Vec<Self> {
+    pub fn all(sets: bool, clusters: bool) -> Vec<Self> {
         let mut all = vec![Self::Stats, Self::SumParams];
+        if sets {
+            all.push(Self::SetsBlock);
+        }
+        if sets && clusters {
+            all.push(Self::SetsCluster);
+        }
         for pass in [Pass::Forward, Pass::Backward] {
             let sizes = |least| {
                 [1, 2, 4, 8]

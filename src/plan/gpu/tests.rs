@@ -1,7 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-const H200: Caps = Caps { sm_count: 132, clusters: true };
+const H200: Caps = Caps {
+    sm_count: 132,
+    clusters: true,
+};
 
 fn job(n: usize, c: usize, spatial: usize, element: usize) -> Job {
     Job {
@@ -12,6 +15,7 @@ fn job(n: usize, c: usize, spatial: usize, element: usize) -> Job {
         given: false,
         element,
         aligned: (spatial * element).is_multiple_of(VECTOR_BYTES),
+        sets_on_chip: true,
     }
 }
 
@@ -116,9 +120,13 @@ fn more_planes_than_a_grid_has_rows_and_more_elements_than_an_i32() {
 
 fn jobs() -> impl Strategy<Value = Job> {
     let shape = (1usize..2000, 1usize..200, 1usize..10, 1usize..100_000_000);
-    let how = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let how = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (shape, 1usize..4, how).prop_map(
-        |((n, groups, group, spatial), log_element, (backward, last, given, aligned))| Job {
+        |(
+            (n, groups, group, spatial),
+            log_element,
+            (backward, last, given, aligned, sets_on_chip),
+        )| Job {
             pass: if backward {
                 Pass::Backward
             } else {
@@ -138,6 +146,7 @@ fn jobs() -> impl Strategy<Value = Job> {
             given,
             element: 1 << log_element,
             aligned,
+            sets_on_chip,
         },
     )
 }
@@ -171,6 +180,13 @@ proptest! {
                 prop_assert!(blocks.is_power_of_two() && (2..=MAX_CLUSTER).contains(&blocks));
                 prop_assert!(blocks * threads * pass.max_vectors() >= lines);
                 prop_assert_eq!(grid, planes.count() * blocks);
+            }
+            Tier::Sets { blocks } => {
+                prop_assert!(job.sets_on_chip && job.aligned && !job.given && pass == Pass::Forward);
+                prop_assert!(job.group > 1 && job.format == Format::Planar);
+                prop_assert!(blocks == 1 || clusters && blocks.is_power_of_two() && blocks <= MAX_CLUSTER);
+                prop_assert!(blocks * threads * pass.max_vectors() >= lines * job.group);
+                prop_assert_eq!(grid * job.group, planes.count() * blocks);
             }
             Tier::Split(Cut { chunks, chunk, team }) => {
                 prop_assert_eq!(job.format, Format::Planar);

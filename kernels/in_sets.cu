@@ -1,0 +1,13 @@
+// The forward pass of sets of planes, the groups of group norm, that fit on chip.
+#include "fwd.cuh"
+
+#define FORWARD(TIER, NAME, N)                                                                     \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, BLOCKS_AT_LEAST)                     \
+        in_sets_##NAME##N(Call call) {                                                             \
+        forward<Tier::TIER, N, OfSets>(call, call.shape.group);                                    \
+    }
+
+FORWARD(Block, block, 8)
+#if __CUDA_ARCH__ >= 900
+FORWARD(Cluster, cluster, 8)
+#endif
