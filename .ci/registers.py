@@ -8,15 +8,16 @@ import re
 import subprocess
 import sys
 
-# What ptxas 13.0 keeps elsewhere to have more threads at a time: four registers at most, 16 bytes, in
-# backward kernels of the block tier and in two of f64 for planes in parts. One more is allowed.
+# What ptxas 13.0 keeps elsewhere to have more threads at a time: four registers at most. One more is
+# allowed; the sets' kernels, which an H200 timed like this, and two of f64 keep more.
 ALLOWED_BYTES = 20
+ALLOWED_MORE = {"in_sets_block8": 24, "in_sets_cluster8": 60, "in_columns_write": 48, "in_split_write": 76}
 
 ptxas, folder = sys.argv[1:]
 files = sorted(pathlib.Path(folder).glob("*.ptx"))
 if not files:
     sys.exit(f"no PTX in {folder}")
-worst = 0
+too_many = []
 for file in files:
     text = file.read_text()
     arch = re.search(r"^\.target (sm_\d+)", text, re.M).group(1)
@@ -33,7 +34,8 @@ for file in files:
     print(f"{file.name} ({arch}): {len(rows)} kernels")
     for name, stores, loads, registers in sorted(rows):
         spills = max(int(stores), int(loads))
-        worst = max(worst, spills)
+        if spills > ALLOWED_MORE.get(name, ALLOWED_BYTES):
+            too_many.append(f"{file.name}: {name} spills {spills} bytes")
         print(f"  {name:28} {registers:>3} registers" + (f", {spills} bytes spilled" if spills else ""))
-if worst > ALLOWED_BYTES:
-    sys.exit(f"a kernel spills {worst} bytes, more than {ALLOWED_BYTES}")
+if too_many:
+    sys.exit("more than is allowed: " + "; ".join(too_many))

@@ -5,8 +5,9 @@
 pub const WARP: usize = 32;
 /// Planes per block in the warp tier.
 pub const WARPS_PER_BLOCK: usize = 4;
-/// The most threads of a block in the block tier. 1024 would hold planes twice as large, but cap
-/// a thread at 64 registers, and 8 vectors with their sums take 71 to 124 (`ptxas -v`).
+/// The most threads of a block in the block tier. Two blocks of 512 fit on a multiprocessor with 64 registers
+/// a thread, which 8 vectors with their sums take; of 1024 it would be one, and nothing would run while
+/// that waits at a barrier.
 pub const MAX_THREADS: usize = 512;
 /// The most blocks of a cluster that every GPU with clusters can place.
 pub const MAX_CLUSTER: usize = 8;

@@ -253,6 +253,17 @@ fn the_only_file_needs_no_name() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_token_is_not_in_debug_output() {
+    let mut hub = Hub::from_env().expect("a home folder");
+    for token in [None, Some("secret".to_string())] {
+        hub.token = token.clone();
+        let shown = format!("{hub:?}");
+        assert!(!shown.contains("secret"), "{shown}");
+        assert_eq!(shown.contains("token: None"), token.is_none(), "{shown}");
+    }
+}
+
 /// Files of the Hub lie elsewhere; the token stays at home on the way to their bytes.
 #[test]
 fn redirections_are_followed() -> Result<()> {

@@ -46,6 +46,7 @@ impl<'a> Gpu<'a> {
             element: self.dtype.size_in_bytes(),
             aligned: is_aligned(call.x.data, layout, self.dtype),
             sets_on_chip: call.planes_are_adjacent(),
+            plain: call.is_plain(),
         }
     }
 

@@ -168,6 +168,7 @@ impl<'a, G: Gpu> Call<'a, G> {
             element: self.dtype.size_in_bytes(),
             aligned: self.aligned,
             sets_on_chip: false,
+            plain: false,
         }
     }
 

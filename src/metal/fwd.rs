@@ -6,7 +6,7 @@ use super::module::element;
 use super::parts::InParts;
 use crate::args::{Beside, Inputs, Norm, Second, View};
 use crate::kernel_args::CutArg;
-use crate::plan::{Caps, GpuPlan, Kernel, Pass, Step, Tier};
+use crate::plan::{GpuPlan, Kernel, Pass, Step, Tier};
 use candle_core::{DType, Layout, Result};
 
 pub fn forward<G: Gpu>(
@@ -49,10 +49,7 @@ pub fn forward_in_place<G: Gpu>(
 }
 
 fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
-    let plan = GpuPlan::new(
-        &call.job(Pass::Forward),
-        Caps::without_clusters(call.gpu.cores()),
-    )?;
+    let plan = GpuPlan::new(&call.job(Pass::Forward), call.gpu.caps())?;
     if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
         let kernel = Kernel::of(plan.tier, Pass::Forward, Step::Write);
         let size = (plan.grid, plan.threads);
@@ -87,10 +84,7 @@ pub fn stats<G: Gpu>(
         let mut call = Call::new(gpu, norm, x)?;
         call.set_second(second);
         call.result(Slot::Out, Some(&output));
-        let plan = GpuPlan::in_parts(
-            &call.job(Pass::Forward),
-            Caps::without_clusters(gpu.cores()),
-        )?;
+        let plan = GpuPlan::in_parts(&call.job(Pass::Forward), gpu.caps())?;
         let run = InParts::new(&call, plan)?;
         run.stats(&run.measure(Pass::Forward, &None)?)?;
     }

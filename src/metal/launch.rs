@@ -2,7 +2,7 @@
 
 use super::call::Arg;
 use crate::kernel_args::CutArg;
-use crate::plan::Kernel;
+use crate::plan::{Caps, Kernel};
 use candle_core::{DType, Result};
 
 /// What runs kernels, and the memory that they work on: candle's Metal device, or what stands in for
@@ -15,6 +15,14 @@ pub trait Gpu {
 
     /// About how many threadgroups of the largest size the device runs side by side.
     fn cores(&self) -> usize;
+
+    /// What a plan has to know.
+    fn caps(&self) -> Caps {
+        Caps {
+            sm_count: self.cores(),
+            clusters: false,
+        }
+    }
 
     /// Elements of any value, which the launches that follow write.
     fn alloc(&self, dtype: DType, len: usize) -> Result<Self::Storage>;

@@ -44,7 +44,7 @@ use candle_core::{Result, Tensor};
 ///
 /// A rank below 3, an integer dtype, a weight or bias of another shape, dtype or device, and an
 /// `eps` that is negative or not finite are errors that name what was expected and what came.
-/// So is a Metal tensor: that backend is yet to come.
+/// So are f64 on Metal and a tensor of a backend whose feature is off.
 ///
 /// # Example
 ///

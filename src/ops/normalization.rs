@@ -9,13 +9,14 @@ use candle_core::{bail, Result, Tensor};
 ///
 /// ```text
 /// z = (x - mean) / sqrt(var + eps)
-/// v = z * weight + bias + residual
+/// v = alpha * (z * (weight_offset + weight) + bias) + (1 - alpha) * x + residual
 /// y = activation(v)
 /// ```
 ///
-/// with the mean and variance of each sample and channel ([`instance`](Self::instance)), of
-/// neighbouring channels of a sample ([`group`](Self::group)), or with given ones
-/// ([`stats`](Self::stats)). Differentiable in every tensor that is part of it, twice with
+/// where weight_offset is 1 with [`one_plus_weight`](Self::one_plus_weight) and else 0, alpha is that of
+/// [`blend`](Self::blend) and else 1, and without a weight the factor is 1. The mean and
+/// variance are those of each sample and channel ([`instance`](Self::instance)), of neighbouring channels of
+/// a sample ([`group`](Self::group)), or given ones ([`stats`](Self::stats)). Differentiable in every tensor that is part of it, twice with
 /// `CANDLE_GRAD_DO_NOT_DETACH=1`. The statistics are accumulated in f32 (f64 for f64), with the
 /// mean kept to twice the digits; half types are rounded once, at the end.
 ///
@@ -32,9 +33,10 @@ use candle_core::{bail, Result, Tensor};
 /// # Errors
 ///
 /// Shapes, dtypes or devices that do not fit, an eps that is negative or not finite, a weight per
-/// element beside a bias that is not (or the other way round), and a number of groups that does not
-/// divide the channels: the message says what was expected and what came. A Metal tensor: that
-/// backend is yet to come.
+/// element beside a bias that is not (or the other way round), a number of groups that does not divide
+/// the channels, a correction above 1, an alpha or a slope that is not finite, and an alpha other than 1
+/// beside parameters per element or given statistics: the message says what was expected and what came.
+/// On Metal, f64; a tensor of a backend whose feature is off.
 ///
 /// # Example
 ///
@@ -212,10 +214,15 @@ impl Normalization {
     /// ```
     pub fn forward_in_place(&self, x: &Tensor) -> Result<()> {
         let call = self.call(x)?;
+        // A view whose planes are not adjacent was copied for the call: its result would be lost.
+        let laid = &call.inputs.x;
+        let (storage, of_x) = (laid.storage_and_layout().0, x.storage_and_layout().0);
+        let copied = !std::ptr::eq(&*storage, &*of_x);
+        drop((storage, of_x));
         if call.inputs.list().iter().any(|t| t.track_op()) {
             bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
         }
-        if !call.inputs.x.is_contiguous() {
+        if copied || !laid.is_contiguous() {
             bail!(
                 "norm: expected a contiguous x to work in place, got {:?}",
                 x.layout()

@@ -6,6 +6,7 @@
 //! the bytes after the end for ever; an answer that it panics on. Not in reach from here: it sends
 //! the token along when it asks the host of a redirection for the size, and it has no timeouts.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -25,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Where repositories are fetched from and kept; the cache is the one that `huggingface_hub` has
 /// in Python.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Hub {
     /// `https://huggingface.co`, or a mirror of it.
     pub endpoint: String,
@@ -35,6 +36,19 @@ pub struct Hub {
     pub token: Option<String>,
     /// Whether only the cache is used.
     pub offline: bool,
+}
+
+/// Logs may go anywhere, so it does not show the token.
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "...");
+        f.debug_struct("Hub")
+            .field("endpoint", &self.endpoint)
+            .field("cache", &self.cache)
+            .field("token", &token)
+            .field("offline", &self.offline)
+            .finish()
+    }
 }
 
 impl Hub {

@@ -164,6 +164,45 @@ fn channels_last(device: &Device) -> Result<()> {
 
 test_device!(channels_last);
 
+/// Groups, which a GPU keeps on chip in the forward pass where their planes are whole vectors: of one
+/// block, of clusters of two, four and eight, and one element more than vectors. Against f64 on the CPU.
+fn groups(device: &Device) -> Result<()> {
+    /// Channels, groups, and the vectors and elements of a plane.
+    const SHAPES: [(usize, usize, usize, usize); 5] = [
+        (6, 2, 40, 0),
+        (8, 1, 640, 0),
+        (4, 1, 2400, 0),
+        (3, 1, 6000, 0),
+        (6, 2, 40, 1),
+    ];
+    let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+    let mut random = Random::new(8, device);
+    for dtype in common::on(device, &DTYPES) {
+        for (c, groups, vectors, more) in SHAPES {
+            let spatial = vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more;
+            for &(mean, std, bound) in data(dtype) {
+                let x = random.tensor((2, c, spatial), dtype, mean, std)?;
+                let (weight, bias) = (
+                    random.tensor(c, dtype, 1., 0.3)?,
+                    random.tensor(c, dtype, 0., 1.)?,
+                );
+                let run = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+                    let norm = Normalization::group(groups, EPS);
+                    norm.weight(weight).bias(bias).forward(x)
+                };
+                let want = run(&wide(&x)?, &wide(&weight)?, &wide(&bias)?)?;
+                let (mut exact, scale) = (Exact::default(), max_abs(&want));
+                to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
+                let what = format!("{dtype:?} {c} in {groups} of {spatial}, mean {mean:e}");
+                exact.check(&what, &run(&x, &weight, &bias)?, bound);
+            }
+        }
+    }
+    Ok(())
+}
+
+test_device!(groups);
+
 /// Gradients that ask for more digits of a mean than an f32 has: at 1e4, with a deviation of 1e-2, it
 /// leaves out 5 % of that. Of the mean of x through an activation, where the normalized x is computed
 /// again, and of the mean of dy, which dx is centred by. Against f64 on the CPU.
@@ -323,11 +362,12 @@ fn entries_and_ptx_agree() -> Result<()> {
     Ok(())
 }
 
-/// On an H200; on another GPU the table reaches what it reaches.
+/// On an H200, and on a GPU as large without clusters; on another the table reaches what it reaches.
 #[test]
 fn the_table_reaches_every_kernel() -> Result<()> {
+    const SM_COUNT: usize = 132;
     let (mut seen, mut cpu) = (BTreeSet::new(), BTreeSet::new());
-    for dtype in DTYPES {
+    for (dtype, clusters) in DTYPES.iter().flat_map(|d| [(*d, false), (*d, true)]) {
         let size = dtype.size_in_bytes();
         for (n, c, spatial) in shapes(dtype) {
             let planes = shapes::Planes { n, c, spatial };
@@ -342,15 +382,19 @@ fn the_table_reaches_every_kernel() -> Result<()> {
                     element: size,
                     aligned,
                     sets_on_chip: true,
+                    plain: true,
                 };
-                let plan = GpuPlan::new(&job, Caps::without_clusters(132))?;
+                let caps = Caps {
+                    sm_count: SM_COUNT,
+                    clusters,
+                };
+                let plan = GpuPlan::new(&job, caps)?;
                 let tier = match plan.tier {
                     Tier::Warp { vectors } => format!("warp{vectors}"),
                     Tier::Block { vectors } => format!("block{vectors}"),
-                    Tier::Cluster { blocks } => format!("cluster{blocks}"),
-                    Tier::Sets { blocks } => format!("sets of {blocks}"),
+                    Tier::Cluster { .. } => "cluster".to_string(),
                     Tier::Split(_) => "split".to_string(),
-                    Tier::Columns(_) => "columns".to_string(),
+                    Tier::Sets { .. } | Tier::Columns(_) => unreachable!("planes of their own"),
                 };
                 seen.insert(format!("{pass:?} {tier} {dtype:?}"));
                 if let Tier::Split(Cut { chunk, .. }) = plan.tier {
@@ -363,10 +407,10 @@ fn the_table_reaches_every_kernel() -> Result<()> {
         }
     }
     let forward = [
-        "warp1", "warp2", "warp4", "warp8", "block2", "block4", "block8", "split",
+        "warp1", "warp2", "warp4", "warp8", "block2", "block4", "block8", "cluster", "split",
     ];
     let backward = [
-        "warp1", "warp2", "warp4", "block1", "block2", "block4", "split",
+        "warp1", "warp2", "warp4", "block1", "block2", "block4", "cluster", "split",
     ];
     for dtype in DTYPES {
         let forward = forward.map(|tier| format!("Forward {tier} {dtype:?}"));

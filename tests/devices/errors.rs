@@ -3,9 +3,9 @@
 use crate::common::reference::{Affine, Case, Random};
 use crate::common::{says, to_f64};
 use anyhow::Result;
-use candle_core::{DType, Device, ModuleT, Tensor};
+use candle_core::{DType, Device, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{instance_norm1d, instance_norm2d, InstanceNormConfig};
-use candle_instance_norm::{instance_norm, instance_norm_backward};
+use candle_instance_norm::{instance_norm, instance_norm_backward, Activation, Normalization};
 use candle_nn::VarBuilder;
 
 const EPS: f64 = 1e-5;
@@ -116,6 +116,107 @@ fn wrong_calls(device: &Device) -> Result<()> {
 }
 
 test_device!(wrong_calls);
+
+/// In place, a result goes into x itself or is refused: a view that the op would copy first keeps its
+/// elements, and the error says so.
+fn in_place(device: &Device) -> Result<()> {
+    let mut random = Random::new(42, device);
+    let mut x = |shape: &[usize]| random.tensor(shape, DType::F32, 1., 2.);
+    let (base, large) = (x(&[2, 3, 4, 5])?, x(&[2, 3, 4, 5, 6])?);
+    let norm = Normalization::instance(EPS);
+    for view in [
+        base.narrow(3, 0, 4)?,
+        base.narrow(2, 1, 2)?,
+        base.narrow(1, 0, 2)?,
+        base.transpose(2, 3)?,
+        large.transpose(2, 4)?,
+        x(&[2, 1, 4, 5])?.expand((2, 3, 4, 5))?,
+    ] {
+        let before = to_f64(&view);
+        let message = format!(
+            "norm: expected a contiguous x to work in place, got {:?}",
+            view.layout()
+        );
+        says("in place", norm.forward_in_place(&view), &message);
+        assert_eq!(to_f64(&view), before);
+    }
+    let tracked = Var::from_tensor(&base)?;
+    let message = "norm: expected tensors without gradients to work in place, got a tracked one";
+    says("in place", norm.forward_in_place(&tracked), message);
+    let shared = norm.clone().residual(&base);
+    let message = "norm: expected an x of its own to work in place, got one that shares memory";
+    says("in place", shared.forward_in_place(&base), message);
+
+    // Contiguous in either format, and a part of a larger tensor.
+    let last = x(&[2, 4, 5, 3])?.permute((0, 3, 1, 2))?;
+    for view in [base.clone(), last, base.narrow(0, 1, 1)?] {
+        let want = to_f64(&norm.forward(&view)?);
+        norm.forward_in_place(&view)?;
+        assert_eq!(to_f64(&view), want);
+    }
+    Ok(())
+}
+
+test_device!(in_place);
+
+/// What the builder refuses, as the docs of `Normalization` list it.
+fn builder(device: &Device) -> Result<()> {
+    let zeros = |shape: &[usize]| zeros(shape, DType::F32, device);
+    let (x, per_element) = (zeros(&SHAPE), zeros(&SHAPE));
+    let (per_channel, per_plane) = (zeros(&[3]), zeros(&[2, 3]));
+    let instance = || Normalization::instance(EPS);
+    let mut rows = vec![
+        (
+            instance().correction(2),
+            "a correction of 0 or 1, got 2".to_string(),
+        ),
+        (
+            Normalization::group(2, EPS),
+            "a number of groups that divides the 3 channels, got 2".into(),
+        ),
+        (
+            Normalization::group(0, EPS),
+            "a number of groups that divides the 3 channels, got 0".into(),
+        ),
+        (
+            instance().weight(&per_element).bias(&per_channel),
+            "weight and bias both per element or neither, got shapes Some([2, 3, 4, 5]) and \
+             Some([3])"
+                .into(),
+        ),
+        (
+            instance().weight(&per_element).blend(0.5),
+            "no blending beside parameters per element or given statistics, got alpha 0.5".into(),
+        ),
+        (
+            instance().stats(&per_plane, &per_plane).blend(0.5),
+            "no blending beside parameters per element or given statistics, got alpha 0.5".into(),
+        ),
+        (
+            instance().residual(&per_channel),
+            "a residual of shape [2, 3, 4, 5] and dtype F32, got [3] and F32".into(),
+        ),
+    ];
+    for wrong in [f64::NAN, f64::INFINITY] {
+        rows.push((
+            instance().blend(wrong),
+            format!("a finite alpha, got {wrong}"),
+        ));
+        rows.push((
+            instance().activation(Activation::LeakyRelu(wrong)),
+            format!("a finite slope of the leaky ReLU, got {wrong}"),
+        ));
+    }
+    for (norm, message) in rows {
+        let message = format!("norm: expected {message}");
+        says(&message, norm.forward(&x), &message);
+        says(&message, norm.backward(&x, &x), &message);
+        says(&message, norm.forward_in_place(&x), &message);
+    }
+    Ok(())
+}
+
+test_device!(builder);
 
 /// The layers' own checks, in training and in evaluation.
 fn layers(device: &Device) -> Result<()> {
