@@ -78,6 +78,17 @@ template <typename M> __device__ M from_lane(const M &m, int lane_mask) {
     return out;
 }
 
+// Word by word: a choice between two structs would be one between their places in local memory.
+template <typename M> __device__ M choose(bool first, const M &a, const M &b) {
+    M out;
+#pragma unroll
+    for (int i = 0; i < sizeof(M) / sizeof(int); ++i) {
+        reinterpret_cast<int *>(&out)[i] = first ? reinterpret_cast<const int *>(&a)[i]
+                                                 : reinterpret_cast<const int *>(&b)[i];
+    }
+    return out;
+}
+
 // The merge of the lanes whose places differ by multiples of `step`, a power of two, in each of them.
 // Both lanes of a pair merge the lower one first, so that all end up with the same bits.
 template <typename M> __device__ M warp_merge(M m, int step = 1) {
@@ -86,7 +97,7 @@ template <typename M> __device__ M warp_merge(M m, int step = 1) {
         if (mask < step) continue;
         const M other = from_lane(m, mask);
         const bool behind = threadIdx.x & mask;
-        m = merge(behind ? other : m, behind ? m : other);
+        m = merge(choose(behind, other, m), choose(behind, m, other));
     }
     return m;
 }
