@@ -265,12 +265,6 @@ template <typename T, int N> struct Held {
 template <typename T> struct Window {
     int head, end;
 
-    // `size` elements from `data` on, counted from the 16-byte boundary at or before it.
-    static __device__ Window at(const T *data, int size) {
-        const int head = reinterpret_cast<size_t>(data) % VECTOR_BYTES / sizeof(T);
-        return {head, head + size};
-    }
-
     __device__ int vectors() const { return (unsigned)(end + PER_VECTOR<T> - 1) / PER_VECTOR<T>; }
 
     __device__ bool whole(int vector) const {
