@@ -1,8 +1,12 @@
 //! Compiles `kernels/*.cu` to PTX with nvcc where the `cuda` feature is on; does nothing else.
+//!
+//! Every kernel becomes a module of its own, compressed (35 MB of PTX are 5), and `ptx.rs` lists them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::{env, fs, thread};
 
 #[path = "src/tuning.rs"]
@@ -10,8 +14,17 @@ mod tuning;
 
 /// The baseline, which a T4 runs, and Hopper. The driver compiles either for newer devices.
 const ARCHS: [u32; 2] = [75, 90];
+const BASELINE: &str = "baseline";
+const HOPPER: &str = "hopper";
 /// What is compiled for calls with nothing beside the normalization, and for all.
-const OF_ELEMENTS: [&str; 5] = ["in_fwd", "in_bwd", "in_sets", "split", "channels_last"];
+const OF_ELEMENTS: [&str; 6] = [
+    "in_fwd",
+    "in_bwd",
+    "in_sets_fwd",
+    "in_sets_bwd",
+    "split",
+    "channels_last",
+];
 const VARIANTS: [(&str, &str); 2] = [("plain", "-DPLAIN=true"), ("full", "-DPLAIN=false")];
 const DTYPES: [(&str, &str); 4] = [
     ("f32", "float"),
@@ -42,6 +55,9 @@ struct Unit {
     target: PathBuf,
     arch: u32,
     macros: Vec<String>,
+    device: &'static str,
+    /// The end of its modules' names: variant and dtype.
+    of_module: String,
 }
 
 fn compile() -> Result<(), String> {
@@ -57,12 +73,14 @@ fn compile() -> Result<(), String> {
     let mut units = vec![];
     for (source, name, define) in &sources {
         for (dtype, element) in DTYPES {
-            for (device, arch) in [("baseline", baseline), ("hopper", ARCHS[1].max(baseline))] {
+            for (device, arch) in [(BASELINE, baseline), (HOPPER, ARCHS[1].max(baseline))] {
                 let of_type = format!("-DELEMENT={element}");
                 units.push(Unit {
                     source: format!("kernels/{source}.cu"),
                     target: out.join(format!("{name}.{dtype}.{device}.ptx")),
                     arch,
+                    device,
+                    of_module: format!("{}.{dtype}", &name[source.len()..]),
                     macros: define
                         .iter()
                         .map(|d| d.to_string())
@@ -72,7 +90,70 @@ fn compile() -> Result<(), String> {
             }
         }
     }
-    in_parallel(&units, |unit| run_nvcc(&nvcc, unit))
+    let modules = Mutex::new(BTreeMap::new());
+    in_parallel(&units, |unit| {
+        let is_new = run_nvcc(&nvcc, unit)?;
+        let ptx = fs::read_to_string(&unit.target)
+            .map_err(|e| format!("{}: {e}", unit.target.display()))?;
+        for (entry, ptx) in modules_of(&ptx) {
+            let name = format!("{entry}{}", unit.of_module);
+            let file = out.join(format!("{name}.{}.z", unit.device));
+            if is_new || !file.exists() {
+                let compressed = miniz_oxide::deflate::compress_to_vec(ptx.as_bytes(), 6);
+                fs::write(&file, compressed).map_err(|e| format!("{}: {e}", file.display()))?;
+            }
+            let mut modules = modules.lock().map_err(|_| "a thread panicked")?;
+            modules
+                .entry(name)
+                .or_insert_with(Vec::new)
+                .push((unit.device, file));
+        }
+        Ok(())
+    })?;
+    let modules = modules.into_inner().map_err(|_| "a thread panicked")?;
+    fs::write(out.join("ptx.rs"), table(&modules)).map_err(|e| format!("ptx.rs: {e}"))
+}
+
+/// Each kernel of a PTX file with what stands beside the kernels.
+fn modules_of(ptx: &str) -> Vec<(String, String)> {
+    let mut parts: Vec<(Option<&str>, String)> = vec![(None, String::new())];
+    for line in ptx.lines() {
+        if let Some((_, name)) = line.split_once(".entry ") {
+            parts.push((name.split('(').next(), String::new()));
+        }
+        let (kernel, text) = parts.last_mut().expect("it starts with one");
+        *text += line;
+        *text += "\n";
+        if kernel.is_some() && line == "}" {
+            parts.push((None, String::new()));
+        }
+    }
+    let alone = |name: &str| {
+        let with = |of: &Option<&str>| of.is_none_or(|of| of == name);
+        parts
+            .iter()
+            .filter(|(of, _)| with(of))
+            .map(|(_, text)| text.as_str())
+            .collect()
+    };
+    let names = parts.iter().filter_map(|(name, _)| *name);
+    names.map(|name| (name.to_string(), alone(name))).collect()
+}
+
+/// `PTX` for module.rs.
+fn table(modules: &BTreeMap<String, Vec<(&str, PathBuf)>>) -> String {
+    let mut rows = String::new();
+    for (name, files) in modules {
+        let of = |device| match files.iter().find(|(of, _)| *of == device) {
+            Some((_, file)) => format!("include_bytes!({file:?})"),
+            None => "&[]".to_string(),
+        };
+        rows += &format!("    ({name:?}, [{}, {}]),\n", of(BASELINE), of(HOPPER));
+    }
+    format!(
+        "static PTX: [(&str, [&[u8]; 2]); {}] = [\n{rows}];\n",
+        modules.len()
+    )
 }
 
 /// Runs `f` for all units on as many threads as cargo gives.
@@ -125,12 +206,31 @@ fn find_nvcc() -> Result<PathBuf, String> {
         })
 }
 
-fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<(), String> {
+/// The text of a source with that of what it includes of ours.
+fn with_includes(source: &Path) -> Result<String, String> {
+    let mut text = fs::read_to_string(source).map_err(|e| format!("{}: {e}", source.display()))?;
+    let names: Vec<_> = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("#include \""))
+        .collect();
+    let names: Vec<_> = names
+        .iter()
+        .map(|l| l.trim_end_matches('"').to_string())
+        .collect();
+    for name in names {
+        text += &with_includes(&source.with_file_name(name))?;
+    }
+    Ok(text)
+}
+
+// Whether there was anything to compile: a change of one kernel compiles that one.
+fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<bool, String> {
     let Unit {
         source,
         target,
         arch,
         macros,
+        ..
     } = unit;
     let mut command = Command::new(nvcc);
     command.args(["-ptx", "-std=c++17", "-O3", "--Werror", "all-warnings"]);
@@ -141,10 +241,13 @@ fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<(), String> {
     command.arg(format!("-arch=compute_{arch}"));
     command.args(macros);
     command.args(tuning::ALL.map(|(name, value)| format!("-D{name}={value}")));
+    command.arg(source).arg("-o").arg(target);
+    let key = format!("{command:?}\n{}", with_includes(Path::new(source))?);
+    let made_of = target.with_extension("made-of");
+    if target.exists() && fs::read_to_string(&made_of).is_ok_and(|made_of| made_of == key) {
+        return Ok(false);
+    }
     let output = command
-        .arg(source)
-        .arg("-o")
-        .arg(target)
         .output()
         .map_err(|e| format!("cannot run nvcc at {}: {e}", nvcc.display()))?;
     if !output.status.success() || !fs::exists(target).unwrap_or(false) {
@@ -160,5 +263,6 @@ fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<(), String> {
             macros.join(" ")
         ));
     }
-    Ok(())
+    fs::write(&made_of, key).map_err(|e| format!("{}: {e}", made_of.display()))?;
+    Ok(true)
 }

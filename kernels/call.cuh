@@ -39,9 +39,12 @@ struct Rule {
     Activation activation;
 };
 
-// A plane's shares of the gradients of what it takes one number of; null where nobody wants it.
+// A plane's shares of the gradients of what it takes one number of; null where nobody wants it. Where
+// statistics alone are measured, `mean` and `rstd` take those.
 struct Shares {
     void *weight, *bias, *mean, *rstd;
+
+    __device__ bool any() const { return weight || bias || mean || rstd; }
 };
 
 struct Call {

@@ -140,31 +140,45 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     }
 }
 
-// The gradient of a parameter from the planes' shares, n of them for each of c numbers (1 for a
-// parameter per sample): a block has `columns` numbers, a power of two, side by side. Rows of
-// threads sum every so many samples, one row then sums the rows, both in ascending order and
-// compensated, so that the roundings of 1e5 samples do not add up.
-extern "C" __global__ void __launch_bounds__(PARAM_THREADS)
-    in_sum_params(const A *shares, void *out, int n, int c, int columns, int is_f32) {
+// What in_sum_params sums, which src/cuda/params.rs fills in, field for field.
+constexpr int MAX_PARAMS = 4;
+struct ParamSum {
+    const void *shares;
+    void *out;
+    int n, c, columns;
+    int is_f32;
+};
+struct ParamSums {
+    ParamSum of[MAX_PARAMS];
+    int blocks;
+};
+
+// The gradients of up to MAX_PARAMS parameters, each from the planes' shares, `n` of them for each of `c`
+// numbers (1 for a parameter per sample). A block has `columns` numbers, a power of two, of one parameter
+// side by side, which `blocks` blocks have. Rows of threads sum every so many samples, one row then sums
+// the rows, both in ascending order and compensated, so that the roundings of 1e5 samples do not add up.
+extern "C" __global__ void __launch_bounds__(PARAM_THREADS) in_sum_params(ParamSums sums) {
     __shared__ Pair<A> of_row[PARAM_THREADS];
-    const int rows = PARAM_THREADS / columns, row = threadIdx.x / columns;
-    const int number = blockIdx.x * columns + threadIdx.x % columns;
+    const ParamSum &of = sums.of[blockIdx.x / sums.blocks];
+    const A *shares = static_cast<const A *>(of.shares);
+    const int rows = PARAM_THREADS / of.columns, row = threadIdx.x / of.columns;
+    const int number = blockIdx.x % sums.blocks * of.columns + threadIdx.x % of.columns;
     Pair<A> sum{};
-    for (int i = row; i < n && number < c; i += rows) {
-        sum = sum.plus(shares[(long long)i * c + number]);
+    for (int i = row; i < of.n && number < of.c; i += rows) {
+        sum = sum.plus(shares[(long long)i * of.c + number]);
     }
     of_row[threadIdx.x] = sum;
     __syncthreads();
-    if (row != 0 || number >= c) return;
+    if (row != 0 || number >= of.c) return;
     for (int i = 1; i < rows; ++i) {
-        const Pair<A> other = of_row[i * columns + threadIdx.x];
+        const Pair<A> other = of_row[i * of.columns + threadIdx.x];
         sum = sum.plus(other.high);
         sum.rest += other.rest;
     }
     const A total = sum.high + sum.rest;
-    if (is_f32) {
-        static_cast<float *>(out)[number] = total;
+    if (of.is_f32) {
+        static_cast<float *>(of.out)[number] = total;
     } else {
-        narrow(total, static_cast<T *>(out)[number]);
+        narrow(total, static_cast<T *>(of.out)[number]);
     }
 }

@@ -43,11 +43,10 @@ Norm<D> statistics(constant Call &call, constant Cut &cut, Buffers on, Set set, 
     return norm_of(call.rule, m);
 }
 
-// Those of a plane: given ones follow from nothing.
+// Those of a plane.
 inline Norm<D> norm_of_plane(constant Call &call, Buffers on, Norm<D> of_set, int plane) {
     if (!has(call, MEAN)) return of_set;
-    const float mean = load(call.mean, on.mean, plane), rstd = load(call.rstd, on.rstd, plane);
-    return {{mean, 0}, 0, rstd, 0};
+    return given_norm<D>(call, on, plane);
 }
 
 inline void put_affines(constant Call &call, Buffers on, Set set, Norm<D> of_set, Place place) {

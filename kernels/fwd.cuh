@@ -1,65 +1,59 @@
 // y = activation((x - mean) * rstd * weight + bias + residual) of planes that fit on chip: each is
-// read once, into the registers of a warp, a block or a cluster, and written once.
+// read once, into the registers of some lanes, a block or a cluster, and written once. Without a y, the
+// statistics alone.
 #pragma once
-#include "tiers.cuh"
+#include "sets.cuh"
 
-using T = ELEMENT;
+// The parameters of a plane, which are asked for before x has come, and what they make of a norm.
+struct OfOnePlane {
+    const Call &call;
+    A weight, bias;
 
-// What each element of a vector is computed with: one plane's coefficients ...
-struct OfPlanes {
-    OfPlane<Affine<Acc<T>>> affine;
+    __device__ OfOnePlane(const Call &call, int plane)
+        : call(call), weight(weight_of<T, A>(call, plane)), bias(load<T>(call.bias, plane, 0)) {}
 
-    __device__ OfPlanes(const Call &call, int plane, const Norm<Acc<T>> &norm)
-        : affine{{call.rule, norm, weight_of<T, Acc<T>>(call, plane),
-                  load<T>(call.bias, plane, 0)}} {}
-
-    template <int L> __device__ Vector<T, L> output(const Vector<T, L> &x, const Call &call,
-                                                    const Beside<T> &beside,
-                                                    const Place<L> &place) const {
-        return ::output(x, affine, call.rule, beside, place);
+    __device__ auto affines(const Norm<A> &norm) const {
+        const OfPlane<Affine<A>> affine{{call.rule, norm, weight, bias}};
+        return [=](const auto &) { return affine; };
     }
 };
 
-// ... or those of the plane that it is in, of a set of planes that share the statistics alone. Each
-// is some whole vectors.
-struct OfSets {
-    using A = Acc<T>;
+// The same of the planes of a set, at each place that of its plane.
+struct OfEachPlane {
+    OfSet set;
 
-    const Norm<A> &norm;
-    int weight, bias;  // the numbers of the set's first plane: a period has whole sets
+    __device__ OfEachPlane(const Call &call, int plane) : set(call, plane) {}
 
-    __device__ OfSets(const Call &call, int plane, const Norm<A> &norm)
-        : norm(norm), weight(call.weight.data ? plane % call.weight.period : 0),
-          bias(call.bias.data ? plane % call.bias.period : 0) {}
-
-    __device__ Affine<A> affine(const Call &call, int plane) const {
-        A by = number<T>(call.weight, weight + plane, 1);
-        if (call.weight.data != nullptr) by += A(call.rule.weight_offset);
-        return {call.rule, norm, by, number<T>(call.bias, bias + plane, 0)};
-    }
-
-    template <int L> __device__ Vector<T, L> output(const Vector<T, L> &x, const Call &call,
-                                                    const Beside<T> &beside,
-                                                    const Place<L> &place) const {
-        const unsigned plane = (unsigned)place.offset / (unsigned)call.shape.spatial;
-        return ::output(x, OfPlane<Affine<A>>{affine(call, plane)}, call.rule, beside, place);
+    __device__ auto affines(const Norm<A> &norm) const {
+        return [&](const auto &place) { return set.affine(norm, set.plane(place)); };
     }
 };
 
-template <Tier TIER, int N, typename Of> __device__ void forward(const Call &call, int group) {
-    const Team<TIER> team;
-    if (TIER == Tier::Warp && team.plane >= call.shape.planes) return;  // blocks are as many as planes
-    const int plane = team.plane * group;
-    const T *from = at<T>(call.x, call.shape, plane);
-    T *to = at<T>(call.out, call.shape, plane);
-    const auto held = held_of<T, N>(from, group * (int)call.shape.spatial, team);
-    const auto x = held.load(from);
-    team.await_start();
-    const Norm<Acc<T>> norm(call.rule, measure<0>(team, held, x));
-    const Of of(call, plane, norm);
-    const Beside<T> beside(call, plane);
-    held.store(to, held.map([&](auto k, const auto &place) {
-        return of.output(x[k], call, beside, place);
-    }));
+// The statistics of a plane: those that are given, or its own. All threads of a team call this.
+template <typename Team, typename H, typename X>
+__device__ Norm<A> norm_of(const Call &call, int plane, const Team &team, const H &held, const X &x) {
+    if (call.mean.data != nullptr) return {load<T>(call.mean, plane, 0), load<T>(call.rstd, plane, 1)};
+    return {call.rule, measure<0>(team, held, x)};
 }
 
+template <typename Team, int N, typename Of> __device__ void forward(const Call &call, int group) {
+    const Team team;
+    const int plane = team.plane * group;
+    const bool exists = team.exists(call.shape.planes);
+    const T *from = at<T>(call.x, call.shape, plane);
+    T *to = at<T>(call.out, call.shape, plane);
+    const auto held = held_of<N>(from, exists ? group * (int)call.shape.spatial : 0, team);
+    const auto x = held.load(from);
+    const Of of(call, plane);
+    team.await_start();
+    const Norm<A> norm = norm_of(call, plane, team, held, x);
+    if (to == nullptr) {
+        if (team.first == 0 && exists) put_statistics<T>(call, plane, norm);
+        return;
+    }
+    const auto affine = of.affines(norm);
+    const Beside<T> beside(call, plane);
+    held.store(to, held.map([&](auto k, const auto &place) {
+        return output(x[k], affine(place), call.rule, beside, place);
+    }));
+}

@@ -6,15 +6,15 @@
 
 using T = ELEMENT;
 
-template <Tier TIER, int N> __device__ void backward(const Call &call) {
+template <typename Team, int N> __device__ void backward(const Call &call) {
     using A = Acc<T>;
-    const Team<TIER> team;
-    if (TIER == Tier::Warp && team.plane >= call.shape.planes) return;  // blocks are as many as planes
+    const Team team;
+    const bool exists = team.exists(call.shape.planes);
     const A weight = weight_of<T, A>(call, team.plane);
     const T *from = at<T>(call.x, call.shape, team.plane);
     const T *from_dy = at<T>(call.dy, call.shape, team.plane);
     T *to = at<T>(call.out, call.shape, team.plane);
-    const auto held = held_of<T, N>(from, call.shape.spatial, team);
+    const auto held = held_of<N>(from, exists ? (int)call.shape.spatial : 0, team);
     const auto x = held.load(from);
     const auto dy = held.load_beside(from_dy);
     team.await_start();
@@ -29,7 +29,7 @@ template <Tier TIER, int N> __device__ void backward(const Call &call) {
     });
     const auto m = measure<2>(team, held, x, g);
     const Norm<A> norm(call.rule, m.x);
-    if (team.first == 0) {
+    if (team.first == 0 && exists) {
         const A sum = m.x.n * m.g.high + m.x.n * m.g.rest;
         share<T>(call, team.plane, norm, weight, sum, m.cross);
     }
@@ -40,19 +40,22 @@ template <Tier TIER, int N> __device__ void backward(const Call &call) {
     held.store(to, held.map([&](auto k, const auto &) { return input_gradient(x[k], g[k], gradient); }));
 }
 
-#define BACKWARD(TIER, NAME, THREADS, N)                                                           \
+#define BACKWARD(NAME, THREADS, N, ...)                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_LEAST)                         \
         in_bwd_##NAME##N(Call call) {                                                              \
-        backward<Tier::TIER, N>(call);                                                             \
+        backward<Team<__VA_ARGS__>, N>(call);                                                      \
     }
+#define LANES(L, N) BACKWARD(lanes##L##x, WARP *WARPS_PER_BLOCK, N, Tier::Lanes, L)
 
-BACKWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 1)
-BACKWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 2)
-BACKWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 4)
-BACKWARD(Block, block, MAX_THREADS, 1)
-BACKWARD(Block, block, MAX_THREADS, 2)
-BACKWARD(Block, block, MAX_THREADS, 4)
-
+LANES(4, 1)
+LANES(4, 2)
+LANES(4, 4)
+LANES(8, 4)
+LANES(16, 4)
+LANES(32, 4)
+BACKWARD(block, MAX_THREADS, 1, Tier::Block)
+BACKWARD(block, MAX_THREADS, 2, Tier::Block)
+BACKWARD(block, MAX_THREADS, 4, Tier::Block)
 #if __CUDA_ARCH__ >= 900
-BACKWARD(Cluster, cluster, MAX_THREADS, 4)
+BACKWARD(cluster, MAX_THREADS, 4, Tier::Cluster)
 #endif

@@ -62,9 +62,9 @@ void backward(constant Call &call, Buffers on, Place place, threadgroup Backward
         backward<Tier::TIER, N>(call, BUFFERS, PLACE, room);                                       \
     }
 
-BACKWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 1)
-BACKWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 2)
-BACKWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 4)
+BACKWARD(Warp, lanes32x, WARP *WARPS_PER_BLOCK, 1)
+BACKWARD(Warp, lanes32x, WARP *WARPS_PER_BLOCK, 2)
+BACKWARD(Warp, lanes32x, WARP *WARPS_PER_BLOCK, 4)
 BACKWARD(Block, block, MAX_THREADS, 1)
 BACKWARD(Block, block, MAX_THREADS, 2)
 BACKWARD(Block, block, MAX_THREADS, 4)

@@ -1,19 +1,23 @@
 // The forward pass of planes that fit on chip.
 #include "fwd.cuh"
 
-#define FORWARD(TIER, NAME, THREADS, N)                                                            \
+#define FORWARD(NAME, THREADS, N, ...)                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_LEAST)                         \
         in_fwd_##NAME##N(Call call) {                                                              \
-        forward<Tier::TIER, N, OfPlanes>(call, 1);                                                 \
+        forward<Team<__VA_ARGS__>, N, OfOnePlane>(call, 1);                                        \
     }
+#define LANES(L, N) FORWARD(lanes##L##x, WARP *WARPS_PER_BLOCK, N, Tier::Lanes, L)
 
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 1)
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 2)
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 4)
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 8)
-FORWARD(Block, block, MAX_THREADS, 2)
-FORWARD(Block, block, MAX_THREADS, 4)
-FORWARD(Block, block, MAX_THREADS, 8)
+LANES(4, 1)
+LANES(4, 2)
+LANES(4, 4)
+LANES(8, 4)
+LANES(16, 4)
+LANES(32, 4)
+LANES(32, 8)
+FORWARD(block, MAX_THREADS, 2, Tier::Block)
+FORWARD(block, MAX_THREADS, 4, Tier::Block)
+FORWARD(block, MAX_THREADS, 8, Tier::Block)
 #if __CUDA_ARCH__ >= 900
-FORWARD(Cluster, cluster, MAX_THREADS, 8)
+FORWARD(cluster, MAX_THREADS, 8, Tier::Cluster)
 #endif

@@ -14,7 +14,8 @@ void forward(constant Call &call, Buffers on, Place place, threadgroup Moments<f
         if (k < held.count) x[k] = from.load(held.site(k));
     }
     const Moments<float> m = merged<TIER>(measure<N, 1>(held, x, 0), place, room);
-    const Norm<float> norm = norm_of(call.rule, m);
+    Norm<float> norm = norm_of(call.rule, m);
+    if (has(call, MEAN)) norm = given_norm<float>(call, on, team.plane);
     const float weight = weight_of(call, on, team.plane), bias = bias_of(call, on, team.plane);
     const Coefficients<Affine, 1> affine = {{affine_of(call.rule, norm, weight, bias)}};
     const Sink to = sink(call, call.out, OUT, on.out, team.plane);
@@ -33,10 +34,10 @@ void forward(constant Call &call, Buffers on, Place place, threadgroup Moments<f
         forward<Tier::TIER, N>(call, BUFFERS, PLACE, room);                                        \
     }
 
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 1)
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 2)
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 4)
-FORWARD(Warp, warp, WARP *WARPS_PER_BLOCK, 8)
+FORWARD(Warp, lanes32x, WARP *WARPS_PER_BLOCK, 1)
+FORWARD(Warp, lanes32x, WARP *WARPS_PER_BLOCK, 2)
+FORWARD(Warp, lanes32x, WARP *WARPS_PER_BLOCK, 4)
+FORWARD(Warp, lanes32x, WARP *WARPS_PER_BLOCK, 8)
 FORWARD(Block, block, MAX_THREADS, 2)
 FORWARD(Block, block, MAX_THREADS, 4)
 FORWARD(Block, block, MAX_THREADS, 8)

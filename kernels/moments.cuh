@@ -58,10 +58,10 @@ template <typename A> __device__ CoMoments<A> merge(const CoMoments<A> &a, const
 // What rounding made of a sum of squares that is 0. NaN stays NaN.
 template <typename A> __device__ A not_below_0(A m2) { return m2 < 0 ? A(0) : m2; }
 
-// Replaces each of K numbers by its sum over a warp, with the same bits in all lanes.
-template <int K, typename A> __device__ void warp_sum(A (&v)[K]) {
+// Replaces each of K numbers by its sum over LANES neighbours of a warp, with the same bits in all.
+template <int LANES, int K, typename A> __device__ void warp_sum(A (&v)[K]) {
 #pragma unroll
-    for (int mask = 1; mask < WARP; mask *= 2) {
+    for (int mask = 1; mask < LANES; mask *= 2) {
 #pragma unroll
         for (int i = 0; i < K; ++i) v[i] += __shfl_xor_sync(0xffffffff, v[i], mask);
     }

@@ -101,6 +101,13 @@ template <typename A> struct Gradient {
     }
 };
 
+// Writes a plane's mean, and the second statistic that is asked for.
+template <typename T, typename A>
+__device__ void put_statistics(const Call &call, int plane, const Norm<A> &norm) {
+    static_cast<Acc<T> *>(call.shares.mean)[plane] = norm.mean.high + norm.mean.rest;
+    static_cast<Acc<T> *>(call.shares.rstd)[plane] = norm.second(call.rule.second);
+}
+
 // Writes a plane's shares: `sum` is that of g over the plane, `cross` that of g * (x - mean).
 template <typename T, typename A>
 __device__ void share(const Call &call, int plane, const Norm<A> &norm, A weight, A sum, A cross) {

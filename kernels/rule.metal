@@ -30,6 +30,12 @@ template <typename A> Norm<A> norm_of(constant Rule &rule, Moments<A> m) {
     return {m.mean, var, rstd, add || var > eps ? unbiased * rstd * rstd : A(0)};
 }
 
+// Given statistics follow from nothing.
+template <typename A> Norm<A> given_norm(constant Call &call, Buffers on, int plane) {
+    const A mean = load(call.mean, on.mean, plane), rstd = load(call.rstd, on.rstd, plane);
+    return {{mean, A(0)}, A(0), rstd, A(0)};
+}
+
 // The factor of a plane: the parameter's, with its offset; 1 where there is none.
 inline float weight_of(constant Call &call, Buffers on, int plane) {
     if (!has(call, WEIGHT)) return 1;

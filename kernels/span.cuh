@@ -155,19 +155,21 @@ __device__ __forceinline__ void store(T *to, const Place<L> &place, const Vector
     put_one_by_one(to, place, value);
 }
 
-// What a thread has of a run: N whole vectors and one element, `single`, of those that are left
-// beside the vectors. V and S are what it keeps of either.
-template <typename V, typename S, int N> struct Kept {
+// What a thread has of a run: N whole vectors, and S of the elements that are left beside the vectors,
+// by their `Single`. V and E are what it keeps of either.
+struct Single {
+    int index;
+};
+
+template <typename V, typename E, int N, int S> struct Kept {
     V vector[N];
-    S single;
+    E element[S];
 
     __device__ V &operator[](int k) { return vector[k]; }
     __device__ const V &operator[](int k) const { return vector[k]; }
-    __device__ S &operator[](struct Single) { return single; }
-    __device__ const S &operator[](struct Single) const { return single; }
+    __device__ E &operator[](Single k) { return element[k.index]; }
+    __device__ const E &operator[](Single k) const { return element[k.index]; }
 };
-
-struct Single {};
 
 // A run of adjacent elements, as whole vectors between 16-byte boundaries and the elements that are
 // left at both ends, which the first threads have one by one. Every access of a vector stands alone
@@ -190,22 +192,37 @@ template <typename T> struct Run {
     }
 };
 
-// The part of a run that a thread has: the vectors `first + k * step`, and `single` or -1.
-template <typename T, int N> struct Held {
-    Run<T> run;
-    int first, step, single;
+// The part of a run that a thread has: the vectors `first + k * step`, and each of `single` that is not
+// negative.
+template <typename T, int VECTORS, int S = 1> struct Held {
+    static constexpr int N = VECTORS;
 
-    using X = Kept<Vector<T>, Vector<T, 1>, N>;
+    Run<T> run;
+    int first, step, single[S];
+
+    using X = Kept<Vector<T>, Vector<T, 1>, N, S>;
 
     __device__ bool has(int k) const { return first + k * step < run.vectors; }
 
-    // Calls f(k, place) for each vector, and for the element as well.
-    template <typename F> __device__ __forceinline__ void each(F f) const {
+    // Calls f(k, place) for each vector.
+    template <typename F> __device__ __forceinline__ void vectors(F f) const {
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             if (has(k)) f(k, run.vector(first + k * step));
         }
-        if (single >= 0) f(Single{}, Place<1>{single});
+    }
+
+    // Calls f(k, place) for each single element.
+    template <typename F> __device__ __forceinline__ void singles(F f) const {
+#pragma unroll
+        for (int k = 0; k < S; ++k) {
+            if (single[k] >= 0) f(Single{k}, Place<1>{single[k]});
+        }
+    }
+
+    template <typename F> __device__ __forceinline__ void each(F f) const {
+        vectors(f);
+        singles(f);
     }
 
     // Calls f(x, ...) for each element of what is kept. All are of one plane, the 0th.
@@ -216,16 +233,16 @@ template <typename T, int N> struct Held {
 
     // How many there are.
     __device__ int count() const {
-        int n = single >= 0;
-#pragma unroll
-        for (int k = 0; k < N; ++k) n += has(k) ? PER_VECTOR<T> : 0;
+        int n = 0;
+        vectors([&](int, const auto &) { n += PER_VECTOR<T>; });
+        singles([&](Single, const auto &) { n += 1; });
         return n;
     }
 
-    // f(k, place) for each vector, and for the element as well; 0 where there is nothing.
+    // f(k, place) for each vector and each element; 0 where there is nothing.
     template <typename F> __device__ __forceinline__ auto map(F f) const {
         using V = decltype(f(0, Place<PER_VECTOR<T>>{}));
-        Kept<V, decltype(f(Single{}, Place<1>{})), N> out{};
+        Kept<V, decltype(f(Single{}, Place<1>{})), N, S> out{};
         each([&](auto k, const auto &place) { out[k] = f(k, place); });
         return out;
     }
@@ -233,11 +250,8 @@ template <typename T, int N> struct Held {
     // What x holds there. The run was made for its boundaries.
     __device__ __forceinline__ X load(const T *x) const {
         X out{};
-#pragma unroll
-        for (int k = 0; k < N; ++k) {
-            if (has(k)) out[k] = whole(x + run.vector(first + k * step).offset);
-        }
-        if (single >= 0) out.single.set(0, x[single]);
+        vectors([&](int k, const auto &place) { out[k] = whole(x + place.offset); });
+        singles([&](Single k, const auto &place) { out[k].set(0, x[place.offset]); });
         return out;
     }
 
@@ -249,11 +263,8 @@ template <typename T, int N> struct Held {
 
     __device__ __forceinline__ void store(T *to, const X &value) const {
         if (is_aligned(to + run.head)) {
-#pragma unroll
-            for (int k = 0; k < N; ++k) {
-                if (has(k)) put_whole(to + run.vector(first + k * step).offset, value[k]);
-            }
-            if (single >= 0) to[single] = value.single.get(0);
+            vectors([&](int k, const auto &place) { put_whole(to + place.offset, value[k]); });
+            singles([&](Single k, const auto &place) { to[place.offset] = value[k].get(0); });
         } else {
             each([&](auto k, const auto &place) { put_one_by_one(to, place, value[k]); });
         }

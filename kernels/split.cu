@@ -42,7 +42,7 @@ struct Chunk {
     template <typename F> __device__ __forceinline__ void some(F f) const {
         int single = run.single(first), i = first;
         do {
-            f(Held<T, SPLIT_VECTORS>{run, i, step, single});
+            f(Held<T, SPLIT_VECTORS>{run, i, step, {single}});
             single = -1, i += step * SPLIT_VECTORS;
         } while (i < run.vectors);
     }

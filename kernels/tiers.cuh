@@ -6,11 +6,15 @@
 // where more has to be kept.
 constexpr int BLOCKS_AT_LEAST = PLAIN && sizeof(ELEMENT) < 8 ? 2 : 1;
 
-enum class Tier { Warp, Block, Cluster };
+enum class Tier { Lanes, Block, Cluster };
 
-// The plane of this thread, its place among the threads of the plane, and their number.
-template <Tier TIER> struct Team {
-    static constexpr int WARPS = (TIER == Tier::Cluster ? MAX_CLUSTER : 1) * MAX_THREADS / WARP;
+// The plane of this thread (or set of planes), its place among the threads of the plane, and their
+// number: LANES of a warp, a block, or the blocks of a cluster.
+template <Tier TIER, int LANES = WARP> struct Team {
+    static constexpr bool IN_BLOCKS = TIER == Tier::Cluster;
+    static constexpr int WARPS = MAX_THREADS / WARP;
+    // Elements beside the vectors of a run are for each thread: they are less than two vectors.
+    template <typename T> static constexpr int SINGLES = (2 * PER_VECTOR<T> - 1) / LANES + 1;
 
     int plane, first, step;
 
@@ -19,17 +23,21 @@ template <Tier TIER> struct Team {
             plane = blockIdx.x / blocks();
             first = blockIdx.x % blocks() * blockDim.x + threadIdx.x;
             step = blocks() * blockDim.x;
-            arrive();
-        } else if (TIER == Tier::Warp) {
-            plane = blockIdx.x * WARPS_PER_BLOCK + threadIdx.x / WARP;
-            first = threadIdx.x % WARP;
-            step = WARP;
+            arrive();  // with nothing to show for it
+        } else if (TIER == Tier::Lanes) {
+            plane = blockIdx.x * (WARPS_PER_BLOCK * WARP / LANES) + threadIdx.x / LANES;
+            first = threadIdx.x % LANES;
+            step = LANES;
         } else {
             plane = blockIdx.x;
             first = threadIdx.x;
             step = blockDim.x;
         }
     }
+
+    // Whether there is that plane: the last warp may have lanes for more. They go on with nothing, since
+    // the others wait for them.
+    __device__ bool exists(int planes) const { return TIER != Tier::Lanes || plane < planes; }
 
     // Nobody may write to a block that has not started. Called once, before the first sum.
     __device__ void await_start() const {
@@ -39,33 +47,38 @@ template <Tier TIER> struct Team {
     // Replaces each of K numbers by its sum over the threads of the plane. TURN counts the calls of
     // a kernel: each uses memory of its own, so that a barrier a call is enough.
     template <int TURN, int K, typename A> __device__ void sum(A (&v)[K]) const {
-        warp_sum(v);
-        if (TIER == Tier::Warp) return;
+        warp_sum<TIER == Tier::Lanes ? LANES : WARP>(v);
+        if (TIER == Tier::Lanes) return;
         __shared__ A of_warp[K][WARPS];
-        const int lane = threadIdx.x % WARP, warp = first / WARP, warps = step / WARP;
-        if (TIER == Tier::Cluster) {
+        const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+        if (lane == 0) {
+#pragma unroll
+            for (int i = 0; i < K; ++i) of_warp[i][warp] = v[i];
+        }
+        __syncthreads();
+        sum_of(of_warp, blockDim.x / WARP, v);
+        if (TIER != Tier::Cluster) return;
+        __shared__ A of_block[K][MAX_CLUSTER];
+        if (warp == 0) {
             if (lane < blocks()) {
 #pragma unroll
-                for (int i = 0; i < K; ++i) *in_block(&of_warp[i][warp], lane) = v[i];
+                for (int i = 0; i < K; ++i) *in_block(&of_block[i][rank()], lane) = v[i];
             }
-            arrive();
-            wait();
-        } else {
-            if (lane == 0) {
-#pragma unroll
-                for (int i = 0; i < K; ++i) of_warp[i][warp] = v[i];
-            }
-            __syncthreads();
+            // In one warp: with each arrival it would be a barrier of all the memory for all of them.
+            release();
         }
+        arrive();
+        wait();
+        sum_of(of_block, blocks(), v);
+    }
+
+    // The sum of so many numbers each, at most a warp's.
+    template <int K, int MOST, typename A>
+    static __device__ void sum_of(const A (&parts)[K][MOST], int count, A (&v)[K]) {
+        const int lane = threadIdx.x % WARP;
 #pragma unroll
-        for (int i = 0; i < K; ++i) {
-            v[i] = 0;
-#pragma unroll
-            for (int from = 0; from < WARPS; from += WARP) {
-                if (from + lane < warps) v[i] += of_warp[i][from + lane];
-            }
-        }
-        warp_sum(v);
+        for (int i = 0; i < K; ++i) v[i] = lane < count ? parts[i][lane] : 0;
+        warp_sum<WARP>(v);
     }
 
     // The blocks of a cluster.
@@ -77,10 +90,27 @@ template <Tier TIER> struct Team {
 #endif
     }
 
-    // The two halves of the barrier of a cluster, which orders accesses to the memory of its blocks.
+    // The place of this one among them.
+    static __device__ int rank() {
+#if __CUDA_ARCH__ >= 900
+        return __clusterRelativeBlockRank();
+#else
+        return 0;
+#endif
+    }
+
+    // What this thread has written before is there for those who wait for what it does next.
+    static __device__ void release() {
+#if __CUDA_ARCH__ >= 900
+        asm volatile("fence.acq_rel.cluster;" ::: "memory");
+#endif
+    }
+
+    // The two halves of the barrier of a cluster. A thread that has written something for others
+    // has to release it first.
     static __device__ void arrive() {
 #if __CUDA_ARCH__ >= 900
-        __cluster_barrier_arrive();
+        __cluster_barrier_arrive_relaxed();
 #endif
     }
     static __device__ void wait() {
@@ -99,17 +129,21 @@ template <Tier TIER> struct Team {
     }
 };
 
-// What this thread has of `size` elements of x that its team shares.
-template <typename T, int N, typename Team>
-__device__ Held<T, N> held_of(const T *x, int size, const Team &team) {
+// What this thread has of `size` elements of x that its team shares, N vectors at most.
+template <int N, typename Team, typename T>
+__device__ auto held_of(const T *x, int size, const Team &team) {
+    constexpr int SINGLES = Team::template SINGLES<T>;
     const Run<T> run(x, size);
-    return {run, team.first, team.step, run.single(team.first)};
+    Held<T, N, SINGLES> held{run, team.first, team.step};
+#pragma unroll
+    for (int j = 0; j < SINGLES; ++j) held.single[j] = run.single(team.first + j * team.step);
+    return held;
 }
 
 // The moments of a plane, in two sums over its threads: the mean is known before anything is
 // squared. A share of the mean is summed instead of x, which cannot overflow.
-template <int TURN, typename Team, typename T, int N, typename X>
-__device__ Moments<Acc<T>> measure(const Team &team, const Held<T, N> &held, const X &x) {
+template <int TURN, typename Team, typename T, int N, int S, typename X>
+__device__ Moments<Acc<T>> measure(const Team &team, const Held<T, N, S> &held, const X &x) {
     using A = Acc<T>;
     const A n = held.run.size, inverse = 1 / n;
     A mean[1] = {};
@@ -127,8 +161,8 @@ __device__ Moments<Acc<T>> measure(const Team &team, const Held<T, N> &held, con
     return {n, {mean[0], rest}, not_below_0(sums[1] - sums[0] * rest)};
 }
 
-template <int TURN, typename Team, typename T, int N, typename X, typename G>
-__device__ CoMoments<Acc<T>> measure(const Team &team, const Held<T, N> &held, const X &x,
+template <int TURN, typename Team, typename T, int N, int S, typename X, typename G>
+__device__ CoMoments<Acc<T>> measure(const Team &team, const Held<T, N, S> &held, const X &x,
                                      const G &g) {
     using A = Acc<T>;
     const A n = held.run.size, inverse = 1 / n;

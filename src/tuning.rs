@@ -20,12 +20,15 @@ pub const SPLIT_VECTORS: usize = 4;
 pub const MAX_COLUMNS: usize = 8;
 /// Threads of a block that sums gradients over N.
 pub const PARAM_THREADS: usize = 256;
+/// The fewest vectors of a plane of a set whose gradients are kept on chip: a warp sums each plane that
+/// it meets by itself.
+pub const MIN_SET_VECTORS: usize = 4;
 /// Bytes of one vector access.
 pub const VECTOR_BYTES: usize = 16;
 
 /// The name and value of each of them.
 #[allow(dead_code)] // build.rs and the Metal backend use it
-pub const ALL: [(&str, usize); 9] = [
+pub const ALL: [(&str, usize); 10] = [
     ("WARP", WARP),
     ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),
     ("MAX_THREADS", MAX_THREADS),
@@ -34,5 +37,6 @@ pub const ALL: [(&str, usize); 9] = [
     ("SPLIT_VECTORS", SPLIT_VECTORS),
     ("MAX_COLUMNS", MAX_COLUMNS),
     ("PARAM_THREADS", PARAM_THREADS),
+    ("MIN_SET_VECTORS", MIN_SET_VECTORS),
     ("VECTOR_BYTES", VECTOR_BYTES),
 ];

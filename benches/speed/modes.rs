@@ -116,7 +116,9 @@ pub fn profile(device: &Device) -> anyhow::Result<()> {
     plain.backward(&small, &small)?;
     plain.forward(&few)?;
     plain.backward(&few, &few)?;
-    group.forward(&of(&[2, 320, 64, 64], DType::BF16)?)?;
+    let of_groups = of(&[2, 320, 64, 64], DType::BF16)?;
+    group.forward(&of_groups)?;
+    group.backward(&of_groups, &of_groups)?;
     plain.forward(&of(&[8, 64, 64, 256], DType::BF16)?.permute((0, 3, 1, 2))?)?;
     device.synchronize()?;
     Ok(())

@@ -87,6 +87,27 @@ extern "C" __global__ void __cluster_dims__(2) block_barrier_fixed(const float *
     block_barrier_body<false>(x, y, n);
 }
 
+// y = x of the other block of the cluster, which has put it here; one warp of it releases what all of
+// them wrote.
+template <bool DEFECT> __device__ void relaxed_arrival_body(const float *x, float *y, int n) {
+    __shared__ float tile[THREADS];
+    cg::cluster_group cluster = cg::this_cluster();
+    const int t = threadIdx.x, i = blockIdx.x * THREADS + t;
+    cluster.sync();
+    cluster.map_shared_rank(tile, cluster.block_rank() ^ 1)[t] = x[i];  // relaxed_arrival
+    __syncthreads();
+    if (!DEFECT && t < 32) asm volatile("fence.acq_rel.cluster;" ::: "memory");
+    __cluster_barrier_arrive_relaxed();
+    __cluster_barrier_wait();
+    y[i] = tile[t];  // relaxed_arrival
+}
+extern "C" __global__ void __cluster_dims__(2) relaxed_arrival(const float *x, float *y, int n) {
+    relaxed_arrival_body<true>(x, y, n);
+}
+extern "C" __global__ void __cluster_dims__(2) relaxed_arrival_fixed(const float *x, float *y, int n) {
+    relaxed_arrival_body<false>(x, y, n);
+}
+
 // y = x, four at a time.
 template <bool DEFECT> __device__ void misaligned_body(const float *x, float *y, int n) {
     const int i = 4 * (blockIdx.x * THREADS + threadIdx.x);

@@ -58,7 +58,7 @@ fn run(ptx: &str, name: &str, order: Order, expected: &dyn Fn(usize) -> f32) -> 
         memory.write(output, &[0; 4 * N]).expect("write y");
     }
     let mut launch = Launch::new([N as u32 / THREADS + name.starts_with("out") as u32, 1, 1], [THREADS, 1, 1]);
-    if name.starts_with("block_barrier") {
+    if name.starts_with("block_barrier") || name.starts_with("relaxed_arrival") {
         launch.cluster = [2, 1, 1];
     }
     launch.cooperative = name.starts_with("grid_barrier");
@@ -137,6 +137,11 @@ fn shared_memory_overrun() {
 #[test]
 fn block_barrier_instead_of_cluster_barrier() {
     check("block_barrier", Fault::Race, |i| x(((i / BLOCK) ^ 1) * BLOCK + i % BLOCK));
+}
+
+#[test]
+fn arrival_at_a_cluster_barrier_that_releases_nothing() {
+    check("relaxed_arrival", Fault::Race, |i| x(((i / BLOCK) ^ 1) * BLOCK + i % BLOCK));
 }
 
 #[test]

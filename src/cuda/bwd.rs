@@ -1,20 +1,16 @@
 //! The gradients.
 
 use super::call::{CallArg, SharesArg, Tensors};
-use super::launch::{Arg, Gpu};
-use super::memory::{alloc, read, write, Pointer};
+use super::launch::Gpu;
+use super::memory::{alloc, write, Pointer};
+use super::params::sum_params;
 use super::parts::InParts;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
-use crate::kernel_args::is_f32_beside;
-use crate::plan::{Kernel, Pass, Tier};
+use crate::plan::Pass;
 use crate::shapes::{acc_dtype, Param, Planes};
-use crate::tuning::PARAM_THREADS;
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Shape};
-
-/// The most numbers of a parameter that a block sums side by side: 32 bytes of f32, a sector.
-const PARAM_COLUMNS: usize = 8;
 
 pub fn backward(
     inputs: &Inputs<View<CudaStorage>>,
@@ -53,20 +49,23 @@ pub fn backward(
     };
     let gpu = Gpu::of(storage)?;
     launch(&gpu, inputs, dy, norm, &mut grads, &mut dweights)?;
-    let finish = |shares: Option<CudaStorage>, param: Option<Param>| match (shares, param) {
-        (Some(shares), Some(param)) => sum_params(&gpu, shares, param, planes).map(Some),
-        _ => Ok(None),
-    };
+    let [weight, bias, mean, rstd] = sum_params(
+        &gpu,
+        [
+            grads.weight.zip(wanted.weight),
+            grads.bias.zip(wanted.bias),
+            grads.mean.zip(wanted.mean),
+            grads.rstd.zip(wanted.rstd),
+        ],
+        planes,
+    )?;
     Ok(Gradients {
         x: grads.x,
-        weight: match dweights {
-            Some(dweights) => Some(dweights),
-            None => finish(grads.weight, wanted.weight)?,
-        },
-        bias: finish(grads.bias, wanted.bias)?,
+        weight: dweights.or(weight),
+        bias,
         v: grads.v,
-        mean: finish(grads.mean, wanted.mean)?,
-        rstd: finish(grads.rstd, wanted.rstd)?,
+        mean,
+        rstd,
     })
 }
 
@@ -105,7 +104,7 @@ fn launch(
 
     let given = inputs.beside.given.is_some();
     let plan = gpu.plan(Pass::Backward, norm, (&call, inputs.x.1), given)?;
-    if let Tier::Warp { .. } | Tier::Block { .. } | Tier::Cluster { .. } = plan.tier {
+    if plan.is_on_chip() {
         // SAFETY: x and dy hold the planes at their strides, as does whatever goes with their
         // elements, the parameters hold `period` numbers each, the gradients per element an element
         // for each of x, the others a number for each plane; the plan covers every plane.
@@ -154,38 +153,6 @@ fn pointer_to<'a>(
     let address = pointer.address;
     pointers.push(pointer);
     Ok(address)
-}
-
-/// The gradient of a parameter from the planes' shares, summed over N where samples share it.
-fn sum_params(
-    gpu: &Gpu,
-    shares: CudaStorage,
-    param: Param,
-    planes: &Planes,
-) -> Result<CudaStorage> {
-    let period = param.granularity.period(planes);
-    if period == planes.count() && param.dtype == acc_dtype(gpu.dtype) {
-        return Ok(shares);
-    }
-    let mut out = alloc(gpu.device, param.dtype, period)?;
-    {
-        let (shares, out) = (read(&shares, &gpu.stream)?, write(&mut out, &gpu.stream)?);
-        let (n, c) = ((planes.count() / period) as i32, period as i32);
-        let columns = period.next_power_of_two().min(PARAM_COLUMNS);
-        let is_f32 = is_f32_beside(gpu.dtype, param.dtype);
-        let args: &[Arg] = &[
-            &shares.address,
-            &out.address,
-            &n,
-            &c,
-            &(columns as i32),
-            &is_f32,
-        ];
-        let size = (period.div_ceil(columns) as u32, PARAM_THREADS as u32);
-        // SAFETY: `shares` holds n * c numbers and `out` c of the parameter's dtype.
-        unsafe { gpu.launch(Kernel::SumParams, true, size, args)? }
-    }
-    Ok(out)
 }
 
 /// No element, no gradient: x has none, and the parameters' are sums of nothing.

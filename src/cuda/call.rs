@@ -119,12 +119,12 @@ impl CallArg {
 }
 
 impl CallArg {
-    /// Whether the planes of a sample lie behind each other in every tensor that the forward pass
-    /// takes.
+    /// Whether the planes of a sample lie behind each other in every tensor.
     pub fn planes_are_adjacent(&self) -> bool {
-        [self.x, self.weights, self.biases, self.residual, self.out]
-            .iter()
-            .all(|t| t.data == 0 || t.stride_c == self.shape.spatial)
+        let read = [self.x, self.dy, self.weights, self.biases, self.residual];
+        let written = [self.out, self.dv, self.dweights];
+        let adjacent = |t: &TensorArg| t.data == 0 || t.stride_c == self.shape.spatial;
+        read.iter().chain(&written).all(adjacent)
     }
 }
 

@@ -5,7 +5,7 @@ use super::launch::Gpu;
 use super::memory::{alloc, write};
 use super::parts::InParts;
 use crate::args::{Beside, Inputs, Norm, Second, View};
-use crate::plan::{Pass, Tier};
+use crate::plan::Pass;
 use crate::shapes::acc_dtype;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, Layout, Result};
@@ -54,9 +54,7 @@ pub fn forward_in_place(
 
 fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, layout: &Layout, given: bool) -> Result<()> {
     let plan = gpu.plan(Pass::Forward, norm, (call, layout), given)?;
-    if let Tier::Warp { .. } | Tier::Block { .. } | Tier::Cluster { .. } | Tier::Sets { .. } =
-        plan.tier
-    {
+    if plan.is_on_chip() {
         // SAFETY: x holds the planes at their strides, as does whatever goes with its elements, the
         // parameters hold `period` numbers each, the output an element for each of x; the plan
         // covers every plane.
@@ -90,7 +88,17 @@ pub fn stats(x: View<CudaStorage>, norm: &Norm, second: Second) -> Result<CudaSt
     let mut call = CallArg::new(norm);
     call.x = tensors.read(x)?;
     call.set_second(second);
-    let plan = gpu.plan_in_parts(norm, (&call, x.1))?;
+    let plan = gpu.plan(Pass::Forward, norm, (&call, x.1), false)?;
+    if plan.is_on_chip() {
+        let out = write(&mut output, &gpu.stream)?;
+        call.shares.mean = out.address;
+        call.shares.rstd = out.address + (planes * acc.size_in_bytes()) as u64;
+        // SAFETY: x holds the planes at their strides, each half of the output a number for each; the
+        // plan covers every plane.
+        unsafe { gpu.launch_on_chip(Pass::Forward, &plan, &call) }?;
+        drop(out);
+        return Ok(output);
+    }
     let run = InParts::new(&gpu, &call, plan, planes, norm.channels_per_group)?;
     run.stats(&run.measure(Pass::Forward, &None)?, &mut output)?;
     Ok(output)

@@ -54,12 +54,6 @@ impl<'a> Gpu<'a> {
         GpuPlan::new(&self.job(pass, norm, x, given), self.kernels.caps)
     }
 
-    /// How planes are measured and nothing else.
-    pub fn plan_in_parts(&self, norm: &Norm, x: Start) -> Result<GpuPlan> {
-        let job = self.job(Pass::Forward, norm, x, false);
-        GpuPlan::in_parts(&job, self.kernels.caps)
-    }
-
     /// Launches `kernel` for the tensor's dtype, that for `plain` calls or that for all.
     ///
     /// # Safety

@@ -9,6 +9,7 @@ mod fwd;
 mod launch;
 mod memory;
 mod module;
+mod params;
 mod parts;
 
 pub use bwd::backward;

@@ -6,7 +6,7 @@ use super::module::element;
 use super::parts::InParts;
 use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
 use crate::kernel_args::{is_f32_beside, CutArg};
-use crate::plan::{GpuPlan, Kernel, Pass, Step, Tier};
+use crate::plan::{GpuPlan, Kernel, Pass, Step};
 use crate::shapes::{Param, Planes};
 use crate::tuning::PARAM_THREADS;
 use candle_core::{DType, Result};
@@ -83,7 +83,7 @@ pub fn backward<G: Gpu>(
 /// Fills what the call has of the gradients per element and of every plane's shares of the others.
 fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
     let plan = GpuPlan::new(&call.job(Pass::Backward), call.gpu.caps())?;
-    if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
+    if plan.is_on_chip() {
         let kernel = Kernel::of(plan.tier, Pass::Backward, Step::Write);
         let size = (plan.grid, plan.threads);
         let launch = call.launch(kernel, size, CutArg::default(), &[]);

@@ -6,7 +6,7 @@ use super::module::element;
 use super::parts::InParts;
 use crate::args::{Beside, Inputs, Norm, Second, View};
 use crate::kernel_args::CutArg;
-use crate::plan::{GpuPlan, Kernel, Pass, Step, Tier};
+use crate::plan::{GpuPlan, Kernel, Pass, Step};
 use candle_core::{DType, Layout, Result};
 
 pub fn forward<G: Gpu>(
@@ -50,7 +50,7 @@ pub fn forward_in_place<G: Gpu>(
 
 fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
     let plan = GpuPlan::new(&call.job(Pass::Forward), call.gpu.caps())?;
-    if let Tier::Warp { .. } | Tier::Block { .. } = plan.tier {
+    if plan.is_on_chip() {
         let kernel = Kernel::of(plan.tier, Pass::Forward, Step::Write);
         let size = (plan.grid, plan.threads);
         let launch = call.launch(kernel, size, CutArg::default(), &[]);

@@ -3,6 +3,7 @@
 use super::call::Arg;
 use crate::kernel_args::CutArg;
 use crate::plan::{Caps, Kernel};
+use crate::tuning::WARP;
 use candle_core::{DType, Result};
 
 /// What runs kernels, and the memory that they work on: candle's Metal device, or what stands in for
@@ -21,6 +22,7 @@ pub trait Gpu {
         Caps {
             sm_count: self.cores(),
             clusters: false,
+            least_lanes: WARP,
         }
     }
 

@@ -6,14 +6,20 @@ mod cases;
 mod shim;
 
 use super::module::source;
-use crate::plan::Kernel;
+use crate::plan::{Caps, Kernel};
+use crate::tuning::WARP;
 use candle_core::{DType, Result};
 use cases::table;
 use shim::{Sanitizer, Shim};
 use std::collections::BTreeSet;
 
 fn all_entries() -> BTreeSet<String> {
-    Kernel::all(false, false)
+    let caps = Caps {
+        sm_count: 1,
+        clusters: false,
+        least_lanes: WARP,
+    };
+    Kernel::all(caps, false)
         .into_iter()
         .map(Kernel::entry)
         .collect()

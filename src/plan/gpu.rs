@@ -9,7 +9,7 @@
 //!
 //! | tier | forward | backward | backward through an activation | statistics |
 //! |---|---|---|---|---|
-//! | warp, block, cluster, sets (forward) | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | |
+//! | lanes, block, cluster, sets | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | 1, 0 |
 //! | split, columns | `2 + b`, 1 | `4 + 2w`, `1 + o` | `5 + 2b`, `1 + o` | 1, 0 |
 //! | the same, given statistics | `1 + b`, 1 | `4 + 2w`, `1 + o` | `4 + 2b`, `1 + o` | |
 //! | ... with no sums wanted | | `2 + w`, `1 + o` | `2 + b`, `1 + o` | |
@@ -21,12 +21,14 @@
 
 use crate::shapes::{Format, Planes};
 use crate::tuning::{
-    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP,
-    WARPS_PER_BLOCK,
+    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, MIN_SET_VECTORS, SPLIT_THREADS, SPLIT_VECTORS,
+    VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
 };
 use candle_core::{bail, Result};
 
 const MIN_THREADS: usize = 64;
+/// Vectors of a lane before a plane takes more of them: 64 bytes in flight each.
+pub(super) const LANE_VECTORS: usize = 4;
 /// A chunk is a multiple of 128 bytes, a full line of the L2.
 const CHUNK_VECTORS: usize = 8;
 /// The least places of a thread, channels-last.
@@ -90,18 +92,20 @@ pub struct Caps {
     pub sm_count: usize,
     /// Whether the blocks of a cluster reach each other's shared memory (compute capability 9.0).
     pub clusters: bool,
+    /// The fewest lanes of a warp that the backend's kernels give a plane.
+    pub least_lanes: usize,
 }
 
 /// Who computes a plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
-    /// A warp, the plane in its registers: `vectors` 16-byte vectors a thread.
-    Warp { vectors: usize },
+    /// Some lanes of a warp, the plane in their registers: `vectors` 16-byte vectors a thread.
+    Lanes { lanes: usize, vectors: usize },
     /// A block, the plane in its registers.
     Block { vectors: usize },
     /// So many blocks of a cluster, the plane in their registers.
     Cluster { blocks: usize },
-    /// A set of planes by a block or by so many of a cluster, in their registers; forward.
+    /// A set of planes by a block or by so many of a cluster, in their registers.
     Sets { blocks: usize },
     /// Planes are cut in parts: one launch measures those, one merges them, one maps the elements.
     Split(Cut),
@@ -132,9 +136,12 @@ impl GpuPlan {
         if let Some(plan) = Self::of_sets(job, caps)? {
             return Ok(plan);
         }
-        // Otherwise only planes of adjacent elements are kept on chip; and where nothing has to be
-        // measured there is nothing to keep.
-        if job.group > 1 || job.given || job.format == Format::ChannelsLast {
+        // Otherwise only planes of adjacent elements are kept on chip, each with statistics of its own.
+        let own = match job.pass {
+            Pass::Forward => job.group == 1 || job.given,
+            Pass::Backward => job.group == 1 && !job.given,
+        };
+        if !own || job.format == Format::ChannelsLast {
             return Self::in_parts(job, caps);
         }
         let (count, max) = (job.count()?, job.pass.max_vectors());
@@ -142,14 +149,15 @@ impl GpuPlan {
         let bytes = job.planes.spatial.saturating_mul(job.element);
         let idle = count * 4 <= sm_count && bytes >= SPLIT_MIN_BYTES;
         if lines <= WARP * max {
-            let tier = Tier::Warp {
-                vectors: lines.div_ceil(WARP).next_power_of_two(),
+            // As few lanes as have loads enough in flight: less of each is spent on sums.
+            let lanes = lines.div_ceil(LANE_VECTORS).next_power_of_two();
+            let lanes = lanes.clamp(caps.least_lanes, WARP);
+            let tier = Tier::Lanes {
+                lanes,
+                vectors: lines.div_ceil(lanes).next_power_of_two(),
             };
-            return Self::launch(
-                tier,
-                count.div_ceil(WARPS_PER_BLOCK),
-                WARP * WARPS_PER_BLOCK,
-            );
+            let threads = WARP * WARPS_PER_BLOCK;
+            return Self::launch(tier, count.div_ceil(threads / lanes), threads);
         }
         if lines <= MAX_THREADS * max && !idle {
             // Many planes fill the machine by themselves, and small blocks with full registers leave
@@ -158,7 +166,16 @@ impl GpuPlan {
             let (threads, vectors) = block(lines, if many { max } else { job.pass.few_vectors() });
             return Self::launch(Tier::Block { vectors }, count, threads);
         }
-        let blocks = blocks(lines, max);
+        let blocks = blocks(lines, max).max(
+            lines
+                .div_ceil(env_usize("CLT", MAX_THREADS) * max)
+                .next_power_of_two(),
+        );
+        let blocks = if blocks > MAX_CLUSTER && lines <= MAX_THREADS * max * MAX_CLUSTER {
+            MAX_CLUSTER
+        } else {
+            blocks
+        };
         if caps.clusters && blocks <= MAX_CLUSTER {
             let blocks = if idle { MAX_CLUSTER } else { blocks };
             let (threads, _) = block(lines.div_ceil(blocks), max);
@@ -169,17 +186,37 @@ impl GpuPlan {
 
     /// Sets of several planes, each of which is whole vectors, where they fit on chip.
     fn of_sets(job: &Job, caps: Caps) -> Result<Option<Self>> {
-        let fit = job.sets_on_chip && job.aligned && job.pass == Pass::Forward && !job.given;
+        let fit = job.sets_on_chip && job.aligned && !job.given;
         if !fit || job.group == 1 || job.format == Format::ChannelsLast {
+            return Ok(None);
+        }
+        if job.pass == Pass::Backward && job.lines() < MIN_SET_VECTORS {
             return Ok(None);
         }
         let (sets, max) = (job.count()? / job.group, job.pass.max_vectors());
         let lines = job.lines().saturating_mul(job.group);
-        let blocks = blocks(lines, max);
-        if blocks > if caps.clusters { MAX_CLUSTER } else { 1 } {
+        let most = if caps.clusters { MAX_CLUSTER } else { 1 };
+        let of = |threads| lines.div_ceil(threads * max).next_power_of_two();
+        let mut blocks = of(MAX_THREADS);
+        if blocks > most {
             return Ok(None);
         }
-        let (threads, _) = block(lines.div_ceil(blocks), max);
+        // Blocks of half the threads where that many are to be had, so that one computes while another
+        // waits; and blocks for all multiprocessors.
+        let half = of(env_usize("SETT", MAX_THREADS / 2));
+        if (job.pass == Pass::Backward || env_usize("SETF", 0) == 1)
+            && half <= most
+            && half > blocks
+        {
+            blocks = half;
+        }
+        while sets * blocks < caps.sm_count
+            && 2 * blocks <= most
+            && lines >= 2 * blocks * max * WARP
+        {
+            blocks *= 2;
+        }
+        let threads = lines.div_ceil(blocks * max).next_multiple_of(WARP);
         Self::launch(Tier::Sets { blocks }, sets * blocks, threads).map(Some)
     }
 
@@ -220,6 +257,11 @@ impl GpuPlan {
             (count * chunks).div_ceil(SPLIT_THREADS / team),
             SPLIT_THREADS,
         )
+    }
+
+    /// Whether one launch does it all.
+    pub fn is_on_chip(&self) -> bool {
+        !matches!(self.tier, Tier::Split(_) | Tier::Columns(_))
     }
 
     fn launch(tier: Tier, grid: usize, threads: usize) -> Result<Self> {
@@ -271,6 +313,13 @@ fn chunks(size: usize, wanted: usize, least: usize, unit: usize) -> (usize, usiz
         .next_multiple_of(unit)
         .clamp(unit, MAX_CHUNK);
     (size.div_ceil(chunk).max(1), chunk)
+}
+
+fn env_usize(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(default)
 }
 
 /// Vectors that a plane touches; one that starts anywhere may straddle one more.

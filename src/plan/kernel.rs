@@ -1,17 +1,22 @@
 //! The kernels of the GPU backends, by what they do. Their names are the same in every language.
 
 use super::{Pass, Tier};
+#[cfg(feature = "cuda")]
+use candle_core::DType;
+#[cfg(test)]
+use {super::gpu::LANE_VECTORS, super::Caps, crate::tuning::WARP};
 
 /// What a kernel does; the number is that of the vectors a thread keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    Warp(Pass, usize),
+    /// So many lanes of a warp, and vectors.
+    Lanes(Pass, usize, usize),
     Block(Pass, usize),
     /// Where the GPU has clusters.
     Cluster(Pass),
-    /// Sets of planes, the forward pass.
-    SetsBlock,
-    SetsCluster,
+    /// Sets of planes.
+    SetsBlock(Pass),
+    SetsCluster(Pass),
     Split(Pass, Step),
     Columns(Pass, Step),
     /// From parts to the coefficients of planes.
@@ -31,11 +36,11 @@ impl Kernel {
     /// That of a tier for a step; on chip there is but one.
     pub fn of(tier: Tier, pass: Pass, step: Step) -> Self {
         match tier {
-            Tier::Warp { vectors } => Self::Warp(pass, vectors),
+            Tier::Lanes { lanes, vectors } => Self::Lanes(pass, lanes, vectors),
             Tier::Block { vectors } => Self::Block(pass, vectors),
             Tier::Cluster { .. } => Self::Cluster(pass),
-            Tier::Sets { blocks: 1 } => Self::SetsBlock,
-            Tier::Sets { .. } => Self::SetsCluster,
+            Tier::Sets { blocks: 1 } => Self::SetsBlock(pass),
+            Tier::Sets { .. } => Self::SetsCluster(pass),
             Tier::Split(_) => Self::Split(pass, step),
             Tier::Columns(_) => Self::Columns(pass, step),
         }
@@ -43,9 +48,9 @@ impl Kernel {
 
     /// The name of the entry.
     pub fn entry(self) -> String {
-        let on_chip = |pass| match pass {
-            Pass::Forward => "in_fwd",
-            Pass::Backward => "in_bwd",
+        let of = |pass| match pass {
+            Pass::Forward => "fwd",
+            Pass::Backward => "bwd",
         };
         let step = |pass, step| match (pass, step) {
             (Pass::Forward, Step::Measure) => "moments",
@@ -54,11 +59,11 @@ impl Kernel {
             (Pass::Backward, Step::Write) => "write_grad",
         };
         match self {
-            Self::Warp(p, n) => format!("{}_warp{n}", on_chip(p)),
-            Self::Block(p, n) => format!("{}_block{n}", on_chip(p)),
-            Self::Cluster(p) => format!("{}_cluster{}", on_chip(p), p.max_vectors()),
-            Self::SetsBlock => format!("in_sets_block{}", Pass::Forward.max_vectors()),
-            Self::SetsCluster => format!("in_sets_cluster{}", Pass::Forward.max_vectors()),
+            Self::Lanes(p, lanes, n) => format!("in_{}_lanes{lanes}x{n}", of(p)),
+            Self::Block(p, n) => format!("in_{}_block{n}", of(p)),
+            Self::Cluster(p) => format!("in_{}_cluster{}", of(p), p.max_vectors()),
+            Self::SetsBlock(p) => format!("in_sets_{}_block{}", of(p), p.max_vectors()),
+            Self::SetsCluster(p) => format!("in_sets_{}_cluster{}", of(p), p.max_vectors()),
             Self::Split(p, s) => format!("in_split_{}", step(p, s)),
             Self::Columns(p, s) => format!("in_columns_{}", step(p, s)),
             Self::Finish(Pass::Forward) => "in_finish".to_string(),
@@ -68,26 +73,48 @@ impl Kernel {
         }
     }
 
-    /// Every kernel that a plan can lead to, on a GPU with or without clusters.
+    /// The name of the module that holds it: for calls of a dtype, `plain` ones or all.
+    #[cfg(feature = "cuda")]
+    pub fn module(self, plain: bool, dtype: DType) -> String {
+        let variant = match self {
+            Self::Finish(_) | Self::Stats | Self::SumParams => "",
+            _ if plain => ".plain",
+            _ => ".full",
+        };
+        format!("{}{variant}.{}", self.entry(), dtype.as_str())
+    }
+
+    /// Every kernel that a plan can lead to, on a GPU with or without clusters, and `sets` or not.
     #[cfg(test)]
-    pub fn all(sets: bool, clusters: bool) -> Vec<Self> {
+    pub fn all(caps: Caps, sets: bool) -> Vec<Self> {
         let mut all = vec![Self::Stats, Self::SumParams];
-        if sets {
-            all.push(Self::SetsBlock);
-        }
-        if sets && clusters {
-            all.push(Self::SetsCluster);
-        }
         for pass in [Pass::Forward, Pass::Backward] {
+            let max = pass.max_vectors();
             let sizes = |least| {
                 [1, 2, 4, 8]
                     .into_iter()
-                    .filter(move |v| (least..=pass.max_vectors()).contains(v))
+                    .filter(move |v| (least..=max).contains(v))
             };
-            all.extend(sizes(1).map(|v| Self::Warp(pass, v)));
+            for lanes in [4, 8, 16, WARP] {
+                // The fewest lanes have the small planes, the whole warp the large ones.
+                let least = if lanes == caps.least_lanes {
+                    1
+                } else {
+                    LANE_VECTORS
+                };
+                let most = if lanes == WARP { max } else { LANE_VECTORS };
+                let some = sizes(least).filter(|v| lanes >= caps.least_lanes && *v <= most);
+                all.extend(some.map(|v| Self::Lanes(pass, lanes, v)));
+            }
             all.extend(sizes(pass.few_vectors()).map(|v| Self::Block(pass, v)));
-            if clusters {
+            if sets {
+                all.push(Self::SetsBlock(pass));
+            }
+            if caps.clusters {
                 all.push(Self::Cluster(pass));
+            }
+            if sets && caps.clusters {
+                all.push(Self::SetsCluster(pass));
             }
             for step in [Step::Measure, Step::Write] {
                 all.extend([Self::Split(pass, step), Self::Columns(pass, step)]);

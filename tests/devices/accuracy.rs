@@ -15,9 +15,11 @@ const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
 const EPS: f64 = 1e-5;
 
 /// N, C, and the elements of a plane: so many vectors of 16 bytes, and some more.
-const SHAPES: [(usize, usize, usize, usize); 19] = [
+const SHAPES: [(usize, usize, usize, usize); 21] = [
     (2, 3, 0, 1),
     (3, 2, 0, 2),
+    (3, 11, 6, 1),
+    (5, 7, 15, 0),
     (1, 5, 20, 0),
     (5, 3, 13, 1),
     (2, 3, 60, 0),
@@ -164,12 +166,15 @@ fn channels_last(device: &Device) -> Result<()> {
 
 test_device!(channels_last);
 
-/// Groups, which a GPU keeps on chip in the forward pass where their planes are whole vectors: of one
-/// block, of clusters of two, four and eight, and one element more than vectors. Against f64 on the CPU.
+/// Groups, which a GPU keeps on chip where their planes are whole vectors: of one block, of clusters of
+/// two, four and eight, of more than those hold, with several planes a warp and several blocks a plane,
+/// and one element more than vectors. Against f64 on the CPU.
 fn groups(device: &Device) -> Result<()> {
     /// Channels, groups, and the vectors and elements of a plane.
-    const SHAPES: [(usize, usize, usize, usize); 5] = [
+    const SHAPES: [(usize, usize, usize, usize); 7] = [
         (6, 2, 40, 0),
+        (12, 2, 6, 0),
+        (6, 2, 100, 0),
         (8, 1, 640, 0),
         (4, 1, 2400, 0),
         (3, 1, 6000, 0),
@@ -182,19 +187,37 @@ fn groups(device: &Device) -> Result<()> {
             let spatial = vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more;
             for &(mean, std, bound) in data(dtype) {
                 let x = random.tensor((2, c, spatial), dtype, mean, std)?;
-                let (weight, bias) = (
-                    random.tensor(c, dtype, 1., 0.3)?,
-                    random.tensor(c, dtype, 0., 1.)?,
-                );
-                let run = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
-                    let norm = Normalization::group(groups, EPS);
-                    norm.weight(weight).bias(bias).forward(x)
+                let dy = gradient(&mut random, &x, (mean, std), 1)?;
+                // The sums of 1e5 products are more than an f16 holds.
+                let wide_params = if dtype == DType::F64 {
+                    dtype
+                } else {
+                    DType::F32
                 };
-                let want = run(&wide(&x)?, &wide(&weight)?, &wide(&bias)?)?;
-                let (mut exact, scale) = (Exact::default(), max_abs(&want));
-                to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
-                let what = format!("{dtype:?} {c} in {groups} of {spatial}, mean {mean:e}");
-                exact.check(&what, &run(&x, &weight, &bias)?, bound);
+                let (weight, bias) = (
+                    random.tensor(c, wide_params, 1., 0.3)?,
+                    random.tensor(c, wide_params, 0., 1.)?,
+                );
+                let run = |[x, dy, weight, bias]: [&Tensor; 4]| -> Result<[Tensor; 4]> {
+                    let norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
+                    let grads = norm.backward(x, dy)?;
+                    let [of_weight, of_bias] = [grads.weight, grads.bias].map(Option::unwrap);
+                    Ok([norm.forward(x)?, grads.x, of_weight, of_bias])
+                };
+                let inputs = [&x, &dy, &weight, &bias];
+                let [wide_x, wide_dy, wide_weight, wide_bias] = inputs.map(wide);
+                let want = run([&wide_x?, &wide_dy?, &wide_weight?, &wide_bias?])?;
+                for ((what, got), want) in ["y", "dx", "dweight", "dbias"]
+                    .iter()
+                    .zip(run(inputs)?)
+                    .zip(want)
+                {
+                    let (mut exact, scale) = (Exact::default(), max_abs(&want));
+                    to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
+                    let what =
+                        format!("{what}, {dtype:?}, {c} in {groups} of {spatial}, mean {mean:e}");
+                    exact.check(&what, &got, bound);
+                }
             }
         }
     }
@@ -346,12 +369,24 @@ fn entries_and_ptx_agree() -> Result<()> {
     for dtype in ["f32", "f16", "bf16", "f64"] {
         for (end, clusters) in [("baseline", false), ("hopper", true)] {
             let end = format!("{dtype}.{end}");
-            let all = plan::Kernel::all(true, clusters);
+            let caps = Caps {
+                sm_count: 132,
+                clusters,
+                least_lanes: 4,
+            };
+            let all = plan::Kernel::all(caps, true);
             let mut wanted: Vec<String> = all.iter().map(|k| k.entry()).collect();
             wanted.sort();
             for variant in ["plain", "full"] {
                 let mut found = entries(format!("finish.{end}"))?;
-                for source in ["in_fwd", "in_bwd", "in_sets", "split", "channels_last"] {
+                for source in [
+                    "in_fwd",
+                    "in_bwd",
+                    "in_sets_fwd",
+                    "in_sets_bwd",
+                    "split",
+                    "channels_last",
+                ] {
                     found.extend(entries(format!("{source}.{variant}.{end}"))?);
                 }
                 found.sort();
@@ -387,10 +422,11 @@ fn the_table_reaches_every_kernel() -> Result<()> {
                 let caps = Caps {
                     sm_count: SM_COUNT,
                     clusters,
+                    least_lanes: 4,
                 };
                 let plan = GpuPlan::new(&job, caps)?;
                 let tier = match plan.tier {
-                    Tier::Warp { vectors } => format!("warp{vectors}"),
+                    Tier::Lanes { lanes, vectors } => format!("lanes{lanes}x{vectors}"),
                     Tier::Block { vectors } => format!("block{vectors}"),
                     Tier::Cluster { .. } => "cluster".to_string(),
                     Tier::Split(_) => "split".to_string(),
@@ -407,10 +443,31 @@ fn the_table_reaches_every_kernel() -> Result<()> {
         }
     }
     let forward = [
-        "warp1", "warp2", "warp4", "warp8", "block2", "block4", "block8", "cluster", "split",
+        "lanes4x1",
+        "lanes4x2",
+        "lanes4x4",
+        "lanes8x4",
+        "lanes16x4",
+        "lanes32x4",
+        "lanes32x8",
+        "block2",
+        "block4",
+        "block8",
+        "cluster",
+        "split",
     ];
     let backward = [
-        "warp1", "warp2", "warp4", "block1", "block2", "block4", "cluster", "split",
+        "lanes4x1",
+        "lanes4x2",
+        "lanes4x4",
+        "lanes8x4",
+        "lanes16x4",
+        "lanes32x4",
+        "block1",
+        "block2",
+        "block4",
+        "cluster",
+        "split",
     ];
     for dtype in DTYPES {
         let forward = forward.map(|tier| format!("Forward {tier} {dtype:?}"));

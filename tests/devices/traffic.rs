@@ -58,10 +58,10 @@ fn cases() -> Vec<Case> {
             });
         }
     }
-    // Planar, groups are kept on chip, in the forward pass.
+    // Planar, groups are kept on chip.
     let groups: [(&str, Run, [f64; 2]); 2] = [
         ("group norm, SiLU", group, [1., 2.]),
-        ("group norm, backward", group_backward, [4., 4.]),
+        ("group norm, backward", group_backward, [2., 4.]),
     ];
     for (name, run, read) in groups {
         for (last, read) in [false, true].into_iter().zip(read) {
@@ -153,7 +153,7 @@ fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
             // Beside the tensors of the size of x: parameters, parts and coefficients. They count
             // for more channels-last, where a thread has but 8 elements of each plane in a shape
             // that is small enough to be emulated.
-            let beside = if case.last { 0.3 } else { 0.06 };
+            let beside = if case.last { 0.3 } else { 0.07 };
             for (got, want) in [(read, case.read), (written, case.written)] {
                 if !(want..=want + beside * case.read).contains(&got) {
                     off.push(format!("{what}: {got:.3} instead of {want}"));

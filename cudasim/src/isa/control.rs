@@ -14,7 +14,11 @@ pub fn decode(form: &Form) -> Option<Decoded> {
         ("trap", []) => Ok(Action::Trap("trap")),
         // Of the 16 barriers of a block nvcc uses the first, with all threads.
         ("bar" | "barrier", ["sync"]) if form.operands == ["0"] => Ok(Action::Barrier(BarrierOp::Block)),
-        ("barrier", ["cluster", "arrive"]) => Ok(Action::Barrier(BarrierOp::ClusterArrive)),
+        ("fence", ["acq_rel", "cluster"]) => Ok(Action::Barrier(BarrierOp::Release)),
+        ("barrier", ["cluster", "arrive"]) => Ok(Action::Barrier(BarrierOp::ClusterArrive { releases: true })),
+        ("barrier", ["cluster", "arrive", "relaxed"]) => {
+            Ok(Action::Barrier(BarrierOp::ClusterArrive { releases: false }))
+        }
         ("barrier", ["cluster", "wait"]) => Ok(Action::Barrier(BarrierOp::ClusterWait)),
         ("bar", ["warp", "sync"]) => together(form, 0, Together::Synchronize),
         ("shfl", ["sync", "up", "b32"]) => shuffle(form, Shuffle::Up),

@@ -205,7 +205,7 @@ impl Machine<'_> {
             now,
             lanes: &request.warp.synchronized,
             barrier: block.barrier,
-            cluster_barrier: block.cluster_barrier,
+            blocks: &self.blocks,
             cluster_blocks: self.launch.cluster_blocks(),
             launch: if matches!(place, Place::Global(_)) { self.began } else { self.blocks_began },
             grid_blocks: self.launch.blocks() as u32,

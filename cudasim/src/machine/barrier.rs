@@ -1,14 +1,22 @@
 //! Barriers of a block (`bar.sync 0`) and of a cluster (9.7.13).
+//!
+//! What is ordered before a cluster's barrier for the other blocks is what a thread released before it
+//! arrived: by the arrival, or by a fence where that is relaxed. A release covers what the thread did,
+//! and what its block did before its last barrier (8.9).
 
 use super::registers::lanes;
 use super::report::{Fault, Report};
-use super::warp::Warp;
+use super::warp::{Released, Warp};
 use super::{Machine, Site};
 
 #[derive(Clone, Copy, Debug)]
 pub enum BarrierOp {
     Block,
-    ClusterArrive,
+    /// `fence.acq_rel.cluster`. As an acquire it is of no use: the wait of a cluster's barrier is one.
+    Release,
+    ClusterArrive {
+        releases: bool,
+    },
     ClusterWait,
 }
 
@@ -25,11 +33,19 @@ impl Machine<'_> {
                 warp.at_barrier |= mask;
                 Ok(0)
             }
-            BarrierOp::ClusterArrive => {
+            BarrierOp::Release => {
+                self.release(site, warp, mask);
+                Ok(mask)
+            }
+            BarrierOp::ClusterArrive { releases } => {
                 if warp.cluster_arrived & mask != 0 {
                     return fail(self, "barrier.cluster.arrive twice without a wait between");
                 }
                 warp.cluster_arrived |= mask;
+                if releases {
+                    self.release(site, warp, mask);
+                }
+                lanes(mask).for_each(|l| warp.shown[l] = warp.released[l]);
                 Ok(mask)
             }
             BarrierOp::ClusterWait => {
@@ -42,6 +58,12 @@ impl Machine<'_> {
                 Ok(passed)
             }
         }
+    }
+
+    fn release(&mut self, site: Site, warp: &mut Warp, mask: u32) {
+        let now = self.tick();
+        let of_block = self.blocks[site.block].barrier;
+        lanes(mask).for_each(|l| warp.released[l] = Released { of_thread: now, of_block });
     }
 
     /// Lets go on whom a complete barrier held; whether there was any.
@@ -96,8 +118,11 @@ impl Machine<'_> {
         }
         let now = self.tick();
         for block in &mut self.blocks[blocks] {
-            (block.barrier, block.cluster_barrier) = (now, now);
+            block.barrier = now;
             for warp in &mut block.warps {
+                let of_block = lanes(warp.cluster_arrived).map(|l| warp.shown[l].of_block).max();
+                block.published = block.published.max(of_block.unwrap_or(0));
+                lanes(warp.cluster_arrived).for_each(|l| warp.published[l] = warp.shown[l].of_thread);
                 // Those that wait go on; the others will not have to.
                 warp.cluster_passed |= warp.cluster_arrived & !warp.at_cluster;
                 warp.cluster_arrived = 0;

@@ -47,9 +47,10 @@ pub struct Block {
     pub id: [u32; 3],
     /// Over the whole launch, blocks of a cluster next to each other.
     pub number: u32,
-    /// The last barrier that the whole block passed, and that the cluster did.
+    /// The last barrier that the whole block passed.
     pub barrier: u64,
-    pub cluster_barrier: u64,
+    /// Until when the other blocks of the cluster know what this one did.
+    pub published: u64,
     pub known: Known,
     /// What single threads acquired since the last barrier.
     pub acquired: HashMap<u32, Known>,

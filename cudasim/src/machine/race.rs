@@ -5,6 +5,8 @@
 //! barrier that both passed, or what a release and an acquire between blocks carried over (8.7).
 //! An execution shows one schedule; an unordered pair is reported in all of them.
 
+use super::registers::lanes;
+use super::Block;
 use std::collections::HashMap;
 
 /// Threads of a block at most, and the shift that numbers threads over the whole launch.
@@ -73,7 +75,8 @@ pub struct Actor<'a> {
     /// When each lane of the warp last passed a `bar.warp.sync`.
     pub lanes: &'a [u64; 32],
     pub barrier: u64,
-    pub cluster_barrier: u64,
+    /// Those that run.
+    pub blocks: &'a [Block],
     pub cluster_blocks: u32,
     pub launch: u64,
     pub grid_blocks: u32,
@@ -128,7 +131,7 @@ impl Actor<'_> {
     /// What `other` did before this is ordered before now.
     fn horizon(&self, other: u32, scope: Scope) -> u64 {
         if scope == Scope::Grid {
-            let known = |block| self.foreign(block << THREAD_BITS);
+            let known = |block| self.foreign_block(block);
             let all = (0..self.grid_blocks).filter(|b| *b != block_of(self.who)).map(known).min();
             return all.unwrap_or(self.launch).min(self.barrier.max(self.launch));
         }
@@ -151,10 +154,28 @@ impl Actor<'_> {
 
     /// The horizon of a thread of another block.
     fn foreign(&self, other: u32) -> u64 {
-        let cluster = |who| block_of(who) / self.cluster_blocks;
-        let shared = if cluster(other) == cluster(self.who) { self.cluster_barrier } else { self.launch };
+        let published = self.of_cluster(block_of(other)).map(|block| {
+            let thread = other as usize % (1 << THREAD_BITS);
+            block.warps[thread / 32].published[thread % 32].max(block.published)
+        });
         let known = self.known.iter().flatten().map(|k| k.of(other)).max();
-        known.unwrap_or(0).max(shared)
+        known.max(published).unwrap_or(0).max(self.launch)
+    }
+
+    /// That of all threads of another block.
+    fn foreign_block(&self, other: u32) -> u64 {
+        let published = self.of_cluster(other).map(|block| {
+            let lanes = block.warps.iter().flat_map(|w| lanes(w.lanes).map(|l| w.published[l]));
+            lanes.min().unwrap_or(0).max(block.published)
+        });
+        let known = self.known.iter().flatten().map(|k| k.of(other << THREAD_BITS)).max();
+        known.max(published).unwrap_or(0).max(self.launch)
+    }
+
+    /// A block of the same cluster.
+    fn of_cluster(&self, number: u32) -> Option<&Block> {
+        let together = number / self.cluster_blocks == block_of(self.who) / self.cluster_blocks;
+        together.then(|| &self.blocks[(number - self.blocks[0].number) as usize])
     }
 }
 

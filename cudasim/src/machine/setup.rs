@@ -89,7 +89,7 @@ impl Machine<'_> {
         self.shared.iter_mut().for_each(Region::invalidate);
         for (block, number) in self.blocks.iter_mut().zip(first..) {
             (block.number, block.id) = (number, self.launch.block_id(number));
-            (block.barrier, block.cluster_barrier) = (now, now);
+            (block.barrier, block.published) = (now, now);
             block.known = Default::default();
             block.acquired.clear();
             for (w, warp) in block.warps.iter_mut().enumerate() {

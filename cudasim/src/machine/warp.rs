@@ -20,9 +20,21 @@ pub struct Warp {
     /// Arrived at the cluster barrier and not waiting yet; and past it already.
     pub cluster_arrived: u32,
     pub cluster_passed: u32,
+    /// What each lane released to the cluster last, at its last arrival, and at the cluster's last
+    /// barrier, of its own.
+    pub released: [Released; LANES],
+    pub shown: [Released; LANES],
+    pub published: [u64; LANES],
     /// When a lane last passed a `bar.warp.sync`.
     pub synchronized: [u64; LANES],
     pub local: Vec<u8>,
+}
+
+/// Until when: what the thread did, and what its block did.
+#[derive(Clone, Copy, Default)]
+pub struct Released {
+    pub of_thread: u64,
+    pub of_block: u64,
 }
 
 impl Warp {

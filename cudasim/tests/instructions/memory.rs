@@ -123,7 +123,7 @@ fn what_is_not_supported_is_named_when_it_is_loaded() {
         "cvt.rz.f32.f64 %f, %m;",
         "bar.sync 1;",
         "bar.red.or.pred %r, 0, %s;",
-        "barrier.cluster.arrive.relaxed;",
+        "fence.sc.gpu;",
         "vote.sync.any.pred %r, %s, -1;",
         "membar.gl;",
         "red.global.add.u32 [%p], %x;",

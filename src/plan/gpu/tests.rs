@@ -1,9 +1,11 @@
 use super::*;
+use crate::plan::Kernel;
 use proptest::prelude::*;
 
 const H200: Caps = Caps {
     sm_count: 132,
     clusters: true,
+    least_lanes: 4,
 };
 
 fn job(n: usize, c: usize, spatial: usize, element: usize) -> Job {
@@ -26,13 +28,27 @@ fn forward(n: usize, c: usize, spatial: usize, element: usize) -> GpuPlan {
 
 #[test]
 fn tiers_change_where_the_registers_end() {
-    let warp = |vectors| Tier::Warp { vectors };
+    let lanes = |lanes, vectors| Tier::Lanes { lanes, vectors };
     let block = |vectors| Tier::Block { vectors };
-    // 32 lanes of 1, 2, 4 and 8 vectors of 4 floats.
-    assert_eq!(forward(8, 512, 1, 4).tier, warp(1));
-    assert_eq!(forward(8, 512, 128, 4).tier, warp(1));
-    assert_eq!(forward(8, 512, 132, 4).tier, warp(2));
-    assert_eq!(forward(8, 512, 1024, 4).tier, warp(8));
+    // 4 lanes of 1, 2 and 4 vectors of 4 floats, more lanes of 4, a warp of 8.
+    assert_eq!(forward(8, 512, 1, 4).tier, lanes(4, 1));
+    assert_eq!(forward(8, 512, 16, 4).tier, lanes(4, 1));
+    assert_eq!(forward(8, 512, 20, 4).tier, lanes(4, 2));
+    assert_eq!(forward(8, 512, 64, 4).tier, lanes(4, 4));
+    assert_eq!(forward(8, 512, 68, 4).tier, lanes(8, 4));
+    assert_eq!(forward(8, 512, 132, 4).tier, lanes(16, 4));
+    assert_eq!(forward(8, 512, 512, 4).tier, lanes(32, 4));
+    assert_eq!(forward(8, 512, 1024, 4).tier, lanes(32, 8));
+    let warps_alone = Caps {
+        least_lanes: WARP,
+        ..H200
+    };
+    let tier_of = |spatial| {
+        GpuPlan::new(&job(8, 512, spatial, 4), warps_alone)
+            .unwrap()
+            .tier
+    };
+    assert_eq!([tier_of(1), tier_of(132)], [lanes(32, 1), lanes(32, 2)]);
     // A plane that starts anywhere can touch one vector more.
     assert_eq!(forward(8, 512, 1023, 4).tier, block(8));
     assert_eq!(forward(8, 512, 1028, 4).tier, block(8));
@@ -89,7 +105,7 @@ fn a_4k_frame_fills_the_machine() {
 fn what_stays_on_chip() {
     let base = job(2, 320, 256, 2);
     let plan = |job| GpuPlan::new(&job, H200).unwrap();
-    assert!(matches!(plan(base).tier, Tier::Warp { .. }));
+    assert!(matches!(plan(base).tier, Tier::Lanes { .. }));
     for job in [
         Job {
             group: 10,
@@ -97,12 +113,8 @@ fn what_stays_on_chip() {
             ..base
         },
         Job {
-            group: 10,
-            pass: Pass::Backward,
-            ..base
-        },
-        Job {
             given: true,
+            pass: Pass::Backward,
             ..base
         },
     ] {
@@ -120,12 +132,37 @@ fn what_stays_on_chip() {
         ..base
     };
     assert!(matches!(plan(odd).tier, Tier::Split(_)));
-    // Groups of whole vectors in the forward pass: 320 of them, 8 a thread.
+    // Groups of whole vectors: 320 of them, 8 a thread, or 4 of x and of dy.
     let sets = plan(Job { group: 10, ..base });
     assert_eq!(
         (sets.tier, sets.grid, sets.threads),
         (Tier::Sets { blocks: 1 }, 64, 64)
     );
+    let sets = plan(Job {
+        group: 10,
+        pass: Pass::Backward,
+        ..base
+    });
+    assert_eq!(
+        (sets.tier, sets.grid, sets.threads),
+        (Tier::Sets { blocks: 2 }, 128, 64)
+    );
+    let sets = plan(Job {
+        group: 8,
+        pass: Pass::Backward,
+        ..job(32, 256, 56 * 56, 4)
+    });
+    assert_eq!(
+        (sets.tier, sets.grid, sets.threads),
+        (Tier::Sets { blocks: 8 }, 8192, 224)
+    );
+    // Planes of less than four vectors.
+    let small = Job {
+        group: 10,
+        pass: Pass::Backward,
+        ..job(2, 320, 12, 4)
+    };
+    assert!(matches!(plan(small).tier, Tier::Split(_)));
     let sets = plan(Job {
         group: 10,
         ..job(2, 320, 64 * 64, 4)
@@ -146,7 +183,7 @@ fn what_stays_on_chip() {
 
 #[test]
 fn more_planes_than_a_grid_has_rows_and_more_elements_than_an_i32() {
-    assert_eq!(forward(1000, 70, 49, 2).grid, 17_500);
+    assert_eq!(forward(1000, 70, 49, 2).grid, 2_188);
     let plan = forward(1, 1, 3 << 31, 2);
     let Tier::Split(Cut { chunks, chunk, .. }) = plan.tier else {
         panic!("{plan:?}")
@@ -197,18 +234,20 @@ proptest! {
     #[test]
     fn every_plan_covers_its_planes(job in jobs(), sm_count in 1usize..200, clusters: bool) {
         let (planes, pass) = (job.planes, job.pass);
-        let plan = GpuPlan::new(&job, Caps { sm_count, clusters }).unwrap();
+        let caps = Caps { sm_count, clusters, least_lanes: 4 };
+        let plan = GpuPlan::new(&job, caps).unwrap();
         let (grid, threads) = (plan.grid as usize, plan.threads as usize);
         let lines = job.lines();
-        let on_chip = job.group == 1 && !job.given && job.format == Format::Planar;
+        let own = if pass == Pass::Forward { job.group == 1 || job.given } else { job.group == 1 && !job.given };
+        let on_chip = own && job.format == Format::Planar;
         prop_assert!(threads % WARP == 0 && threads <= MAX_THREADS);
         match plan.tier {
-            Tier::Warp { vectors } => {
+            Tier::Lanes { lanes, vectors } => {
                 prop_assert!(on_chip);
-                prop_assert!(vectors.is_power_of_two() && vectors <= pass.max_vectors());
-                prop_assert!(WARP * vectors >= lines);
-                prop_assert!(grid * WARPS_PER_BLOCK >= planes.count());
-                prop_assert!((grid - 1) * WARPS_PER_BLOCK < planes.count());
+                prop_assert!(Kernel::all(caps, true).contains(&Kernel::Lanes(pass, lanes, vectors)));
+                prop_assert!(lanes * vectors >= lines);
+                prop_assert!(grid * threads / lanes >= planes.count());
+                prop_assert!((grid - 1) * threads / lanes < planes.count());
             }
             Tier::Block { vectors } => {
                 prop_assert!(on_chip);
@@ -224,7 +263,7 @@ proptest! {
                 prop_assert_eq!(grid, planes.count() * blocks);
             }
             Tier::Sets { blocks } => {
-                prop_assert!(job.sets_on_chip && job.aligned && !job.given && pass == Pass::Forward);
+                prop_assert!(job.sets_on_chip && job.aligned && !job.given);
                 prop_assert!(job.group > 1 && job.format == Format::Planar);
                 prop_assert!(blocks == 1 || clusters && blocks.is_power_of_two() && blocks <= MAX_CLUSTER);
                 prop_assert!(blocks * threads * pass.max_vectors() >= lines * job.group);

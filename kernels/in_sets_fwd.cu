@@ -1,10 +1,10 @@
-// The forward pass of sets of planes, the groups of group norm, that fit on chip.
+// The forward pass of sets of planes that fit on chip.
 #include "fwd.cuh"
 
 #define FORWARD(TIER, NAME, N)                                                                     \
     extern "C" __global__ void __launch_bounds__(MAX_THREADS, BLOCKS_AT_LEAST)                     \
-        in_sets_##NAME##N(Call call) {                                                             \
-        forward<Tier::TIER, N, OfSets>(call, call.shape.group);                                    \
+        in_sets_fwd_##NAME##N(Call call) {                                                         \
+        forward<Team<Tier::TIER>, N, OfEachPlane>(call, call.shape.group);                         \
     }
 
 FORWARD(Block, block, 8)
