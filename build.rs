@@ -1,12 +1,10 @@
 //! Compiles `kernels/*.cu` to PTX with nvcc where the `cuda` feature is on; does nothing else.
 //!
-//! Every kernel becomes a module of its own, compressed (35 MB of PTX are 5), and `ptx.rs` lists them.
+//! What it writes is compressed to an eighth, and listed in `ptx.rs`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
 use std::{env, fs, thread};
 
 #[path = "src/tuning.rs"]
@@ -55,9 +53,6 @@ struct Unit {
     target: PathBuf,
     arch: u32,
     macros: Vec<String>,
-    device: &'static str,
-    /// The end of its modules' names: variant and dtype.
-    of_module: String,
 }
 
 fn compile() -> Result<(), String> {
@@ -79,8 +74,6 @@ fn compile() -> Result<(), String> {
                     source: format!("kernels/{source}.cu"),
                     target: out.join(format!("{name}.{dtype}.{device}.ptx")),
                     arch,
-                    device,
-                    of_module: format!("{}.{dtype}", &name[source.len()..]),
                     macros: define
                         .iter()
                         .map(|d| d.to_string())
@@ -90,69 +83,42 @@ fn compile() -> Result<(), String> {
             }
         }
     }
-    let modules = Mutex::new(BTreeMap::new());
     in_parallel(&units, |unit| {
-        let is_new = run_nvcc(&nvcc, unit)?;
-        let ptx = fs::read_to_string(&unit.target)
-            .map_err(|e| format!("{}: {e}", unit.target.display()))?;
-        for (entry, ptx) in modules_of(&ptx) {
-            let name = format!("{entry}{}", unit.of_module);
-            let file = out.join(format!("{name}.{}.z", unit.device));
-            if is_new || !file.exists() {
-                let compressed = miniz_oxide::deflate::compress_to_vec(ptx.as_bytes(), 6);
-                fs::write(&file, compressed).map_err(|e| format!("{}: {e}", file.display()))?;
-            }
-            let mut modules = modules.lock().map_err(|_| "a thread panicked")?;
-            modules
-                .entry(name)
-                .or_insert_with(Vec::new)
-                .push((unit.device, file));
-        }
-        Ok(())
+        run_nvcc(&nvcc, unit)?;
+        pack(&unit.target)
     })?;
-    let modules = modules.into_inner().map_err(|_| "a thread panicked")?;
-    fs::write(out.join("ptx.rs"), table(&modules)).map_err(|e| format!("ptx.rs: {e}"))
+    let rows = sources
+        .iter()
+        .flat_map(|(_, name, _)| DTYPES.map(|(dtype, _)| format!("{name}.{dtype}")));
+    let table = table(rows.collect(), &out);
+    fs::write(out.join("ptx.rs"), table).map_err(|e| format!("ptx.rs: {e}"))
 }
 
-/// Each kernel of a PTX file with what stands beside the kernels.
-fn modules_of(ptx: &str) -> Vec<(String, String)> {
-    let mut parts: Vec<(Option<&str>, String)> = vec![(None, String::new())];
-    for line in ptx.lines() {
-        if let Some((_, name)) = line.split_once(".entry ") {
-            parts.push((name.split('(').next(), String::new()));
-        }
-        let (kernel, text) = parts.last_mut().expect("it starts with one");
-        *text += line;
-        *text += "\n";
-        if kernel.is_some() && line == "}" {
-            parts.push((None, String::new()));
-        }
+/// Compresses a PTX file, unless that is done.
+fn pack(file: &Path) -> Result<(), String> {
+    let failed = |e| format!("{}: {e}", file.display());
+    let packed = file.with_extension("ptx.z");
+    let modified = |file: &Path| file.metadata().and_then(|m| m.modified());
+    if packed.exists() && modified(&packed).ok() >= modified(file).ok() {
+        return Ok(());
     }
-    let alone = |name: &str| {
-        let with = |of: &Option<&str>| of.is_none_or(|of| of == name);
-        parts
-            .iter()
-            .filter(|(of, _)| with(of))
-            .map(|(_, text)| text.as_str())
-            .collect()
-    };
-    let names = parts.iter().filter_map(|(name, _)| *name);
-    names.map(|name| (name.to_string(), alone(name))).collect()
+    let ptx = fs::read(file).map_err(failed)?;
+    fs::write(&packed, miniz_oxide::deflate::compress_to_vec(&ptx, 6)).map_err(failed)
 }
 
 /// `PTX` for module.rs.
-fn table(modules: &BTreeMap<String, Vec<(&str, PathBuf)>>) -> String {
+fn table(mut names: Vec<String>, out: &Path) -> String {
+    names.sort();
     let mut rows = String::new();
-    for (name, files) in modules {
-        let of = |device| match files.iter().find(|(of, _)| *of == device) {
-            Some((_, file)) => format!("include_bytes!({file:?})"),
-            None => "&[]".to_string(),
-        };
-        rows += &format!("    ({name:?}, [{}, {}]),\n", of(BASELINE), of(HOPPER));
+    for name in &names {
+        let of = |device| out.join(format!("{name}.{device}.ptx.z"));
+        let (baseline, hopper) = (of(BASELINE), of(HOPPER));
+        rows +=
+            &format!("({name:?}, [include_bytes!({baseline:?}), include_bytes!({hopper:?})]),\n");
     }
     format!(
         "static PTX: [(&str, [&[u8]; 2]); {}] = [\n{rows}];\n",
-        modules.len()
+        names.len()
     )
 }
 
@@ -223,14 +189,13 @@ fn with_includes(source: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-// Whether there was anything to compile: a change of one kernel compiles that one.
-fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<bool, String> {
+/// Runs nvcc unless its output is there: a change of one kernel compiles that one.
+fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<(), String> {
     let Unit {
         source,
         target,
         arch,
         macros,
-        ..
     } = unit;
     let mut command = Command::new(nvcc);
     command.args(["-ptx", "-std=c++17", "-O3", "--Werror", "all-warnings"]);
@@ -245,7 +210,7 @@ fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<bool, String> {
     let key = format!("{command:?}\n{}", with_includes(Path::new(source))?);
     let made_of = target.with_extension("made-of");
     if target.exists() && fs::read_to_string(&made_of).is_ok_and(|made_of| made_of == key) {
-        return Ok(false);
+        return Ok(());
     }
     let output = command
         .output()
@@ -263,6 +228,5 @@ fn run_nvcc(nvcc: &Path, unit: &Unit) -> Result<bool, String> {
             macros.join(" ")
         ));
     }
-    fs::write(&made_of, key).map_err(|e| format!("{}: {e}", made_of.display()))?;
-    Ok(true)
+    fs::write(&made_of, key).map_err(|e| format!("{}: {e}", made_of.display()))
 }

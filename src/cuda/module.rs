@@ -7,9 +7,8 @@ use candle_core::{bail, CudaDevice, DType, Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-// `PTX`, by name in ascending order: every kernel as a module of its own, compressed, for the baseline
-// and for Hopper. The driver compiles a module as a whole, which took up to 8 s where it held all kernels
-// of a source file.
+// `PTX`: by the names of `Kernel::source`, in ascending order, the compressed PTX for the baseline and
+// for Hopper.
 include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
 /// The compute capability from which on a device takes the second of them: 9.0.
@@ -83,18 +82,36 @@ impl Kernels {
     }
 
     fn load(&self, kernel: Kernel, plain: bool, dtype: DType) -> Result<CudaFunction> {
-        let name = kernel.module(plain, dtype);
+        let (name, entry) = (kernel.source(plain, dtype), kernel.entry());
         let Ok(place) = PTX.binary_search_by_key(&name.as_str(), |(name, _)| name) else {
-            bail!("norm: no CUDA kernel {name}")
+            bail!("norm: no CUDA kernels {name}")
         };
-        let compressed = PTX[place].1[self.caps.clusters as usize];
-        let corrupt = |e| Error::Msg(format!("norm: cannot unpack the CUDA kernel {name}: {e}"));
-        let ptx = miniz_oxide::inflate::decompress_to_vec(compressed)
-            .map_err(|e| corrupt(e.to_string()))?;
-        let ptx = String::from_utf8(ptx).map_err(|e| corrupt(e.to_string()))?;
-        let module = self.context.load_module(ptx.into()).w()?;
-        module.load_function(&kernel.entry()).w()
+        let packed = PTX[place].1[self.caps.clusters as usize];
+        let ptx = miniz_oxide::inflate::decompress_to_vec(packed).map_err(|e| e.to_string());
+        let ptx = ptx.and_then(|ptx| String::from_utf8(ptx).map_err(|e| e.to_string()));
+        let ptx =
+            ptx.map_err(|e| Error::Msg(format!("norm: the PTX of {name} is damaged: {e}")))?;
+        let module = self.context.load_module(alone(&ptx, &entry).into()).w()?;
+        module.load_function(&entry).w()
     }
+}
+
+/// A PTX file without all kernels but one. The driver compiles a module as a whole: with all of a file
+/// the first call took up to 8 s.
+fn alone(ptx: &str, entry: &str) -> String {
+    let mut text = String::with_capacity(ptx.len());
+    let mut skips = false;
+    for line in ptx.split_inclusive('\n') {
+        if let Some((_, name)) = line.split_once(".entry ") {
+            skips = name.split('(').next() != Some(entry);
+        }
+        if !skips {
+            text.push_str(line);
+        }
+        // At the start of a line it ends a kernel: blocks within one are indented.
+        skips &= line.trim_end() != "}";
+    }
+    text
 }
 
 fn poisoned<T>(_: T) -> Error {

@@ -73,15 +73,24 @@ impl Kernel {
         }
     }
 
-    /// The name of the module that holds it: for calls of a dtype, `plain` ones or all.
+    /// The PTX that has it, for calls of a dtype, `plain` ones or all.
     #[cfg(feature = "cuda")]
-    pub fn module(self, plain: bool, dtype: DType) -> String {
-        let variant = match self {
-            Self::Finish(_) | Self::Stats | Self::SumParams => "",
-            _ if plain => ".plain",
-            _ => ".full",
+    pub fn source(self, plain: bool, dtype: DType) -> String {
+        let of_elements = match self {
+            Self::Lanes(Pass::Forward, ..) | Self::Block(Pass::Forward, _) => "in_fwd",
+            Self::Lanes(Pass::Backward, ..) | Self::Block(Pass::Backward, _) => "in_bwd",
+            Self::Cluster(Pass::Forward) => "in_fwd",
+            Self::Cluster(Pass::Backward) => "in_bwd",
+            Self::SetsBlock(Pass::Forward) | Self::SetsCluster(Pass::Forward) => "in_sets_fwd",
+            Self::SetsBlock(Pass::Backward) | Self::SetsCluster(Pass::Backward) => "in_sets_bwd",
+            Self::Split(..) => "split",
+            Self::Columns(..) => "channels_last",
+            Self::Finish(_) | Self::Stats | Self::SumParams => {
+                return format!("finish.{}", dtype.as_str())
+            }
         };
-        format!("{}{variant}.{}", self.entry(), dtype.as_str())
+        let variant = if plain { "plain" } else { "full" };
+        format!("{of_elements}.{variant}.{}", dtype.as_str())
     }
 
     /// Every kernel that a plan can lead to, on a GPU with or without clusters, and `sets` or not.
