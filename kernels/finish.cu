@@ -121,7 +121,7 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
         sum = warp_sum(sum, cut.team), cross = warp_sum(cross, cut.team);
         if (!there || in_team != 0) continue;
         const D weight = weight_of<T, D>(call, plane);
-        share<T>(call, plane, norm, weight, sum, cross);
+        put_shares<T>(call, plane, norm, weight, sum, cross);
         mean += weight * sum, slope += weight * cross;
         if (gradients != nullptr) gradients[plane].value.g_mean = sum / call.shape.spatial;
     }

@@ -33,7 +33,7 @@ struct OfEachPlane {
 template <typename Team, typename H, typename X>
 __device__ Norm<A> norm_of(const Call &call, int plane, const Team &team, const H &held, const X &x) {
     if (call.mean.data != nullptr) return {load<T>(call.mean, plane, 0), load<T>(call.rstd, plane, 1)};
-    return {call.rule, measure<0>(team, held, x)};
+    return {call.rule, measure<0>(team, held, A(held.run.size), x)};
 }
 
 template <typename Team, int N, typename Of> __device__ void forward(const Call &call, int group) {

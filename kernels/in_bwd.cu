@@ -15,23 +15,24 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const T *from_dy = at<T>(call.dy, call.shape, team.plane);
     T *to = at<T>(call.out, call.shape, team.plane);
     const auto held = held_of<N>(from, exists ? (int)call.shape.spatial : 0, team);
+    const A n = held.run.size;
     const auto x = held.load(from);
     const auto dy = held.load_beside(from_dy);
     team.await_start();
     const Beside<T> beside(call, team.plane);
     OfPlane<Affine<A>> affine{};
     if (beside.recomputes()) {
-        const Norm<A> norm(call.rule, measure<0>(team, held, x));
+        const Norm<A> norm(call.rule, measure<0>(team, held, n, x));
         affine = {{call.rule, norm, weight, load<T>(call.bias, team.plane, 0)}};
     }
     const auto g = held.map([&](auto k, const auto &place) {
         return upstream(x[k], dy[k], affine, call.rule, beside, place);
     });
-    const auto m = measure<2>(team, held, x, g);
+    const auto m = measure<2>(team, held, n, x, g);
     const Norm<A> norm(call.rule, m.x);
     if (team.first == 0 && exists) {
         const A sum = m.x.n * m.g.high + m.x.n * m.g.rest;
-        share<T>(call, team.plane, norm, weight, sum, m.cross);
+        put_shares<T>(call, team.plane, norm, weight, sum, m.cross);
     }
     if (to == nullptr) return;
     // weight * g_mean, less the same with all its digits: nothing to cancel in A.

@@ -1,35 +1,41 @@
 // The gradients of sets of planes that fit on chip. The statistics are sums over the set; what the
-// gradients of the parameters take, over each of its planes.
+// gradients of the parameters take, over each of its planes. A block has whole planes, so that the
+// latter stay within it.
 #include "sets.cuh"
 
-// What is summed of the elements of one plane, with d = x - mean and e = g - g_mean.
+// Sums over elements, with d = x - mean and e = g - g_mean.
 struct Sums {
     A d, e, de;
 
     __device__ void operator+=(const Sums &by) { d += by.d, e += by.e, de += by.de; }
 };
 
-// Each warp has vectors that lie behind each other, so that it meets few planes.
-template <typename Team, typename Held> struct OfPlanes {
-    static constexpr int OF_WARP = WARP * Held::N;
+// The vectors of this block, of those of the set. A warp has some that lie behind each other, so that it
+// meets few planes.
+template <int N> struct Share {
+    static constexpr int OF_WARP = WARP * N;
 
-    const Team &team;
-    const Held &held;
-    int warp, vectors;  // the latter of a plane
-    int first, end;     // vectors of the block
-    int plane;          // that of the first one
+    int vectors;      // of a plane
+    int plane, first; // the block's first plane and vector
+    int end;
 
-    __device__ OfPlanes(const Team &team, const Held &held, int spatial)
-        : team(team), held(held), warp(threadIdx.x / WARP), vectors(spatial / PER_VECTOR<T>),
-          first((team.first - (int)threadIdx.x) * Held::N),
-          end(min(first + (int)blockDim.x * Held::N, held.run.vectors)), plane(first / vectors) {}
+    __device__ Share(const Shape &shape, int rank, int blocks) : vectors(shape.spatial / PER_VECTOR<T>) {
+        const int planes = (shape.group + blocks - 1) / blocks;
+        plane = min(rank * planes, shape.group), first = plane * vectors;
+        end = min(plane + planes, shape.group) * vectors;
+    }
 
-    // Calls put(plane, sums) for every plane of the set, in one thread each. `sums_of(p)` is what this
-    // thread has of one. All threads of a team call this together.
+    __device__ Held<T, N> held(const T *set) const {
+        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+        return {Run<T>(set, end * PER_VECTOR<T>), first + warp * OF_WARP + lane, WARP, {-1}};
+    }
+
+    // Calls put(plane, sums) for every plane of the block, in one thread each. `sums_of(p)` is what this
+    // thread has of one. All threads of a block call this together.
     template <typename F, typename G> __device__ void sum(F sums_of, G put) const {
-        // A place for each warp and each plane that it meets: its neighbour meets at most the last one too.
-        __shared__ Sums of_warp[MAX_THREADS * Held::N / MIN_SET_VECTORS + MAX_THREADS / WARP];
-        __shared__ Sums head;
+        // A place for each warp and each plane that it meets: the next warp meets the last of them too.
+        __shared__ Sums of_warp[MAX_THREADS * N / MIN_SET_VECTORS + MAX_THREADS / WARP];
+        const int warp = threadIdx.x / WARP;
         const int begin = first + warp * OF_WARP, stop = min(begin + OF_WARP, end);
         for (int p = begin / vectors; p * vectors < stop; ++p) {
             const Sums mine = sums_of(p);
@@ -38,33 +44,12 @@ template <typename Team, typename Held> struct OfPlanes {
             if (threadIdx.x % WARP == 0) of_warp[p - plane + warp] = {sums[0], sums[1], sums[2]};
         }
         __syncthreads();
-        Sums sums{};
-        int rest = -1;  // the plane of `sums`, if other blocks have more of it
         for (int p = plane + threadIdx.x; p * vectors < end; p += blockDim.x) {
-            const int from = max(p * vectors, first), to = min((p + 1) * vectors, end);
-            sums = {};
-            for (int w = (from - first) / OF_WARP; w <= (to - 1 - first) / OF_WARP; ++w) {
-                sums += of_warp[p - plane + w];
-            }
-            if (p == plane) {
-                head = sums;
-                team.release();
-            }
-            if (from != p * vectors) continue;
-            if (to == (p + 1) * vectors) put(p, sums);
-            else rest = p;
+            const int from = p * vectors - first;
+            Sums sums{};
+            for (int w = from / OF_WARP; w <= (from + vectors - 1) / OF_WARP; ++w) sums += of_warp[p - plane + w];
+            put(p, sums);
         }
-        if (!Team::IN_BLOCKS) return;
-        team.arrive();
-        team.wait();
-        if (rest >= 0) {
-            const int of_block = blockDim.x * Held::N, rank = first / of_block;
-            for (int r = rank + 1; r * of_block < (rest + 1) * vectors; ++r) sums += *team.in_block(&head, r);
-            put(rest, sums);
-        }
-        // No block may end while another reads its memory.
-        team.arrive();
-        team.wait();
     }
 };
 
@@ -74,73 +59,72 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const T *from = at<T>(call.x, call.shape, first);
     const T *from_dy = at<T>(call.dy, call.shape, first);
     T *to = at<T>(call.out, call.shape, first);
-    const Run<T> run(from, call.shape.group * (int)call.shape.spatial);
-    const Held<T, N> held{run, team.first / WARP * WARP * N + (int)threadIdx.x % WARP, WARP, {-1}};
+    const Share<N> share(call.shape, team.rank(), team.blocks());
+    const auto held = share.held(from);
     const auto x = held.load(from);
     const auto dy = held.load_beside(from_dy);
-    team.await_start();
     const OfSet set(call, first);
     const Beside<T> beside(call, first);
-    Kept<int, int, N, 1> plane{};
-    Kept<A, A, N, 1> weight{};
-    held.each([&](auto k, const auto &place) {
-        plane[k] = set.plane(place);
-        weight[k] = set.weight(plane[k]);
-    });
+    team.await_start();
+    const A n = (A)call.shape.spatial * call.shape.group, inverse = 1 / n;
     Norm<A> norm(0, 1);
-    if (beside.recomputes()) norm = {call.rule, measure<0>(team, held, x)};
+    if (beside.recomputes()) norm = {call.rule, measure<0>(team, held, n, x)};
     const auto g = held.map([&](auto k, const auto &place) {
-        const auto affine = PLAIN ? OfPlane<Affine<A>>{} : set.affine(norm, plane[k]);
+        const auto affine = PLAIN ? OfPlane<Affine<A>>{} : set.affine(norm, set.plane(place));
         return upstream(x[k], dy[k], affine, call.rule, beside, place);
     });
 
-    const A n = run.size, inverse = 1 / n;
     A means[3] = {};  // of x, g and the weight
-    held.each([&](auto k, const auto &) {
-        const auto add = [&](A x, A g) {
-            means[0] += x * inverse, means[1] += g * inverse, means[2] += weight[k] * inverse;
-        };
+    Kept<A, A, N, 1> weight{};
+    held.each([&](auto k, const auto &place) {
+        weight[k] = set.weight(set.plane(place));
+        const auto add = [&](A x, A g) { means[0] += x * inverse, means[1] += g * inverse; };
         zip(add, widen(x[k]), widen(g[k]));
+        means[2] += weight[k] * PER_VECTOR<T> * inverse;
     });
     team.template sum<2>(means);
     const A mean = means[0], g_mean = means[1], weight_mean = means[2];
-    Kept<Sums, Sums, N, 1> of{};
-    A sums[5] = {};  // of d, d^2, and weight times d, e and d * e
-    held.each([&](auto k, const auto &) {
+    const auto sums_of = [&](auto k) {
+        Sums sums{};
         const auto add = [&](A x, A g) {
             const A d = x - mean, e = g - g_mean;
-            of[k] += {d, e, d * e};
-            sums[1] += d * d;
+            sums += {d, e, d * e};
         };
         zip(add, widen(x[k]), widen(g[k]));
-        sums[0] += of[k].d;
-        sums[2] += weight[k] * of[k].d, sums[3] += weight[k] * of[k].e, sums[4] += weight[k] * of[k].de;
+        return sums;
+    };
+    A sums[5] = {};  // of d, d^2, and weight times d, e and d * e
+    held.each([&](auto k, const auto &) {
+        const Sums of = sums_of(k);
+        zip([&](A x) { sums[1] += (x - mean) * (x - mean); }, widen(x[k]));
+        sums[0] += of.d;
+        sums[2] += weight[k] * of.d, sums[3] += weight[k] * of.e, sums[4] += weight[k] * of.de;
     });
     team.template sum<3>(sums);
     // What rounding left out of the mean, and the sum of g * (x - mean) of so many elements.
     const A rest = sums[0] * inverse;
     const auto cross = [=](A n, A d, A e, A de) { return de - rest * e + g_mean * (d - n * rest); };
     norm = {call.rule, Moments<A>{n, {mean, rest}, not_below_0(sums[1] - sums[0] * rest)}};
-    if (to != nullptr) {
-        const A slope = cross(n * weight_mean, sums[2], sums[3], sums[4]) * inverse;
-        held.store(to, held.map([&](auto k, const auto &) {
-            const A excess = g_mean * (weight[k] - weight_mean) - sums[3] * inverse;
-            const Gradient<A> gradient(call.rule, norm, weight[k], g_mean, excess, slope);
-            return input_gradient(x[k], g[k], OfPlane<Gradient<A>>{gradient});
-        }));
-    }
-    if (!call.shares.any()) return;
-    const auto sums_of = [&](int p) {
-        Sums sums{};
-        held.each([&](auto k, const auto &) {
-            if (plane[k] == p) sums += of[k];
+    if (call.shares.any()) {
+        const auto of_plane = [&](int p) {
+            Sums sums{};
+            held.each([&](auto k, const auto &place) {
+                if (set.plane(place) == p) sums += sums_of(k);
+            });
+            return sums;
+        };
+        share.sum(of_plane, [&](int p, const Sums &s) {
+            const A n = call.shape.spatial;
+            put_shares<T>(call, first + p, norm, set.weight(p), s.e + n * g_mean, cross(n, s.d, s.e, s.de));
         });
-        return sums;
-    };
-    OfPlanes<Team, decltype(held)>(team, held, call.shape.spatial).sum(sums_of, [&](int p, const Sums &s) {
-        const A n = call.shape.spatial;
-        share<T>(call, first + p, norm, set.weight(p), s.e + n * g_mean, cross(n, s.d, s.e, s.de));
-    });
+    }
+    if (to == nullptr) return;
+    const A slope = cross(n * weight_mean, sums[2], sums[3], sums[4]) * inverse;
+    held.store(to, held.map([&](auto k, const auto &place) {
+        const A excess = g_mean * (weight[k] - weight_mean) - sums[3] * inverse;
+        const Gradient<A> gradient(call.rule, norm, weight[k], g_mean, excess, slope);
+        return input_gradient(x[k], g[k], OfPlane<Gradient<A>>{gradient});
+    }));
 }
 
 #define BACKWARD(TIER, NAME, N)                                                                    \

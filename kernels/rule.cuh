@@ -4,6 +4,9 @@
 #include "call.cuh"
 #include "moments.cuh"
 
+// 0 of 0: a plane without any deviation, and no eps, is normalized to its bias.
+template <typename A> __device__ A inverse(A v) { return v == 0 ? v : 1 / v; }
+
 // What a plane is normalized with. bend = -2 * (d rstd / d biased var) / rstd.
 template <typename A> struct Norm {
     Pair<A> mean;
@@ -14,11 +17,11 @@ template <typename A> struct Norm {
         const A unbiased = A(rule.unbiased), eps = A(rule.eps);
         if (rule.mode == EpsMode::AddToStd) {
             const A std = sqrt(var);
-            rstd = 1 / (std + eps);
+            rstd = inverse(std + eps);
             bend = std == 0 ? 0 : unbiased * rstd / std;
         } else {
             const bool add = rule.mode == EpsMode::AddToVar;
-            rstd = 1 / sqrt(add ? var + eps : var < eps ? eps : var);  // NaN stays NaN
+            rstd = inverse(sqrt(add ? var + eps : var < eps ? eps : var));  // NaN stays NaN
             bend = add || var > eps ? unbiased * rstd * rstd : 0;
         }
     }
@@ -27,13 +30,13 @@ template <typename A> struct Norm {
     __device__ Norm(A mean, A rstd) : mean{mean, 0}, var(0), rstd(rstd), bend(0) {}
 
     __device__ A second(Second which) const {
-        return which == Second::Var ? var : which == Second::Std ? 1 / rstd : rstd;
+        return which == Second::Var ? var : which == Second::Std ? inverse(rstd) : rstd;
     }
 
     // Its derivative by the biased variance.
     __device__ A slope(Second which, A unbiased) const {
         if (which == Second::Var) return unbiased;
-        return which == Second::Std ? bend / (2 * rstd) : -bend * rstd / 2;
+        return which == Second::Std ? bend * inverse(2 * rstd) : -bend * rstd / 2;
     }
 };
 
@@ -110,7 +113,7 @@ __device__ void put_statistics(const Call &call, int plane, const Norm<A> &norm)
 
 // Writes a plane's shares: `sum` is that of g over the plane, `cross` that of g * (x - mean).
 template <typename T, typename A>
-__device__ void share(const Call &call, int plane, const Norm<A> &norm, A weight, A sum, A cross) {
+__device__ void put_shares(const Call &call, int plane, const Norm<A> &norm, A weight, A sum, A cross) {
     const auto put = [&](void *to, A value) {
         if (to != nullptr) static_cast<Acc<T> *>(to)[plane] = value;
     };

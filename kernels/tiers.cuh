@@ -11,7 +11,6 @@ enum class Tier { Lanes, Block, Cluster };
 // The plane of this thread (or set of planes), its place among the threads of the plane, and their
 // number: LANES of a warp, a block, or the blocks of a cluster.
 template <Tier TIER, int LANES = WARP> struct Team {
-    static constexpr bool IN_BLOCKS = TIER == Tier::Cluster;
     static constexpr int WARPS = MAX_THREADS / WARP;
     // Elements beside the vectors of a run are for each thread: they are less than two vectors.
     template <typename T> static constexpr int SINGLES = (2 * PER_VECTOR<T> - 1) / LANES + 1;
@@ -84,19 +83,17 @@ template <Tier TIER, int LANES = WARP> struct Team {
     // The blocks of a cluster.
     static __device__ int blocks() {
 #if __CUDA_ARCH__ >= 900
-        return __clusterSizeInBlocks();
-#else
-        return 1;
+        if (TIER == Tier::Cluster) return __clusterSizeInBlocks();
 #endif
+        return 1;
     }
 
     // The place of this one among them.
     static __device__ int rank() {
 #if __CUDA_ARCH__ >= 900
-        return __clusterRelativeBlockRank();
-#else
-        return 0;
+        if (TIER == Tier::Cluster) return __clusterRelativeBlockRank();
 #endif
+        return 0;
     }
 
     // What this thread has written before is there for those who wait for what it does next.
@@ -140,12 +137,13 @@ __device__ auto held_of(const T *x, int size, const Team &team) {
     return held;
 }
 
-// The moments of a plane, in two sums over its threads: the mean is known before anything is
+// The moments of the n elements of a plane, in two sums over its threads: the mean is known before anything is
 // squared. A share of the mean is summed instead of x, which cannot overflow.
 template <int TURN, typename Team, typename T, int N, int S, typename X>
-__device__ Moments<Acc<T>> measure(const Team &team, const Held<T, N, S> &held, const X &x) {
+__device__ Moments<Acc<T>> measure(const Team &team, const Held<T, N, S> &held, Acc<T> n,
+                                   const X &x) {
     using A = Acc<T>;
-    const A n = held.run.size, inverse = 1 / n;
+    const A inverse = 1 / n;
     A mean[1] = {};
     held.values(0, [&](A x) { mean[0] += x * inverse; }, x);
     team.template sum<TURN>(mean);
@@ -162,10 +160,10 @@ __device__ Moments<Acc<T>> measure(const Team &team, const Held<T, N, S> &held, 
 }
 
 template <int TURN, typename Team, typename T, int N, int S, typename X, typename G>
-__device__ CoMoments<Acc<T>> measure(const Team &team, const Held<T, N, S> &held, const X &x,
-                                     const G &g) {
+__device__ CoMoments<Acc<T>> measure(const Team &team, const Held<T, N, S> &held, Acc<T> n,
+                                     const X &x, const G &g) {
     using A = Acc<T>;
-    const A n = held.run.size, inverse = 1 / n;
+    const A inverse = 1 / n;
     A means[2] = {};
     const auto add_shares = [&](A x, A g) {
         means[0] += x * inverse;

@@ -145,7 +145,7 @@ fn what_stays_on_chip() {
     });
     assert_eq!(
         (sets.tier, sets.grid, sets.threads),
-        (Tier::Sets { blocks: 2 }, 128, 64)
+        (Tier::Sets { blocks: 1 }, 64, 96)
     );
     let sets = plan(Job {
         group: 8,
@@ -265,8 +265,12 @@ proptest! {
             Tier::Sets { blocks } => {
                 prop_assert!(job.sets_on_chip && job.aligned && !job.given);
                 prop_assert!(job.group > 1 && job.format == Format::Planar);
-                prop_assert!(blocks == 1 || clusters && blocks.is_power_of_two() && blocks <= MAX_CLUSTER);
-                prop_assert!(blocks * threads * pass.max_vectors() >= lines * job.group);
+                prop_assert!(blocks == 1 || clusters && blocks <= MAX_CLUSTER);
+                let of_block = threads * pass.max_vectors();
+                match pass {
+                    Pass::Forward => prop_assert!(blocks * of_block >= lines * job.group),
+                    Pass::Backward => prop_assert!(job.group.div_ceil(blocks) * lines <= of_block),
+                }
                 prop_assert_eq!(grid * job.group, planes.count() * blocks);
             }
             Tier::Split(Cut { chunks, chunk, team }) => {
