@@ -2,7 +2,7 @@
 //! src/plan/gpu.rs says. On a GPU nobody counts them, and the test says so.
 
 use crate::calls::*;
-use crate::own_process;
+use crate::common::own_process;
 use anyhow::{Context, Result};
 use candle_core::Device;
 
