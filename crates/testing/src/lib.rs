@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 /// Stamps a test body, `fn(&Device) -> Result<()>`, for the devices of the build: `$body::cpu`,
@@ -281,6 +282,21 @@ pub fn dtype(case: &Value, key: &str) -> DType {
         Some("f64") => DType::F64,
         other => panic!("{key}: {other:?}"),
     }
+}
+
+/// A zip archive of these files, deflated or stored.
+pub fn zip_of(files: &[(&str, &[u8])], deflated: bool) -> Result<Vec<u8>> {
+    let method = match deflated {
+        true => zip::CompressionMethod::Deflated,
+        false => zip::CompressionMethod::Stored,
+    };
+    let options = zip::write::SimpleFileOptions::default().compression_method(method);
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        archive.start_file(*name, options)?;
+        archive.write_all(bytes)?;
+    }
+    Ok(archive.finish()?.into_inner())
 }
 
 /// Runs `backward` so that exactly `dy` arrives at `y`. In half types the loss itself may be
