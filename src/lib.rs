@@ -37,10 +37,14 @@ mod metal;
 #[cfg(feature = "nn")]
 pub mod nn;
 mod ops;
-mod plan;
-mod shapes;
-#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
-mod tuning;
+// How shapes are given to kernels is no part of the API: a test shows with it that its table reaches
+// all of them.
+#[doc(hidden)]
+pub mod plan;
+#[doc(hidden)]
+pub mod shapes;
+#[doc(hidden)]
+pub mod tuning;
 
 pub use args::{Activation, EpsMode};
 pub use ops::{

@@ -13,15 +13,7 @@ extern crate testing;
 mod common;
 
 // How shapes are given to kernels, to show that the table of `accuracy` reaches all of them.
-#[allow(dead_code, unused_imports)]
-#[path = "../../src/plan/mod.rs"]
-mod plan;
-#[allow(dead_code)]
-#[path = "../../src/shapes.rs"]
-mod shapes;
-#[allow(dead_code)]
-#[path = "../../src/tuning.rs"]
-mod tuning;
+use candle_instance_norm::{plan, shapes, tuning};
 
 mod accuracy;
 #[cfg(feature = "cuda")]
