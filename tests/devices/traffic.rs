@@ -124,9 +124,9 @@ fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
             "bytes_are_those_of_the_plan::cuda",
             &[
                 (CASE, &i.to_string()),
-                ("PTXSIM_STATS", "1"),
+                ("CUDASIM_STATS", "1"),
                 // Lanes that part make requests of their own: here they stay together.
-                ("PTXSIM_ORDER", "0"),
+                ("CUDASIM_ORDER", "0"),
             ],
         )
         .context(case.name)?;
