@@ -2,7 +2,7 @@
 the pictures that PyTorch makes with them: for `stylize`, where published weights cannot be had.
 
     pip install torch numpy pillow safetensors
-    python tests/golden/full_size.py FOLDER
+    python crates/candle-style-models/tests/golden/full_size.py FOLDER
 
 1.3 GB. Each line that it prints is a command whose OUT.png should be the picture named behind it,
 to a byte here and there. The layers have the names of clovaai/stargan-v2, NVlabs/SPADE and

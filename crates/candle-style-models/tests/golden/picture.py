@@ -13,8 +13,8 @@ import transformer_net
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-ROOT = Path(__file__).parents[2]
-WEIGHTS = ROOT / "examples/stylize/default.safetensors"
+ROOT = Path(__file__).parents[4]
+WEIGHTS = ROOT / "crates/stylize/default.safetensors"
 PICTURE = ROOT / "docs/demo.png"
 # Of the drawing on the left: the house's wall with windows and door, the edge of its roof, grass.
 LEFT, TOP, WIDTH, HEIGHT = 68, 236, 64, 48
