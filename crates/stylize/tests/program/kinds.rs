@@ -1,4 +1,4 @@
-//! The `stylize` example with networks that take more than a picture, or something else.
+//! `stylize` with networks that take more than a picture, or something else.
 
 use std::fs;
 use std::path::Path;
