@@ -1,4 +1,4 @@
-//! What the `stylize` example makes of pictures.
+//! What `stylize` makes of pictures.
 
 use std::fs;
 use std::path::Path;
