@@ -162,6 +162,7 @@ pub enum EpsMode {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Activation {
+    /// `v`
     #[default]
     None,
     /// `max(v, 0)`

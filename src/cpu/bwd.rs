@@ -235,7 +235,7 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
         let (x, dv) = self.x_and_dv::<S, V>(place, len, k, &mut ws.reads);
         let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
         if let Some(target) = self.dv {
-            // SAFETY: promised by the caller, here and below.
+            // SAFETY: promised by the caller.
             let out = unsafe { target.slice(place, spatial, len) };
             let room = T::room(out, &mut ws.output);
             for i in 0..len {
@@ -244,6 +244,7 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
             T::narrow::<S>(out, &ws.output);
         }
         if let Some(target) = self.dweight {
+            // SAFETY: promised by the caller.
             let out = unsafe { target.slice(place, spatial, len) };
             let room = &mut T::room(out, &mut ws.output)[..len];
             for i in 0..len {
@@ -256,6 +257,7 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
             let g = self.g::<S>(dv, place, &mut ws.g, &mut ws.beside);
             let (g_mean, rest) = (g_mean.cut(len), rest.cut(len));
             let (a, b) = (a.cut(len), b.cut(len));
+            // SAFETY: promised by the caller.
             let out = unsafe { target.slice(place, spatial, len) };
             let room = &mut T::room(out, &mut ws.output)[..len];
             for i in 0..len {

@@ -83,6 +83,7 @@ impl Isa {
             // only after the processor reported its features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::avx2(kernel) },
+            // SAFETY: likewise.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::avx512(kernel) },
         }

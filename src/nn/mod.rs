@@ -16,5 +16,4 @@ pub use instance_norm::{
     instance_norm1d, instance_norm2d, instance_norm3d, InstanceNorm, InstanceNorm1d,
     InstanceNorm2d, InstanceNorm3d, InstanceNormConfig,
 };
-pub(crate) use spade::resize_nearest;
 pub use spade::{Spade, SpadeConfig, SpadeNorm};

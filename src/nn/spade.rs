@@ -188,8 +188,13 @@ impl Spade {
         &self.config
     }
 
-    /// Everything but the choice of statistics, which are those of instances here.
-    pub(crate) fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
+    /// The norm that [`forward`](Self::forward) applies to x, but with the statistics of instances,
+    /// whatever [`SpadeNorm`] it is of; [`Normalization::stats`] gives it others.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
         let (n, _, height, width) = x.dims4()?;
         if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {
             bail!(
@@ -213,7 +218,7 @@ impl Spade {
 /// The spatial dimensions brought to a size as PyTorch's `interpolate(mode="nearest")` does,
 /// differentiable. candle's own resizing computes in f64 where PyTorch has f32, which gives other
 /// neighbours for some sizes, and has a gradient for whole factors only.
-pub(crate) fn resize_nearest(t: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+fn resize_nearest(t: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let mut t = t.clone();
     for (dim, size) in [(2, height), (3, width)] {
         let from = t.dim(dim)?;

@@ -17,9 +17,6 @@ mod stats;
 pub use adain::{adain, adain_mix, AdaInConfig};
 pub use adaptive::{adaptive_instance_norm, AdaptiveConfig, StyleOrder, StyleSlices};
 pub use batch_instance_norm::batch_instance_norm;
-pub(crate) use batch_instance_norm::{gated, Moments};
-pub(crate) use composed::activate;
-pub(crate) use conditional::{by_ids, by_weights};
 pub use conditional::{conditional_instance_norm, conditional_instance_norm_mix};
 pub use group_norm::group_norm;
 pub use instance_norm::{
@@ -27,4 +24,12 @@ pub use instance_norm::{
 };
 pub use normalization::{NormGrads, Normalization};
 pub use stats::instance_stats;
-pub(crate) use stats::plane_stats;
+
+/// What the layers are made of beside the ops.
+#[cfg(feature = "nn")]
+pub(crate) use {
+    batch_instance_norm::{gated, Moments},
+    composed::activate,
+    conditional::{by_ids, by_weights},
+    stats::plane_stats,
+};

@@ -1,10 +1,10 @@
 //! Derivatives of gradients, as gradient penalties (WGAN-GP, R1) take them: against torch, and
 //! against differences. tests/golden/double_backward.py writes the goldens.
 
+use crate::common::own_process;
 use crate::common::reference::Random;
 use crate::common::{assert_close, max_abs, to_f64, Goldens, Tolerance};
 use crate::family_case::Case;
-use crate::own_process;
 use anyhow::Result;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
