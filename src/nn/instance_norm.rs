@@ -5,7 +5,7 @@ use crate::args::{EpsMode, Rule, Second};
 use crate::ops::{instance_norm, instance_norm_with_stats, plane_stats};
 use crate::shapes::{acc_dtype, valid_eps};
 use candle_core::{bail, Result, Tensor};
-use candle_nn::{Init, ModuleT, VarBuilder};
+use candle_nn::{Init, Module, VarBuilder};
 
 /// What an [`InstanceNorm`] layer is made of; the defaults are those of
 /// [`torch.nn.InstanceNorm2d`](https://pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html).
@@ -66,9 +66,12 @@ impl From<f64> for InstanceNormConfig {
 /// `track_running_stats` they are the running statistics of each channel. In training those take
 /// `momentum` of the batch average of the mean and of the *unbiased* variance, as in PyTorch.
 ///
-/// [`ModuleT::forward_t`] tells training from evaluation; without running statistics the two are
-/// the same, and `forward` serves for both. Parameters keep the dtype of the `VarBuilder`; an
-/// input of a half type may meet f32 parameters.
+/// [`forward_t`](Self::forward_t) tells training from evaluation; without running statistics the two
+/// are the same, and the layer is a [`Module`] for `candle_nn::seq()` and `Tensor::apply`. As a module,
+/// a layer with running statistics is an error, since nothing would move them in training.
+///
+/// Parameters keep the dtype of the `VarBuilder`; an input of a half type may meet f32 parameters.
+/// Running statistics are kept in f32 beside parameters of a half type.
 ///
 /// # Shapes
 ///
@@ -80,13 +83,15 @@ impl From<f64> for InstanceNormConfig {
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_instance_norm::nn::{instance_norm2d, InstanceNormConfig};
-/// use candle_nn::{VarBuilder, VarMap};
+/// use candle_nn::{Module, VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
 /// let config = InstanceNormConfig { affine: true, ..Default::default() };
-/// let norm = instance_norm2d(3, config, vb.pp("norm"))?;
-/// let y = norm.forward(&Tensor::randn(5f32, 2., (2, 3, 8, 8), &Device::Cpu)?)?;
+/// let block = candle_nn::seq()
+///     .add(candle_nn::conv2d_no_bias(3, 8, 3, Default::default(), vb.pp("conv"))?)
+///     .add(instance_norm2d(8, config, vb.pp("norm"))?);
+/// let y = block.forward(&Tensor::randn(5f32, 2., (2, 3, 8, 8), &Device::Cpu)?)?;
 /// assert!(y.mean_all()?.to_scalar::<f32>()?.abs() < 1e-4);
 /// assert!(vars.data().lock().unwrap().contains_key("norm.weight"));
 /// # Ok::<(), candle_core::Error>(())
@@ -174,13 +179,15 @@ impl<const D: usize> InstanceNorm<D> {
         valid_eps(config.eps)?;
         valid_momentum(config.momentum)?;
         let get = |name, init| vb.get_with_hints(num_features, name, Init::Const(init));
-        let weight_and_bias = match config.affine {
-            true => Some((get("weight", 1.)?, get("bias", 0.)?)),
-            false => None,
+        let weight_and_bias = if config.affine {
+            Some((get("weight", 1.)?, get("bias", 0.)?))
+        } else {
+            None
         };
-        let running = match config.track_running_stats {
-            true => Some(Running::new(num_features, config.momentum, &vb)?),
-            false => None,
+        let running = if config.track_running_stats {
+            Some(Running::new(num_features, config.momentum, &vb)?)
+        } else {
+            None
         };
         Ok(Self {
             num_features,
@@ -190,7 +197,7 @@ impl<const D: usize> InstanceNorm<D> {
         })
     }
 
-    /// The result in evaluation: with the running statistics where there are any.
+    /// Evaluation: running statistics are used where the layer tracks them.
     ///
     /// # Errors
     ///
@@ -199,6 +206,40 @@ impl<const D: usize> InstanceNorm<D> {
     /// [allowed](InstanceNormConfig::allow_single_element) or normalised by running statistics.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_t(x, false)
+    }
+
+    /// Training, where running statistics follow those of x if the layer tracks them, or
+    /// evaluation.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward); in training, one spatial element is an error beside running
+    /// statistics, too.
+    pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let unbatched = x.rank() == D + 1;
+        if !unbatched && x.rank() != D + 2 {
+            bail!(
+                "norm: expected an input of rank {} or, for one sample, {}, got shape {:?}",
+                D + 2,
+                D + 1,
+                x.dims()
+            );
+        }
+        let channels = x.dim(x.rank() - D - 1)?;
+        // As in PyTorch, a layer without parameters takes any number of channels.
+        let bound = self.config.affine || self.config.track_running_stats;
+        if bound && channels != self.num_features {
+            bail!(
+                "norm: expected {} channels, got {channels} in shape {:?}",
+                self.num_features,
+                x.dims()
+            );
+        }
+        if unbatched {
+            self.batched(&x.unsqueeze(0)?, train)?.squeeze(0)
+        } else {
+            self.batched(x, train)
+        }
     }
 
     /// The configuration that the layer was made with.
@@ -270,31 +311,18 @@ fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
     running.track(&means.mean(0)?, &vars.mean(0)?)
 }
 
-impl<const D: usize> ModuleT for InstanceNorm<D> {
-    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let unbatched = x.rank() == D + 1;
-        if !unbatched && x.rank() != D + 2 {
+impl<const D: usize> Module for InstanceNorm<D> {
+    /// # Errors
+    ///
+    /// As [`InstanceNorm::forward`], and a layer that tracks running statistics: candle makes every
+    /// [`Module`] one that ignores whether it is trained.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.running.is_some() {
             bail!(
-                "norm: expected an input of rank {} or, for one sample, {}, got shape {:?}",
-                D + 2,
-                D + 1,
-                x.dims()
+                "norm: expected a layer without running statistics where training is not told from \
+                 evaluation; call forward(x) or forward_t(x, train) of the InstanceNorm itself"
             );
         }
-        let channels = x.dim(x.rank() - D - 1)?;
-        // As in PyTorch, a layer without parameters takes any number of channels.
-        let bound = self.config.affine || self.config.track_running_stats;
-        if bound && channels != self.num_features {
-            bail!(
-                "norm: expected {} channels, got {channels} in shape {:?}",
-                self.num_features,
-                x.dims()
-            );
-        }
-        if unbatched {
-            self.batched(&x.unsqueeze(0)?, train)?.squeeze(0)
-        } else {
-            self.batched(x, train)
-        }
+        self.forward_t(x, false)
     }
 }

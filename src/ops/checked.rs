@@ -12,6 +12,12 @@ use candle_core::{bail, Result, Tensor};
 impl Normalization {
     /// What is to be computed of `x`.
     pub(super) fn norm(&self, x: &Tensor) -> Result<Norm> {
+        if self.groups.is_some() && x.rank() < 3 {
+            bail!(
+                "norm: expected x of rank 2 or more, (N, C, *), got shape {:?}",
+                x.dims()
+            );
+        }
         let planes = Planes::new(x.dims())?;
         float_dtype(x)?;
         valid_eps(self.rule.eps)?;

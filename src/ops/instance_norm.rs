@@ -27,7 +27,9 @@ use candle_core::{Result, Tensor};
 /// Sums are kept in f32 for the half types and f32, in f64 for f64, and the mean is subtracted
 /// beyond the digits of an f32, so that data with a mean of 1e4 and a deviation of 1e-2 loses
 /// nothing. A plane of one element, or a constant one, gives `bias` (PyTorch raises an error
-/// where there is one element; so do the layers of [`nn`](crate::nn)).
+/// where there is one element; so do the layers of [`nn`](crate::nn)), also with an eps of 0, as in
+/// PyTorch. On the CPU no finite x is too large: where squares are beyond the largest number, the
+/// pass starts again in a larger unit.
 ///
 /// # Shapes
 ///

@@ -22,7 +22,8 @@ use candle_core::{bail, Result, Tensor};
 ///
 /// # Shapes
 ///
-/// - x: `(N, C, *)` with one or more spatial dimensions, in f32, f16, bf16 or f64. Views made by
+/// - x: `(N, C, *)` with one or more spatial dimensions, or, in groups, `(N, C)`, in f32, f16, bf16 or
+///   f64. Views made by
 ///   `narrow`, `transpose` or `expand` over N and C are read in place, and so is channels-last
 ///   memory: an `(N, C, *)` view of a contiguous `(N, *, C)`. Other views are copied first.
 /// - weight, bias: `[C]`, `[N, C]`, or the shape of x, each optional. In the dtype of x; those of
@@ -108,7 +109,8 @@ impl Normalization {
     }
 
     /// Group norm (Wu and He, [1803.08494](https://arxiv.org/abs/1803.08494)): `groups` parts of
-    /// the channels share their statistics. 1 group is layer norm over `(C, *)`.
+    /// the channels share their statistics. 1 group is layer norm over `(C, *)`. An x of shape
+    /// `(N, C)` will do: C / groups numbers of a sample share theirs.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -192,6 +194,9 @@ impl Normalization {
 
     /// The result, differentiable.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.is_of_vectors(x) {
+            return self.of_planes()?.forward(&x.unsqueeze(2)?)?.squeeze(2);
+        }
         let call = self.call(x)?;
         from_format(&call.forward()?, call.norm.format)
     }
@@ -213,6 +218,9 @@ impl Normalization {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn forward_in_place(&self, x: &Tensor) -> Result<()> {
+        if self.is_of_vectors(x) {
+            return self.of_planes()?.forward_in_place(&x.unsqueeze(2)?);
+        }
         let call = self.call(x)?;
         // A view whose planes are not adjacent was copied for the call: its result would be lost.
         let laid = &call.inputs.x;
@@ -251,6 +259,15 @@ impl Normalization {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn backward(&self, x: &Tensor, dy: &Tensor) -> Result<NormGrads> {
+        if self.is_of_vectors(x) && dy.rank() == 2 {
+            let planes = self.of_planes()?;
+            let grads = planes.backward(&x.unsqueeze(2)?, &dy.unsqueeze(2)?)?;
+            return Ok(NormGrads {
+                x: grads.x.squeeze(2)?,
+                residual: grads.residual.map(|t| t.squeeze(2)).transpose()?,
+                ..grads
+            });
+        }
         let call = self.call(x)?;
         let params = &call.params;
         let wanted = Wanted {
@@ -287,6 +304,22 @@ impl Normalization {
             stats: mean.zip(rstd),
             x: from_format(&dx, format)?,
         })
+    }
+
+    /// Whether x is `(N, C)`, which is grouped as planes of one element are.
+    fn is_of_vectors(&self, x: &Tensor) -> bool {
+        self.groups.is_some() && x.rank() == 2
+    }
+
+    /// The same of `(N, C, 1)`, where it is of `(N, C)`.
+    fn of_planes(&self) -> Result<Self> {
+        let mut this = self.clone();
+        if let Some(residual) = &mut this.beside.residual {
+            if residual.rank() == 2 {
+                *residual = residual.unsqueeze(2)?;
+            }
+        }
+        Ok(this)
     }
 
     /// The statistics of instances that `x` would be normalized with, for

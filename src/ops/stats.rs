@@ -17,8 +17,8 @@ use candle_core::{bail, CpuStorage, Result, Shape, Storage, Tensor};
 use std::sync::Arc;
 
 /// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
-/// what [`instance_norm`](crate::instance_norm) normalizes with, as values. Differentiable, twice
-/// with `CANDLE_GRAD_DO_NOT_DETACH=1`.
+/// what [`instance_norm`](crate::instance_norm) normalizes with, as values; rstd is 0 for a constant
+/// plane with an eps of 0. Differentiable, twice with `CANDLE_GRAD_DO_NOT_DETACH=1`.
 ///
 /// # Shapes
 ///

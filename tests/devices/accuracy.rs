@@ -5,7 +5,7 @@ use crate::common::{self, assert_close, max_abs, to_f64, Tolerance};
 use crate::plan::{self, Caps, CpuPlan, Cut, GpuPlan, Job, Pass, Tier};
 use crate::{shapes, tuning};
 use anyhow::Result;
-use candle_core::{DType, Device, ModuleT, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::nn::{instance_norm1d, InstanceNormConfig};
 use candle_instance_norm::{instance_stats, Activation, Normalization};
 use candle_nn::VarBuilder;
