@@ -44,8 +44,10 @@ mod golden;
 mod grad;
 #[cfg(feature = "cuda")]
 mod graphs;
+mod layers;
 mod layouts;
 mod microast;
+mod overflow;
 mod own_process;
 mod spade_generator;
 mod stargan_v2;
