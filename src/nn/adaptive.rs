@@ -139,8 +139,13 @@ impl AdaptiveInstanceNorm {
         self.modulation(x, style)?.forward(x)
     }
 
-    /// The norm that [`forward`](Self::forward) applies.
-    pub(crate) fn modulation(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
+    /// The norm that [`forward`](Self::forward) applies to x, to which a residual or other statistics
+    /// may be added.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn modulation(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
         let wide = acc_dtype(x.dtype());
         let widen = |t: &Tensor| t.to_dtype(wide);
         let fc_bias = self.fc.bias().map(widen).transpose()?;

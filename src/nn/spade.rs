@@ -188,8 +188,13 @@ impl Spade {
         &self.config
     }
 
-    /// Everything but the choice of statistics, which are those of instances here.
-    pub(crate) fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
+    /// The norm that [`forward`](Self::forward) applies to x, but with the statistics of instances,
+    /// whatever [`SpadeNorm`] it is of; [`Normalization::stats`] gives it others.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
         let (n, _, height, width) = x.dims4()?;
         if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {
             bail!(

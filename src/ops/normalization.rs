@@ -259,9 +259,9 @@ impl Normalization {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn backward(&self, x: &Tensor, dy: &Tensor) -> Result<NormGrads> {
-        if self.is_of_vectors(x) && dy.rank() == 2 {
+        if self.is_of_vectors(x) {
             let planes = self.of_planes()?;
-            let grads = planes.backward(&x.unsqueeze(2)?, &dy.unsqueeze(2)?)?;
+            let grads = planes.backward(&x.unsqueeze(2)?, &dy.unsqueeze(dy.rank())?)?;
             return Ok(NormGrads {
                 x: grads.x.squeeze(2)?,
                 residual: grads.residual.map(|t| t.squeeze(2)).transpose()?,
@@ -322,9 +322,47 @@ impl Normalization {
         Ok(this)
     }
 
-    /// The statistics of instances that `x` would be normalized with, for
-    /// [`stats`](Self::stats).
-    pub(crate) fn measure(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        plane_stats(x, self.rule, Second::Rstd)
+    /// The mean and rstd of every `(n, c)` plane of x, with this eps and correction: what
+    /// [`stats`](Self::stats) takes, to normalize another tensor like this one. `(N, C)` each, in
+    /// f32, or f64 for f64; differentiable.
+    ///
+    /// # Errors
+    ///
+    /// As [`instance_stats`](crate::instance_stats), and where groups share their statistics.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let picture = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
+    /// let norm = Normalization::instance(1e-5);
+    /// let (mean, rstd) = norm.measure(&picture)?;
+    /// let tile = norm.stats(&mean, &rstd).forward(&picture.narrow(3, 0, 4)?)?;
+    /// assert_eq!(tile.dims(), [1, 2, 8, 4]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn measure(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.plane_stats(x, Second::Rstd)
+    }
+
+    /// The mean and the deviation `1 / rstd` of every plane, likewise: a style of AdaIN's, which
+    /// other pictures get as their bias and weight.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let style = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let (mean, std) = Normalization::instance(0.).mean_and_std(&style)?;
+    /// assert_eq!((mean.to_vec2::<f32>()?, std.to_vec2::<f32>()?), (vec![vec![2.]], vec![vec![1.]]));
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn mean_and_std(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.plane_stats(x, Second::Std)
+    }
+
+    fn plane_stats(&self, x: &Tensor, second: Second) -> Result<(Tensor, Tensor)> {
+        if let Some(groups) = self.groups {
+            bail!("norm: expected instances to measure, got {groups} groups");
+        }
+        plane_stats(x, self.rule, second)
     }
 }

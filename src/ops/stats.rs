@@ -59,14 +59,15 @@ pub fn plane_stats(x: &Tensor, rule: Rule, second: Second) -> Result<(Tensor, Te
     float_dtype(x)?;
     valid_eps(rule.eps)?;
     let norm = Stats::norm(Planes::new(x.dims())?, format_of(x)?, rule);
-    let stats = Stats::of(&in_format(x, norm.format)?, &norm, second)?;
+    let stats = Stats { norm, second }.of(&in_format(x, norm.format)?)?;
     Ok((stats.get(0)?, stats.get(1)?))
 }
 
 /// The statistics of x, as one tensor `(2, N, C)`.
+#[derive(Clone, Copy)]
 pub struct Stats {
-    norm: Norm,
-    second: Second,
+    pub norm: Norm,
+    pub second: Second,
 }
 
 impl Stats {
@@ -84,10 +85,9 @@ impl Stats {
         }
     }
 
-    /// Those of `x`, which is in the format of `norm`.
-    pub fn of(x: &Tensor, norm: &Norm, second: Second) -> Result<Tensor> {
-        let norm = *norm;
-        apply(Self { norm, second }, &[x])
+    /// Those of `x`, which is in the format of the norm.
+    pub fn of(&self, x: &Tensor) -> Result<Tensor> {
+        apply(*self, &[x])
     }
 }
 
@@ -125,7 +125,7 @@ impl FusedOp for Stats {
 
 /// The gradient of x, in its format, for those of its statistics, `(2, N, C)` and contiguous: a
 /// pass like the forward one, with another scale and shift.
-pub fn stats_gradient(x: &Tensor, grad: &Tensor, norm: &Norm, second: Second) -> Result<Storage> {
+fn stats_gradient(x: &Tensor, grad: &Tensor, norm: &Norm, second: Second) -> Result<Storage> {
     let norm = Norm {
         target: Target::StatsGradient(second),
         ..*norm
