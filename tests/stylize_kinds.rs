@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use candle_core::{safetensors, DType, Device, Tensor};
 use candle_instance_norm::models::{SpadeConfig, SpadeGenerator, StarGanV2};
-use candle_instance_norm::nn::SpadeNorm;
+use candle_instance_norm::nn::ParamFreeNorm;
 use candle_instance_norm::weights::Weights;
 use common::golden;
 use common::network::{stargan_v2_checkpoint, Golden};
@@ -246,11 +246,11 @@ fn one_hot((width, height): (u32, u32), is: impl Fn(u32, u32, u32) -> bool) -> R
 fn maps_of_labels() -> Result<()> {
     let shop = Workshop::new("maps")?;
     let batch = SpadeConfig {
-        norm: SpadeNorm::Batch,
+        norm: ParamFreeNorm::Batch,
         doublings: 7,
     };
     let instance = SpadeConfig {
-        norm: SpadeNorm::Instance,
+        norm: ParamFreeNorm::Instance,
         doublings: 5,
     };
     let label = |x: u32, y: u32| u32::from(x > 40) + u32::from(x > 40 && y > 50);

@@ -9,6 +9,7 @@ use candle_nn::{Init, VarBuilder};
 /// Under which names a [`ConditionalInstanceNorm`] finds its tables. It is never guessed from the
 /// names in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StyleTables {
     /// `gamma` and `beta`, `(K, C)` each: Magenta's `image_stylization`.
     GammaBeta,

@@ -291,8 +291,9 @@ impl<const D: usize> InstanceNorm<D> {
     /// With a mean and variance per channel: eval batch norm.
     fn with_running_stats(&self, x: &Tensor, running: &Running) -> Result<Tensor> {
         let moments = running.moments(acc_dtype(x.dtype()))?;
-        let rstd = moments.rstd(self.config.eps)?;
-        instance_norm_with_stats(x, &moments.mean, &rstd, self.weight(), self.bias())
+        let rule = Rule::new(self.config.eps, EpsMode::AddToVar);
+        let stats = moments.stats(&rule)?;
+        instance_norm_with_stats(x, &stats, self.weight(), self.bias())
     }
 }
 

@@ -17,4 +17,4 @@ pub use instance_norm::{
     InstanceNorm2d, InstanceNorm3d, InstanceNormConfig,
 };
 pub(crate) use spade::resize_nearest;
-pub use spade::{Spade, SpadeConfig, SpadeNorm};
+pub use spade::{ParamFreeNorm, Spade, SpadeConfig};

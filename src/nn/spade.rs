@@ -1,6 +1,7 @@
 //! Spatially adaptive normalization.
 
 use super::running::Running;
+use crate::args::{EpsMode, Rule};
 use crate::ops::{activate, Moments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
 use crate::{Activation, Normalization};
@@ -9,7 +10,8 @@ use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder};
 
 /// The parameter-free norm inside a [`Spade`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpadeNorm {
+#[non_exhaustive]
+pub enum ParamFreeNorm {
     /// `spadeinstance`: each plane by its own statistics.
     Instance,
     /// `spadebatch` and `spadesyncbatch`: the statistics of the batch in training, in evaluation
@@ -20,16 +22,16 @@ pub enum SpadeNorm {
 /// What a [`Spade`] is made of.
 ///
 /// ```
-/// use candle_instance_norm::nn::{SpadeConfig, SpadeNorm};
+/// use candle_instance_norm::nn::{SpadeConfig, ParamFreeNorm};
 ///
 /// // MONAI's width.
-/// let config = SpadeConfig { hidden: 64, ..SpadeConfig::new(SpadeNorm::Instance) };
+/// let config = SpadeConfig { hidden: 64, ..SpadeConfig::new(ParamFreeNorm::Instance) };
 /// assert_eq!(config.kernel_size, 3);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SpadeConfig {
     /// The norm that is modulated. It is never guessed from the names in a checkpoint.
-    pub norm: SpadeNorm,
+    pub norm: ParamFreeNorm,
     /// The side of the kernels, 3 by default.
     pub kernel_size: usize,
     /// The channels between the two convolutions, 128 by default.
@@ -44,7 +46,7 @@ pub struct SpadeConfig {
 
 impl SpadeConfig {
     /// The defaults of the authors' code.
-    pub fn new(norm: SpadeNorm) -> Self {
+    pub fn new(norm: ParamFreeNorm) -> Self {
         Self {
             norm,
             kernel_size: 3,
@@ -80,12 +82,12 @@ impl SpadeConfig {
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::{nn::{Spade, SpadeConfig, SpadeNorm}, Activation};
+/// use candle_instance_norm::{nn::{Spade, SpadeConfig, ParamFreeNorm}, Activation};
 /// use candle_nn::{VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
-/// let config = SpadeConfig { hidden: 16, ..SpadeConfig::new(SpadeNorm::Instance) };
+/// let config = SpadeConfig { hidden: 16, ..SpadeConfig::new(ParamFreeNorm::Instance) };
 /// let norm = Spade::new(8, 5, config, vb.pp("head_0.norm_0"))?
 ///     .with_activation(Activation::LeakyRelu(0.2));
 /// let x = Tensor::randn(0f32, 1., (1, 8, 4, 6), &Device::Cpu)?;
@@ -139,8 +141,8 @@ impl Spade {
             gamma: conv(config.hidden, channels, "mlp_gamma")?,
             beta: conv(config.hidden, channels, "mlp_beta")?,
             running: match config.norm {
-                SpadeNorm::Instance => None,
-                SpadeNorm::Batch => {
+                ParamFreeNorm::Instance => None,
+                ParamFreeNorm::Batch => {
                     let vb = vb.pp("param_free_norm");
                     Some(Running::new(channels, config.momentum, &vb)?)
                 }
@@ -179,8 +181,8 @@ impl Spade {
             true => running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?,
             false => running.moments(acc_dtype(x.dtype()))?,
         };
-        norm.stats(&batch.mean, &batch.rstd(self.config.eps)?)
-            .forward(x)
+        let rule = Rule::new(self.config.eps, EpsMode::AddToVar);
+        norm.stats(&batch.stats(&rule)?).forward(x)
     }
 
     /// The configuration that the layer was made with.
@@ -189,7 +191,7 @@ impl Spade {
     }
 
     /// The norm that [`forward`](Self::forward) applies to x, but with the statistics of instances,
-    /// whatever [`SpadeNorm`] it is of; [`Normalization::stats`] gives it others.
+    /// whatever [`ParamFreeNorm`] it is of; [`Normalization::stats`] gives it others.
     ///
     /// # Errors
     ///

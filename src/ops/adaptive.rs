@@ -5,6 +5,7 @@ use candle_core::{bail, Result, Tensor};
 
 /// Where the scales are in a style vector of `2 * C` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StyleOrder {
     /// The C scales, then the C shifts: StyleGAN, StarGAN v2, StyleTTS 2, Kokoro.
     ScaleShift,

@@ -1,7 +1,8 @@
 //! Batch norm and instance norm in proportions that are learned, in one pass.
 
+use super::composed;
 use super::stats::plane_stats;
-use super::Normalization;
+use super::{Normalization, PlaneStats};
 use crate::args::{EpsMode, Rule, Second};
 use crate::shapes::Planes;
 use candle_core::{bail, Result, Tensor};
@@ -70,11 +71,7 @@ pub(crate) struct Moments {
 
 impl Moments {
     pub fn of_planes(x: &Tensor) -> Result<Self> {
-        let rule = Rule {
-            eps: 0.,
-            mode: EpsMode::AddToVar,
-            correction: 0,
-        };
+        let rule = Rule::new(0., EpsMode::AddToVar);
         let (mean, var) = plane_stats(x, rule, Second::Var)?;
         Ok(Self { mean, var })
     }
@@ -88,8 +85,16 @@ impl Moments {
         Ok(Self { mean, var })
     }
 
-    pub fn rstd(&self, eps: f64) -> Result<Tensor> {
+    fn rstd(&self, eps: f64) -> Result<Tensor> {
         (&self.var + eps)?.sqrt()?.recip()
+    }
+
+    /// What a batch norm with these moments normalizes with.
+    pub fn stats(&self, rule: &Rule) -> Result<PlaneStats> {
+        Ok(PlaneStats {
+            mean: self.mean.clone(),
+            rstd: composed::rstd(rule, &self.var, 1.)?,
+        })
     }
 }
 
@@ -141,7 +146,10 @@ pub(crate) fn gated(
         shift = shift.broadcast_add(&fits("bias", bias)?)?;
     }
     Normalization::instance(eps)
-        .stats(&planes.mean, &rstd)
+        .stats(&PlaneStats {
+            mean: planes.mean.clone(),
+            rstd,
+        })
         .affine(weight.as_ref(), Some(&shift))
         .forward(x)
 }

@@ -74,7 +74,7 @@ fn corrected(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
     }
 }
 
-fn rstd(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
+pub fn rstd(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
     let var = corrected(rule, var, n)?;
     match rule.mode {
         EpsMode::AddToVar => (var + rule.eps)?.sqrt()?.recip(),

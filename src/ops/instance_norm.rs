@@ -9,7 +9,7 @@
 //! that is already in registers and no byte of memory traffic; they would cost a second output,
 //! which candle's custom ops do not have, and state in the op.
 
-use super::Normalization;
+use super::{NormGrads, Normalization, PlaneStats};
 use candle_core::{Result, Tensor};
 
 /// Instance normalization: every `(n, c)` plane is brought to mean 0 and variance 1, then scaled
@@ -82,7 +82,8 @@ pub fn instance_norm(
 /// # Shapes
 ///
 /// - x, weight, bias, result: as in [`instance_norm`].
-/// - mean, rstd: `[C]` or `[N, C]`, in the dtype of x or in f32 beside a half x.
+/// - stats: a mean and an rstd of shape `[C]` or `[N, C]`, in the dtype of x or in f32 beside a half
+///   x.
 ///
 /// # Errors
 ///
@@ -90,36 +91,24 @@ pub fn instance_norm(
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use candle_instance_norm::instance_norm_with_stats;
+/// use candle_instance_norm::{instance_norm_with_stats, PlaneStats};
 ///
 /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
 /// let (mean, rstd) = (Tensor::new(&[1f32], &Device::Cpu)?, Tensor::new(&[2f32], &Device::Cpu)?);
-/// let y = instance_norm_with_stats(&x, &mean, &rstd, None, None)?;
+/// let y = instance_norm_with_stats(&x, &PlaneStats { mean, rstd }, None, None)?;
 /// assert_eq!(y.to_vec3::<f32>()?, [[[0., 4.]]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm_with_stats(
     x: &Tensor,
-    mean: &Tensor,
-    rstd: &Tensor,
+    stats: &PlaneStats,
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
     Normalization::instance(0.)
-        .stats(mean, rstd)
+        .stats(stats)
         .affine(weight, bias)
         .forward(x)
-}
-
-/// The gradients of [`instance_norm`]; those of absent parameters are `None`.
-#[derive(Debug, Clone)]
-pub struct InstanceNormGrads {
-    /// The shape and dtype of `x`.
-    pub x: Tensor,
-    /// The shape and dtype of `weight`.
-    pub weight: Option<Tensor>,
-    /// The shape and dtype of `bias`.
-    pub bias: Option<Tensor>,
 }
 
 /// The gradients of [`instance_norm`] for an upstream gradient `dy`, in one fused pass.
@@ -166,13 +155,8 @@ pub fn instance_norm_backward(
     bias: Option<&Tensor>,
     dy: &Tensor,
     eps: f64,
-) -> Result<InstanceNormGrads> {
-    let grads = Normalization::instance(eps)
+) -> Result<NormGrads> {
+    Normalization::instance(eps)
         .affine(weight, bias)
-        .backward(x, dy)?;
-    Ok(InstanceNormGrads {
-        x: grads.x,
-        weight: grads.weight,
-        bias: grads.bias,
-    })
+        .backward(x, dy)
 }

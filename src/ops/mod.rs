@@ -22,9 +22,7 @@ pub(crate) use composed::activate;
 pub(crate) use conditional::{by_ids, by_weights};
 pub use conditional::{conditional_instance_norm, conditional_instance_norm_mix};
 pub use group_norm::group_norm;
-pub use instance_norm::{
-    instance_norm, instance_norm_backward, instance_norm_with_stats, InstanceNormGrads,
-};
+pub use instance_norm::{instance_norm, instance_norm_backward, instance_norm_with_stats};
 pub use normalization::{NormGrads, Normalization};
-pub use stats::instance_stats;
 pub(crate) use stats::plane_stats;
+pub use stats::{instance_stats, PlaneStats};

@@ -1,7 +1,7 @@
 //! The one op behind the family, with everything that can be chosen about it.
 
 use super::checked::{from_format, in_format};
-use super::stats::plane_stats;
+use super::stats::{plane_stats, PlaneStats};
 use crate::args::{Activation, Beside, EpsMode, Gradients, Rule, Second, Wanted};
 use candle_core::{bail, Result, Tensor};
 
@@ -69,6 +69,7 @@ pub struct Normalization {
 
 /// The gradients of a [`Normalization`]; those of absent tensors are `None`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NormGrads {
     /// Of the shape and dtype of x.
     pub x: Tensor,
@@ -78,8 +79,8 @@ pub struct NormGrads {
     pub bias: Option<Tensor>,
     /// Of the shape and dtype of the residual.
     pub residual: Option<Tensor>,
-    /// Those of given statistics: of the mean and of rstd.
-    pub stats: Option<(Tensor, Tensor)>,
+    /// Of given statistics: the gradients of the mean and of rstd, of their shapes and dtypes.
+    pub stats: Option<PlaneStats>,
 }
 
 impl Normalization {
@@ -96,11 +97,7 @@ impl Normalization {
     pub fn instance(eps: f64) -> Self {
         Self {
             groups: None,
-            rule: Rule {
-                eps,
-                mode: EpsMode::AddToVar,
-                correction: 0,
-            },
+            rule: Rule::new(eps, EpsMode::AddToVar),
             weight_offset: 0.,
             alpha: 1.,
             activation: Activation::None,
@@ -153,11 +150,10 @@ impl Normalization {
         self
     }
 
-    /// Normalizes with these instead of the statistics of x: `mean` and `rstd = 1 / sqrt(var +
-    /// eps)`, of shape `[C]` or `[N, C]` each. For tiles, for video, for running statistics. The
-    /// eps and the groups have no effect then.
-    pub fn stats(mut self, mean: &Tensor, rstd: &Tensor) -> Self {
-        self.beside.given = Some([mean.clone(), rstd.clone()]);
+    /// Normalizes with these instead of the statistics of x: for tiles, for video, for running
+    /// statistics. The eps and the groups have no effect then.
+    pub fn stats(mut self, stats: &PlaneStats) -> Self {
+        self.beside.given = Some([stats.mean.clone(), stats.rstd.clone()]);
         self
     }
 
@@ -301,7 +297,7 @@ impl Normalization {
             weight: param(weight)?,
             bias: param(bias)?,
             residual: param(v)?,
-            stats: mean.zip(rstd),
+            stats: mean.zip(rstd).map(|(mean, rstd)| PlaneStats { mean, rstd }),
             x: from_format(&dx, format)?,
         })
     }
@@ -322,7 +318,7 @@ impl Normalization {
         Ok(this)
     }
 
-    /// The mean and rstd of every `(n, c)` plane of x, with this eps and correction: what
+    /// The statistics of every `(n, c)` plane of x, with this eps and correction: what
     /// [`stats`](Self::stats) takes, to normalize another tensor like this one. `(N, C)` each, in
     /// f32, or f64 for f64; differentiable.
     ///
@@ -335,13 +331,14 @@ impl Normalization {
     /// # use candle_instance_norm::Normalization;
     /// let picture = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
     /// let norm = Normalization::instance(1e-5);
-    /// let (mean, rstd) = norm.measure(&picture)?;
-    /// let tile = norm.stats(&mean, &rstd).forward(&picture.narrow(3, 0, 4)?)?;
+    /// let of_picture = norm.measure(&picture)?;
+    /// let tile = norm.stats(&of_picture).forward(&picture.narrow(3, 0, 4)?)?;
     /// assert_eq!(tile.dims(), [1, 2, 8, 4]);
     /// # Ok::<(), candle_core::Error>(())
     /// ```
-    pub fn measure(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.plane_stats(x, Second::Rstd)
+    pub fn measure(&self, x: &Tensor) -> Result<PlaneStats> {
+        let (mean, rstd) = self.plane_stats(x, Second::Rstd)?;
+        Ok(PlaneStats { mean, rstd })
     }
 
     /// The mean and the deviation `1 / rstd` of every plane, likewise: a style of AdaIN's, which

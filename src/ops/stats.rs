@@ -4,9 +4,8 @@ use super::checked::in_format;
 use super::composed;
 use super::computed::{gradient, Composed};
 use super::custom::{apply, FusedOp};
-use crate::args::{
-    stats_shape, Activation, Beside, EpsMode, Inputs, Norm, Rule, Second, Target, View,
-};
+use super::Normalization;
+use crate::args::{stats_shape, Activation, Beside, Inputs, Norm, Rule, Second, Target, View};
 use crate::cpu;
 use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
 #[cfg(feature = "cuda")]
@@ -15,6 +14,28 @@ use candle_core::CudaStorage;
 use candle_core::MetalStorage;
 use candle_core::{bail, CpuStorage, Result, Shape, Storage, Tensor};
 use std::sync::Arc;
+
+/// What planes are normalized with: `(x - mean) * rstd`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_instance_norm::{Normalization, PlaneStats};
+///
+/// // Running statistics, as a batch norm has them in evaluation.
+/// let (mean, var) = (Tensor::new(&[1f32], &Device::Cpu)?, Tensor::new(&[4f32], &Device::Cpu)?);
+/// let stats = PlaneStats { mean, rstd: (var + 1e-5)?.sqrt()?.recip()? };
+/// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+/// let y = Normalization::instance(0.).stats(&stats).forward(&x)?;
+/// assert!((y.max_all()?.to_scalar::<f32>()? - 1.).abs() < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PlaneStats {
+    /// The means, `[C]` or `[N, C]`.
+    pub mean: Tensor,
+    /// The reciprocal deviations, of the same shape or the other.
+    pub rstd: Tensor,
+}
 
 /// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
 /// what [`instance_norm`](crate::instance_norm) normalizes with, as values; rstd is 0 for a constant
@@ -38,20 +59,15 @@ use std::sync::Arc;
 /// use candle_instance_norm::{instance_norm, instance_norm_with_stats, instance_stats};
 ///
 /// let x = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
-/// let (mean, rstd) = instance_stats(&x, 1e-5)?;
-/// let tile = instance_norm_with_stats(&x.narrow(3, 0, 4)?, &mean, &rstd, None, None)?;
+/// let stats = instance_stats(&x, 1e-5)?;
+/// let tile = instance_norm_with_stats(&x.narrow(3, 0, 4)?, &stats, None, None)?;
 /// let whole = instance_norm(&x, None, None, 1e-5)?.narrow(3, 0, 4)?;
 /// let difference = (tile - whole)?.abs()?.max_all()?.to_scalar::<f32>()?;
 /// assert!(difference < 1e-5);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn instance_stats(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
-    let rule = Rule {
-        eps,
-        mode: EpsMode::AddToVar,
-        correction: 0,
-    };
-    plane_stats(x, rule, Second::Rstd)
+pub fn instance_stats(x: &Tensor, eps: f64) -> Result<PlaneStats> {
+    Normalization::instance(eps).measure(x)
 }
 
 /// The mean and another statistic of every plane, `(N, C)` each.

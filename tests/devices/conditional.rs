@@ -5,8 +5,8 @@ use crate::common::{assert_close, says, to_f64, Tolerance};
 use anyhow::Result;
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{
-    self, AdaptiveInstanceNorm, BatchInstanceNorm, ConditionalInstanceNorm, Spade, SpadeConfig,
-    SpadeNorm, StyleTables,
+    self, AdaptiveInstanceNorm, BatchInstanceNorm, ConditionalInstanceNorm, ParamFreeNorm, Spade,
+    SpadeConfig, StyleTables,
 };
 use candle_instance_norm::{
     adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,
@@ -152,7 +152,12 @@ fn new_layers(device: &Device) -> Result<()> {
     let vb = || VarBuilder::from_varmap(&vars, DType::F32, device);
     BatchInstanceNorm::new(4, Default::default(), vb().pp("bin"))?;
     AdaptiveInstanceNorm::new(3, 4, AdaptiveConfig::stargan_v2(), vb().pp("adain"))?;
-    Spade::new(4, 3, SpadeConfig::new(SpadeNorm::Batch), vb().pp("spade"))?;
+    Spade::new(
+        4,
+        3,
+        SpadeConfig::new(ParamFreeNorm::Batch),
+        vb().pp("spade"),
+    )?;
     nn::group_norm(2, 4, EPS, vb().pp("gn"))?;
     let names = [
         "adain.fc.bias",
@@ -333,7 +338,7 @@ fn spade(device: &Device) -> Result<()> {
     let vb = || VarBuilder::from_varmap(&VarMap::new(), DType::F32, device);
     let config = SpadeConfig {
         hidden: 4,
-        ..SpadeConfig::new(SpadeNorm::Instance)
+        ..SpadeConfig::new(ParamFreeNorm::Instance)
     };
     let even = SpadeConfig {
         kernel_size: 4,

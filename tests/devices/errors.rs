@@ -6,7 +6,8 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::nn::{instance_norm1d, instance_norm2d, InstanceNormConfig};
 use candle_instance_norm::{
-    adain, adain_mix, instance_norm, instance_norm_backward, Activation, AdaInConfig, Normalization,
+    adain, adain_mix, instance_norm, instance_norm_backward, Activation, AdaInConfig,
+    Normalization, PlaneStats,
 };
 use candle_nn::VarBuilder;
 
@@ -167,6 +168,10 @@ fn builder(device: &Device) -> Result<()> {
     let (x, per_element) = (zeros(&SHAPE), zeros(&SHAPE));
     let (per_channel, per_plane) = (zeros(&[3]), zeros(&[2, 3]));
     let instance = || Normalization::instance(EPS);
+    let given = |mean: &Tensor, rstd: &Tensor| {
+        let (mean, rstd) = (mean.clone(), rstd.clone());
+        instance().stats(&PlaneStats { mean, rstd })
+    };
     let mut rows = vec![
         (
             instance().correction(2),
@@ -191,7 +196,7 @@ fn builder(device: &Device) -> Result<()> {
             "no blending beside parameters per element or given statistics, got alpha 0.5".into(),
         ),
         (
-            instance().stats(&per_plane, &per_plane).blend(0.5),
+            given(&per_plane, &per_plane).blend(0.5),
             "no blending beside parameters per element or given statistics, got alpha 0.5".into(),
         ),
         (
@@ -199,11 +204,11 @@ fn builder(device: &Device) -> Result<()> {
             "a residual of shape [2, 3, 4, 5] and dtype F32, got [3] and F32".into(),
         ),
         (
-            instance().stats(&zeros(&[4]), &per_channel),
+            given(&zeros(&[4]), &per_channel),
             "mean of shape [3] or [2, 3], got [4]".into(),
         ),
         (
-            instance().stats(&per_channel, &per_element),
+            given(&per_channel, &per_element),
             "rstd of shape [3] or [2, 3], got [2, 3, 4, 5]".into(),
         ),
     ];

@@ -5,11 +5,11 @@ use anyhow::Result;
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{
     AdaptiveInstanceNorm, BatchInstanceNorm, BatchInstanceNormConfig, ConditionalInstanceNorm,
-    Spade, SpadeConfig, SpadeNorm, StyleTables,
+    ParamFreeNorm, Spade, SpadeConfig, StyleTables,
 };
 use candle_instance_norm::{
     adain, adain_mix, adaptive_instance_norm, group_norm, instance_norm_with_stats, instance_stats,
-    nn, Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, StyleOrder,
+    nn, Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, PlaneStats, StyleOrder,
 };
 use candle_nn::VarBuilder;
 use serde_json::Value;
@@ -119,7 +119,7 @@ impl<'a> Case<'a> {
             "adain" => self.adain(),
             "norm" => self.norm(),
             "stats" => {
-                let (mean, rstd) = instance_stats(self.x(), self.eps())?;
+                let PlaneStats { mean, rstd } = instance_stats(self.x(), self.eps())?;
                 Ok(Tensor::stack(&[mean, rstd], 0)?.into())
             }
             "adaptive" | "adaptive_layer" => self.adaptive(),
@@ -169,17 +169,18 @@ impl<'a> Case<'a> {
                 norm = set(norm, t);
             }
         }
-        let given = self.get("mean").zip(self.get("rstd"));
-        if let Some((mean, rstd)) = given {
-            norm = norm.stats(mean, rstd);
+        let given = self.get("mean").cloned().zip(self.get("rstd").cloned());
+        let given = given.map(|(mean, rstd)| PlaneStats { mean, rstd });
+        if let Some(stats) = &given {
+            norm = norm.stats(stats);
         }
         let y = norm.forward(x)?;
         // The shorter ways to the same.
         let bare = self.activation() == Activation::None && self.get("residual").is_none();
-        if let (Some((mean, rstd)), true) = (given, bare) {
+        if let (Some(stats), true) = (&given, bare) {
             same(
                 self.name,
-                &instance_norm_with_stats(x, mean, rstd, weight, bias)?,
+                &instance_norm_with_stats(x, stats, weight, bias)?,
                 &y,
             );
         }
@@ -259,8 +260,8 @@ impl<'a> Case<'a> {
     fn spade(&self) -> Result<Got> {
         let (x, labels) = (self.x(), self.get("labels").expect("labels"));
         let norm = match self.text("norm") {
-            "" => SpadeNorm::Instance,
-            "batch" => SpadeNorm::Batch,
+            "" => ParamFreeNorm::Instance,
+            "batch" => ParamFreeNorm::Batch,
             other => panic!("{other}"),
         };
         let config = SpadeConfig {
