@@ -271,7 +271,7 @@ fn spade(
         hidden,
         ..nn::SpadeConfig::new(norm)
     };
-    let spade = Spade::new(width, labels, config, vb.clone())?;
+    let spade = nn::spade(width, labels, config, vb.clone())?;
     Ok(spade.with_activation(activation))
 }
 

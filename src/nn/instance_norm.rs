@@ -2,8 +2,9 @@
 
 use super::running::{valid_momentum, Running};
 use crate::args::{EpsMode, Rule, Second};
-use crate::ops::{instance_norm, instance_norm_with_stats, plane_stats};
+use crate::ops::plane_stats;
 use crate::shapes::{acc_dtype, valid_eps};
+use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
@@ -20,8 +21,10 @@ use candle_nn::{Init, Module, VarBuilder};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InstanceNormConfig {
-    /// Added to the variance, 1e-5 by default.
+    /// 1e-5 by default.
     pub eps: f64,
+    /// Where eps is added; to the variance by default.
+    pub eps_mode: EpsMode,
     /// The share of a new value in the running statistics, 0.1 by default:
     /// `running = (1 - momentum) * running + momentum * new`.
     pub momentum: f64,
@@ -39,6 +42,7 @@ impl Default for InstanceNormConfig {
     fn default() -> Self {
         Self {
             eps: 1e-5,
+            eps_mode: EpsMode::AddToVar,
             momentum: 0.1,
             affine: false,
             track_running_stats: false,
@@ -59,10 +63,11 @@ impl From<f64> for InstanceNormConfig {
 /// Instance normalization over inputs with `D` spatial dimensions.
 ///
 /// ```text
-/// y = (x - mean) / sqrt(var + eps) * weight + bias
+/// y = activation((x - mean) / sqrt(var + eps) * weight + bias)
 /// ```
 ///
-/// `mean` and the biased `var` are those of each sample and channel; in evaluation with
+/// `mean` and the biased `var` are those of each sample and channel (Ulyanov et al.,
+/// [1607.08022](https://arxiv.org/abs/1607.08022)); in evaluation with
 /// `track_running_stats` they are the running statistics of each channel. In training those take
 /// `momentum` of the batch average of the mean and of the *unbiased* variance, as in PyTorch.
 ///
@@ -98,8 +103,9 @@ impl From<f64> for InstanceNormConfig {
 /// ```
 #[derive(Debug, Clone)]
 pub struct InstanceNorm<const D: usize> {
-    num_features: usize,
+    num_channels: usize,
     config: InstanceNormConfig,
+    norm: Normalization,
     weight_and_bias: Option<(Tensor, Tensor)>,
     running: Option<Running>,
 }
@@ -129,11 +135,11 @@ pub type InstanceNorm3d = InstanceNorm<3>;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm1d(
-    num_features: usize,
+    num_channels: usize,
     config: impl Into<InstanceNormConfig>,
     vb: VarBuilder,
 ) -> Result<InstanceNorm1d> {
-    InstanceNorm::new(num_features, config, vb)
+    instance_norm(num_channels, config, vb)
 }
 
 /// An [`InstanceNorm2d`]; see [`instance_norm1d`].
@@ -145,11 +151,11 @@ pub fn instance_norm1d(
 /// # let _ = norm; Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm2d(
-    num_features: usize,
+    num_channels: usize,
     config: impl Into<InstanceNormConfig>,
     vb: VarBuilder,
 ) -> Result<InstanceNorm2d> {
-    InstanceNorm::new(num_features, config, vb)
+    instance_norm(num_channels, config, vb)
 }
 
 /// An [`InstanceNorm3d`]; see [`instance_norm1d`].
@@ -161,40 +167,88 @@ pub fn instance_norm2d(
 /// # let _ = norm; Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm3d(
-    num_features: usize,
+    num_channels: usize,
     config: impl Into<InstanceNormConfig>,
     vb: VarBuilder,
 ) -> Result<InstanceNorm3d> {
-    InstanceNorm::new(num_features, config, vb)
+    instance_norm(num_channels, config, vb)
+}
+
+fn instance_norm<const D: usize>(
+    num_channels: usize,
+    config: impl Into<InstanceNormConfig>,
+    vb: VarBuilder,
+) -> Result<InstanceNorm<D>> {
+    let config = config.into();
+    let get = |name, init| vb.get_with_hints(num_channels, name, Init::Const(init));
+    let weight_and_bias = if config.affine {
+        Some((get("weight", 1.)?, get("bias", 0.)?))
+    } else {
+        None
+    };
+    let running = if config.track_running_stats {
+        Some(Running::of_vb(num_channels, config.momentum, &vb)?)
+    } else {
+        None
+    };
+    InstanceNorm::with_parts(num_channels, config, weight_and_bias, running)
 }
 
 impl<const D: usize> InstanceNorm<D> {
-    /// The layer for `num_features` channels; see [`instance_norm1d`] for the variables and errors.
+    /// The layer with this weight and bias, `(num_channels)` each, if any, and without running
+    /// statistics. [`instance_norm1d`], [`instance_norm2d`] and [`instance_norm3d`] take them, and
+    /// those, from a `VarBuilder`.
+    ///
+    /// # Errors
+    ///
+    /// An eps that is negative or not finite.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_instance_norm::nn::InstanceNorm2d;
+    /// let ones = Tensor::ones(6, DType::F32, &Device::Cpu)?;
+    /// let norm = InstanceNorm2d::new(Some((ones.clone(), ones.zeros_like()?)), 6, 1e-5)?;
+    /// assert!(norm.config().affine);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn new(
-        num_features: usize,
-        config: impl Into<InstanceNormConfig>,
-        vb: VarBuilder,
+        weight_and_bias: Option<(Tensor, Tensor)>,
+        num_channels: usize,
+        eps: f64,
     ) -> Result<Self> {
-        let config = config.into();
+        let config = InstanceNormConfig {
+            affine: weight_and_bias.is_some(),
+            ..eps.into()
+        };
+        Self::with_parts(num_channels, config, weight_and_bias, None)
+    }
+
+    fn with_parts(
+        num_channels: usize,
+        config: InstanceNormConfig,
+        weight_and_bias: Option<(Tensor, Tensor)>,
+        running: Option<Running>,
+    ) -> Result<Self> {
         valid_eps(config.eps)?;
         valid_momentum(config.momentum)?;
-        let get = |name, init| vb.get_with_hints(num_features, name, Init::Const(init));
-        let weight_and_bias = if config.affine {
-            Some((get("weight", 1.)?, get("bias", 0.)?))
-        } else {
-            None
-        };
-        let running = if config.track_running_stats {
-            Some(Running::new(num_features, config.momentum, &vb)?)
-        } else {
-            None
-        };
+        let (weight, bias) = weight_and_bias.as_ref().map(|(w, b)| (w, b)).unzip();
         Ok(Self {
-            num_features,
+            num_channels,
             config,
+            norm: Normalization::instance(config.eps)
+                .eps_mode(config.eps_mode)
+                .affine(weight, bias),
             weight_and_bias,
             running,
         })
+    }
+
+    /// Followed by an activation in the same pass: what comes after most instance norms.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self {
+            norm: self.norm.activation(activation),
+            ..self
+        }
     }
 
     /// Evaluation: running statistics are used where the layer tracks them.
@@ -216,30 +270,31 @@ impl<const D: usize> InstanceNorm<D> {
     /// As [`forward`](Self::forward); in training, one spatial element is an error beside running
     /// statistics, too.
     pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let unbatched = x.rank() == D + 1;
-        if !unbatched && x.rank() != D + 2 {
-            bail!(
-                "norm: expected an input of rank {} or, for one sample, {}, got shape {:?}",
-                D + 2,
-                D + 1,
-                x.dims()
-            );
-        }
-        let channels = x.dim(x.rank() - D - 1)?;
-        // As in PyTorch, a layer without parameters takes any number of channels.
-        let bound = self.config.affine || self.config.track_running_stats;
-        if bound && channels != self.num_features {
-            bail!(
-                "norm: expected {} channels, got {channels} in shape {:?}",
-                self.num_features,
-                x.dims()
-            );
-        }
-        if unbatched {
-            self.batched(&x.unsqueeze(0)?, train)?.squeeze(0)
-        } else {
-            self.batched(x, train)
-        }
+        self.checked(x, None, train)
+    }
+
+    /// [`forward_t`](Self::forward_t) with a residual of the shape of x, which is added before the
+    /// activation in the same pass: the end of a block of a ResNet.
+    ///
+    /// ```text
+    /// y = activation((x - mean) / sqrt(var + eps) * weight + bias + residual)
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::{nn::InstanceNorm1d, Activation};
+    /// let norm = InstanceNorm1d::new(None, 1, 0.)?.with_activation(Activation::Relu);
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let y = norm.forward_residual(&x, &x, false)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[0., 4.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn forward_residual(&self, x: &Tensor, residual: &Tensor, train: bool) -> Result<Tensor> {
+        self.checked(x, Some(residual), train)
     }
 
     /// The configuration that the layer was made with.
@@ -269,10 +324,51 @@ impl<const D: usize> InstanceNorm<D> {
         self.running.as_ref().map(|running| running.var.as_tensor())
     }
 
-    fn batched(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        match &self.running {
-            Some(running) if !train => return self.with_running_stats(x, running),
-            _ => {}
+    fn checked(&self, x: &Tensor, residual: Option<&Tensor>, train: bool) -> Result<Tensor> {
+        let unbatched = x.rank() == D + 1;
+        if !unbatched && x.rank() != D + 2 {
+            bail!(
+                "norm: expected an input of rank {} or, for one sample, {}, got shape {:?}",
+                D + 2,
+                D + 1,
+                x.dims()
+            );
+        }
+        let channels = x.dim(x.rank() - D - 1)?;
+        // As in PyTorch, a layer without parameters takes any number of channels.
+        let bound = self.config.affine || self.config.track_running_stats;
+        if bound && channels != self.num_channels {
+            bail!(
+                "norm: expected {} channels, got {channels} in shape {:?}",
+                self.num_channels,
+                x.dims()
+            );
+        }
+        let batch = |t: &Tensor| {
+            if unbatched {
+                t.unsqueeze(0)
+            } else {
+                Ok(t.clone())
+            }
+        };
+        let mut norm = self.norm.clone();
+        if let Some(residual) = residual {
+            norm = norm.residual(&batch(residual)?);
+        }
+        let y = self.batched(&batch(x)?, norm, train)?;
+        if unbatched {
+            y.squeeze(0)
+        } else {
+            Ok(y)
+        }
+    }
+
+    fn batched(&self, x: &Tensor, norm: Normalization, train: bool) -> Result<Tensor> {
+        if let (Some(running), false) = (&self.running, train) {
+            // With a mean and a variance per channel: a batch norm in evaluation.
+            let rule = Rule::new(self.config.eps, self.config.eps_mode);
+            let stats = running.moments(acc_dtype(x.dtype()))?.stats(&rule)?;
+            return norm.stats(&stats).forward(x);
         }
         let spatial: usize = x.dims()[2..].iter().product();
         if spatial == 1 && !self.config.allow_single_element {
@@ -285,15 +381,7 @@ impl<const D: usize> InstanceNorm<D> {
         if let Some(running) = &self.running {
             track(x, spatial, running)?;
         }
-        instance_norm(x, self.weight(), self.bias(), self.config.eps)
-    }
-
-    /// With a mean and variance per channel: eval batch norm.
-    fn with_running_stats(&self, x: &Tensor, running: &Running) -> Result<Tensor> {
-        let moments = running.moments(acc_dtype(x.dtype()))?;
-        let rule = Rule::new(self.config.eps, EpsMode::AddToVar);
-        let stats = moments.stats(&rule)?;
-        instance_norm_with_stats(x, &stats, self.weight(), self.bias())
+        norm.forward(x)
     }
 }
 
@@ -304,9 +392,8 @@ fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
     }
     // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
     let rule = Rule {
-        eps: 0.,
-        mode: EpsMode::AddToVar,
-        correction: if spatial > 1 { 1 } else { 0 },
+        correction: (spatial > 1).into(),
+        ..Rule::new(0., EpsMode::AddToVar)
     };
     let (means, vars) = plane_stats(&x.detach(), rule, Second::Var)?;
     running.track(&means.mean(0)?, &vars.mean(0)?)

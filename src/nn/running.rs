@@ -17,19 +17,28 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// The variables `running_mean` and `running_var` of `vb`, in f32 whatever half type the
-    /// others have.
-    pub fn new(num_features: usize, momentum: f64, vb: &VarBuilder) -> Result<Self> {
-        let get = |name, init| {
-            let (init, dtype) = (Init::Const(init), acc_dtype(vb.dtype()));
-            let t = vb.get_with_hints_dtype(num_features, name, init, dtype)?;
-            Var::from_tensor(&t.to_dtype(dtype)?)
-        };
+    /// Kept from here on in f32 (f64 for f64); a variable of that type is moved itself.
+    pub fn new(mean: &Tensor, var: &Tensor, momentum: f64) -> Result<Self> {
+        let own = |t: &Tensor| Var::from_tensor(&t.to_dtype(acc_dtype(t.dtype()))?);
         Ok(Self {
-            mean: get("running_mean", 0.)?,
-            var: get("running_var", 1.)?,
+            mean: own(mean)?,
+            var: own(var)?,
             momentum: valid_momentum(momentum)?,
         })
+    }
+
+    /// The variables `running_mean` and `running_var` of `vb`, in f32 whatever half type the
+    /// others have.
+    pub fn of_vb(num_channels: usize, momentum: f64, vb: &VarBuilder) -> Result<Self> {
+        let get = |name, init| {
+            let (init, dtype) = (Init::Const(init), acc_dtype(vb.dtype()));
+            vb.get_with_hints_dtype(num_channels, name, init, dtype)
+        };
+        Self::new(
+            &get("running_mean", 0.)?,
+            &get("running_var", 1.)?,
+            momentum,
+        )
     }
 
     /// Moves towards these, which are in the dtype that the norm computes in.

@@ -82,13 +82,13 @@ impl SpadeConfig {
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::{nn::{Spade, SpadeConfig, ParamFreeNorm}, Activation};
+/// use candle_instance_norm::{nn::{spade, ParamFreeNorm, SpadeConfig}, Activation};
 /// use candle_nn::{VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
 /// let config = SpadeConfig { hidden: 16, ..SpadeConfig::new(ParamFreeNorm::Instance) };
-/// let norm = Spade::new(8, 5, config, vb.pp("head_0.norm_0"))?
+/// let norm = spade(8, 5, config, vb.pp("head_0.norm_0"))?
 ///     .with_activation(Activation::LeakyRelu(0.2));
 /// let x = Tensor::randn(0f32, 1., (1, 8, 4, 6), &Device::Cpu)?;
 /// let labels = Tensor::zeros((1, 5, 32, 48), DType::F32, &Device::Cpu)?;
@@ -105,48 +105,86 @@ pub struct Spade {
     activation: Activation,
 }
 
+/// A [`Spade`] for `num_channels` channels and maps of `label_channels`, with the variables `weight`
+/// and `bias` of `mlp_shared.0`, `mlp_gamma` and `mlp_beta` and, for the batch norm,
+/// `param_free_norm.running_mean` and `running_var` of `vb`.
+///
+/// # Errors
+///
+/// An even kernel size, an eps that is negative or not finite, a momentum outside 0 to 1, and what
+/// `vb` says of the variables.
+pub fn spade(
+    num_channels: usize,
+    label_channels: usize,
+    config: SpadeConfig,
+    vb: VarBuilder,
+) -> Result<Spade> {
+    if config.kernel_size.is_multiple_of(2) {
+        bail!(
+            "norm: expected an odd kernel size, got {}",
+            config.kernel_size
+        );
+    }
+    let conv = |from, to, name| {
+        let padded = Conv2dConfig {
+            padding: config.kernel_size / 2,
+            ..Default::default()
+        };
+        candle_nn::conv2d(from, to, config.kernel_size, padded, vb.pp(name))
+    };
+    let convs = [
+        conv(label_channels, config.hidden, "mlp_shared.0")?,
+        conv(config.hidden, num_channels, "mlp_gamma")?,
+        conv(config.hidden, num_channels, "mlp_beta")?,
+    ];
+    let running = if config.norm == ParamFreeNorm::Batch {
+        let vb = vb.pp("param_free_norm");
+        Some(Running::of_vb(num_channels, config.momentum, &vb)?)
+    } else {
+        None
+    };
+    Spade::with_running(convs, running, config)
+}
+
 impl Spade {
-    /// The layer for `channels` channels and maps of `label_channels`, with the variables `weight`
-    /// and `bias` of `mlp_shared.0`, `mlp_gamma` and `mlp_beta` and, for the batch norm,
-    /// `param_free_norm.running_mean` and `running_var` of `vb`.
+    /// With these convolutions, which keep the size of a map, and, for the batch norm alone, a
+    /// running mean and unbiased variance, `(C)` each.
     ///
     /// # Errors
     ///
-    /// An even kernel size, an eps that is negative or not finite, a momentum outside 0 to 1, and
-    /// what `vb` says of the variables.
+    /// Running statistics where the norm has none, or none where it has them; an eps that is
+    /// negative or not finite, and a momentum outside 0 to 1.
     pub fn new(
-        channels: usize,
-        label_channels: usize,
+        shared: Conv2d,
+        gamma: Conv2d,
+        beta: Conv2d,
+        running: Option<(Tensor, Tensor)>,
         config: SpadeConfig,
-        vb: VarBuilder,
+    ) -> Result<Self> {
+        let running = running.map(|(mean, var)| Running::new(&mean, &var, config.momentum));
+        Self::with_running([shared, gamma, beta], running.transpose()?, config)
+    }
+
+    fn with_running(
+        [shared, gamma, beta]: [Conv2d; 3],
+        running: Option<Running>,
+        config: SpadeConfig,
     ) -> Result<Self> {
         valid_eps(config.eps)?;
         config.hidden_activation.check()?;
-        if config.kernel_size.is_multiple_of(2) {
+        if running.is_some() != (config.norm == ParamFreeNorm::Batch) {
             bail!(
-                "norm: expected an odd kernel size, got {}",
-                config.kernel_size
+                "norm: expected running statistics for the batch norm alone, got {} for {:?}",
+                if running.is_some() { "some" } else { "none" },
+                config.norm
             );
         }
-        let conv = |from, to, name| {
-            let padded = Conv2dConfig {
-                padding: config.kernel_size / 2,
-                ..Default::default()
-            };
-            candle_nn::conv2d(from, to, config.kernel_size, padded, vb.pp(name))
-        };
         Ok(Self {
             config,
-            shared: conv(label_channels, config.hidden, "mlp_shared.0")?,
-            gamma: conv(config.hidden, channels, "mlp_gamma")?,
-            beta: conv(config.hidden, channels, "mlp_beta")?,
-            running: match config.norm {
-                ParamFreeNorm::Instance => None,
-                ParamFreeNorm::Batch => {
-                    let vb = vb.pp("param_free_norm");
-                    Some(Running::new(channels, config.momentum, &vb)?)
-                }
-            },
+            shared,
+            gamma,
+            beta,
+            running,
             activation: Activation::None,
         })
     }
@@ -177,9 +215,10 @@ impl Spade {
         let Some(running) = &self.running else {
             return norm.forward(x);
         };
-        let batch = match train {
-            true => running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?,
-            false => running.moments(acc_dtype(x.dtype()))?,
+        let batch = if train {
+            running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?
+        } else {
+            running.moments(acc_dtype(x.dtype()))?
         };
         let rule = Rule::new(self.config.eps, EpsMode::AddToVar);
         norm.stats(&batch.stats(&rule)?).forward(x)

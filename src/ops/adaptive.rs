@@ -84,9 +84,10 @@ impl AdaptiveConfig {
         let last = style.rank() - 1;
         let (first, second) = (style.narrow(last, 0, c)?, style.narrow(last, c, c)?);
         let norm = Normalization::instance(self.eps);
-        let norm = match self.one_plus {
-            true => norm.one_plus_weight(),
-            false => norm,
+        let norm = if self.one_plus {
+            norm.one_plus_weight()
+        } else {
+            norm
         };
         Ok(match self.order {
             StyleOrder::ScaleShift => (norm, [first, second]),

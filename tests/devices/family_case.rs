@@ -4,8 +4,7 @@ use crate::common::{dtype, to_f64, Goldens};
 use anyhow::Result;
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{
-    AdaptiveInstanceNorm, BatchInstanceNorm, BatchInstanceNormConfig, ConditionalInstanceNorm,
-    ParamFreeNorm, Spade, SpadeConfig, StyleTables,
+    self, BatchInstanceNormConfig, ParamFreeNorm, SpadeConfig, StyleTables,
 };
 use candle_instance_norm::{
     adain, adain_mix, adaptive_instance_norm, group_norm, instance_norm_with_stats, instance_stats,
@@ -225,7 +224,7 @@ impl<'a> Case<'a> {
         if self.text("op") == "adaptive" {
             return Ok(adaptive_instance_norm(x, style, &config)?.into());
         }
-        let layer = AdaptiveInstanceNorm::new(style.dim(1)?, x.dim(1)?, config, self.vb())?;
+        let layer = nn::adaptive_instance_norm(style.dim(1)?, x.dim(1)?, config, self.vb())?;
         let layer = layer.with_optional_affine(self.vb().pp("norm"))?;
         Ok(layer.forward(x, style)?.into())
     }
@@ -241,7 +240,8 @@ impl<'a> Case<'a> {
             self.x(),
             self.args["styles"].as_u64().expect("styles") as usize,
         );
-        let layer = ConditionalInstanceNorm::new(styles, x.dim(1)?, self.eps(), tables, self.vb())?;
+        let layer =
+            nn::conditional_instance_norm(styles, x.dim(1)?, self.eps(), tables, self.vb())?;
         if let Some(weights) = self.get("weights") {
             return Ok(layer.forward_mix(x, weights)?.into());
         }
@@ -272,7 +272,7 @@ impl<'a> Case<'a> {
             },
             ..SpadeConfig::new(norm)
         };
-        let layer = Spade::new(x.dim(1)?, labels.dim(1)?, config, self.vb())?;
+        let layer = nn::spade(x.dim(1)?, labels.dim(1)?, config, self.vb())?;
         let y = layer.forward_t(x, labels, self.flag("train", false))?;
         let running = ["running_mean", "running_var"];
         let kept = |key| {
@@ -291,7 +291,7 @@ impl<'a> Case<'a> {
             affine: self.get("state.weight").is_some(),
             ..Default::default()
         };
-        let layer = BatchInstanceNorm::new(self.x().dim(1)?, config, self.vb())?;
+        let layer = nn::batch_instance_norm(self.x().dim(1)?, config, self.vb())?;
         let y = layer.forward_t(self.x(), self.flag("train", true))?;
         let running = vec![
             ("running_mean", layer.running_mean().clone()),
