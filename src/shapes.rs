@@ -127,6 +127,22 @@ pub fn to_format(x: &Tensor, format: Format) -> Result<Tensor> {
     }
 }
 
+/// `(N, C, *)` as the backends read it.
+pub fn in_format(t: &Tensor, format: Format) -> Result<Tensor> {
+    match format {
+        Format::Planar => to_format(t, format),
+        Format::ChannelsLast => to_format(&channels_last(t)?, format),
+    }
+}
+
+/// Back to `(N, C, *)`.
+pub fn from_format(t: &Tensor, format: Format) -> Result<Tensor> {
+    match format {
+        Format::Planar => Ok(t.clone()),
+        Format::ChannelsLast => channels_first(t),
+    }
+}
+
 /// How far a weight or bias reaches: its shape is `[C]`, `[N, C]` or that of x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {

@@ -1,12 +1,14 @@
 //! Adaptive instance norm: content with the statistics of a style.
 
 use super::call::Fused;
-use super::checked::{from_format, in_format};
-use super::custom::{apply, FusedOp};
+use super::custom_op::{apply, FusedOp};
 use super::normalization::Normalization;
 use super::stats::Stats;
 use crate::args::{Beside, EpsMode, Norm, Rule, Second, View};
-use crate::shapes::{acc_dtype, float_dtype, format_of, same_device, Granularity, Param, Planes};
+use crate::shapes::{
+    acc_dtype, float_dtype, format_of, from_format, in_format, same_device, Granularity, Param,
+    Planes,
+};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]

@@ -1,6 +1,6 @@
 //! Batch norm and instance norm in proportions that are learned, in one pass.
 
-use super::composed;
+use super::reference;
 use super::stats::plane_stats;
 use super::{Normalization, PlaneStats};
 use crate::args::{EpsMode, Rule, Second};
@@ -20,6 +20,9 @@ use candle_core::{bail, Result, Tensor};
 /// taken as it is; the authors bring it back to 0 to 1 after each step of the optimizer, see
 /// [`nn::BatchInstanceNorm`](crate::nn::BatchInstanceNorm), the layer with running statistics.
 /// Differentiable in every tensor.
+///
+/// The variances are tensors in f32 (f64 for f64): where x is so large that one of them is infinite,
+/// some 1e19 in f32, its plane gives the bias alone.
 ///
 /// # Shapes
 ///
@@ -93,7 +96,7 @@ impl Moments {
     pub fn stats(&self, rule: &Rule) -> Result<PlaneStats> {
         Ok(PlaneStats {
             mean: self.mean.clone(),
-            rstd: composed::rstd(rule, &self.var, 1.)?,
+            rstd: reference::rstd(rule, &self.var, 1.)?,
         })
     }
 }

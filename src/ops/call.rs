@@ -1,10 +1,10 @@
 //! The fused norm as an op: checked arguments in layouts that the backends read, and both passes.
 
-use super::composed;
-use super::computed::{gradient, Composed};
 #[cfg(not(feature = "metal"))]
-use super::custom::without_metal;
-use super::custom::{apply, FusedOp};
+use super::custom_op::without_metal;
+use super::custom_op::{apply, FusedOp};
+use super::double_backward::{gradient, Composed};
+use super::reference;
 use crate::args::{Activation, Beside, Gradients, Inputs, Norm, View, Wanted};
 use crate::cpu;
 use crate::shapes::{same_device, to_format, Param};
@@ -89,9 +89,10 @@ impl Call {
             beside: at,
         } = at;
         let [mean, rstd] = at.given.map_or([None; 2], |given| given.map(Some));
-        let v = match plain {
-            true => Some(dy.clone()),
-            false => tensor(storages.v, at.residual.or(at.bias))?,
+        let v = if plain {
+            Some(dy.clone())
+        } else {
+            tensor(storages.v, at.residual.or(at.bias))?
         };
         Ok(Gradients {
             x: tensor(storages.x, Some(at_x))?,
@@ -176,7 +177,7 @@ impl Fused {
 
     fn composed(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        composed::norm(&self.norm, &self.named(&inputs))
+        reference::norm(&self.norm, &self.named(&inputs))
     }
 }
 

@@ -111,6 +111,39 @@ pub fn instance_norm_with_stats(
         .forward(x)
 }
 
+/// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
+/// what [`instance_norm`](crate::instance_norm) normalizes with, as values; rstd is 0 for a constant
+/// plane with an eps of 0. Differentiable, twice with `CANDLE_GRAD_DO_NOT_DETACH=1`.
+///
+/// # Shapes
+///
+/// - x: `(N, C, *)` in f32, f16, bf16 or f64.
+/// - mean, rstd: `(N, C)`, in f32, or f64 for f64.
+///
+/// # Errors
+///
+/// A rank below 3, an integer dtype, and an eps that is negative or not finite.
+///
+/// # Example
+///
+/// A picture in tiles, each normalized with the statistics of the whole:
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_instance_norm::{instance_norm, instance_norm_with_stats, instance_stats};
+///
+/// let x = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
+/// let stats = instance_stats(&x, 1e-5)?;
+/// let tile = instance_norm_with_stats(&x.narrow(3, 0, 4)?, &stats, None, None)?;
+/// let whole = instance_norm(&x, None, None, 1e-5)?.narrow(3, 0, 4)?;
+/// let difference = (tile - whole)?.abs()?.max_all()?.to_scalar::<f32>()?;
+/// assert!(difference < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn instance_stats(x: &Tensor, eps: f64) -> Result<PlaneStats> {
+    Normalization::instance(eps).measure(x)
+}
+
 /// The gradients of [`instance_norm`] for an upstream gradient `dy`, in one fused pass.
 ///
 /// ```text

@@ -1,13 +1,11 @@
 //! Statistics of planes as tensors.
 
-use super::checked::in_format;
-use super::composed;
-use super::computed::{gradient, Composed};
-use super::custom::{apply, FusedOp};
-use super::Normalization;
+use super::custom_op::{apply, FusedOp};
+use super::double_backward::{gradient, Composed};
+use super::reference;
 use crate::args::{stats_shape, Activation, Beside, Inputs, Norm, Rule, Second, Target, View};
 use crate::cpu;
-use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
+use crate::shapes::{float_dtype, format_of, in_format, valid_eps, Format, Planes};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]
@@ -35,39 +33,6 @@ pub struct PlaneStats {
     pub mean: Tensor,
     /// The reciprocal deviations, of the same shape or the other.
     pub rstd: Tensor,
-}
-
-/// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
-/// what [`instance_norm`](crate::instance_norm) normalizes with, as values; rstd is 0 for a constant
-/// plane with an eps of 0. Differentiable, twice with `CANDLE_GRAD_DO_NOT_DETACH=1`.
-///
-/// # Shapes
-///
-/// - x: `(N, C, *)` in f32, f16, bf16 or f64.
-/// - mean, rstd: `(N, C)`, in f32, or f64 for f64.
-///
-/// # Errors
-///
-/// A rank below 3, an integer dtype, and an eps that is negative or not finite.
-///
-/// # Example
-///
-/// A picture in tiles, each normalized with the statistics of the whole:
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// use candle_instance_norm::{instance_norm, instance_norm_with_stats, instance_stats};
-///
-/// let x = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
-/// let stats = instance_stats(&x, 1e-5)?;
-/// let tile = instance_norm_with_stats(&x.narrow(3, 0, 4)?, &stats, None, None)?;
-/// let whole = instance_norm(&x, None, None, 1e-5)?.narrow(3, 0, 4)?;
-/// let difference = (tile - whole)?.abs()?.max_all()?.to_scalar::<f32>()?;
-/// assert!(difference < 1e-5);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-pub fn instance_stats(x: &Tensor, eps: f64) -> Result<PlaneStats> {
-    Normalization::instance(eps).measure(x)
 }
 
 /// The mean and another statistic of every plane, `(N, C)` each.
@@ -133,7 +98,7 @@ impl FusedOp for Stats {
         let storage = stats_gradient(x, grad, &self.norm, self.second)?;
         let (norm, second) = (self.norm, self.second);
         let composed: Composed =
-            Arc::new(move |inputs: &[Tensor]| composed::stats(&norm, second, &inputs[0]));
+            Arc::new(move |inputs: &[Tensor]| reference::stats(&norm, second, &inputs[0]));
         let dx = gradient(storage, x.shape().clone(), &[x], grad, &composed, 0)?;
         Ok(vec![Some(dx)])
     }

@@ -16,17 +16,18 @@ use candle_instance_norm::{
 
 const EPS: f64 = 1e-5;
 
-/// +1 and -1 in turns, with a row of its own level in each plane of channels-last memory.
+/// +1 and -1 in turns.
 fn board(shape: &[usize]) -> Result<Tensor> {
     let values = (0..shape.iter().product()).map(|i| if i % 2 == 0 { 1f64 } else { -1. });
     Ok(Tensor::from_iter(values, &Device::Cpu)?.reshape(shape)?)
 }
 
-/// The largest power of 2 whose double is finite, and one whose square overflows where a few
-/// thousand of them are added.
+/// Numbers whose squares overflow where some thousands are added, alone, and by far.
 fn scales(dtype: DType) -> Vec<f64> {
     match dtype {
         DType::F64 => vec![1e153, 1e160, 1e200, 1e300],
+        // The gradients of bf16 are still normal numbers.
+        DType::BF16 => vec![5e17, 1e19, 1e25, 1e34],
         _ => vec![5e17, 1e19, 1e25, 1e38],
     }
 }
@@ -73,7 +74,12 @@ fn in_another_unit(device: &Device) -> Result<()> {
         &[1, 2, 5],
     ];
     for dtype in [DType::F32, DType::BF16, DType::F64] {
-        let tolerance = Tolerance::of(dtype);
+        // Two roundings of nearly the same number may be an ulp apart.
+        let Tolerance { atol, rtol } = Tolerance::of(dtype);
+        let tolerance = Tolerance {
+            atol,
+            rtol: 2. * rtol,
+        };
         for (i, scale) in scales(dtype).into_iter().enumerate() {
             // A power of 2, so that z has the same digits.
             let scale = scale.log2().floor().exp2();
@@ -164,6 +170,7 @@ fn family(device: &Device) -> Result<()> {
             };
             let biased = AdaInConfig {
                 correction: 0,
+                eps: 0.,
                 ..AdaInConfig::default()
             };
             let ids = Tensor::new(&[0u32], device)?;
@@ -180,17 +187,7 @@ fn family(device: &Device) -> Result<()> {
                     conditional_instance_norm(&x, &ones, &zeros, &ids, EPS)?,
                 ),
             ] {
-                let rounding = if dtype == DType::BF16 && op == "AdaIN" {
-                    4.
-                } else {
-                    1.
-                };
-                assert_close(
-                    &format!("{op} {what}"),
-                    &y,
-                    &signs,
-                    tolerance.scaled(1e3 * rounding),
-                );
+                assert_close(&format!("{op} {what}"), &y, &signs, tolerance);
             }
             // A variance that is itself beyond the type is no number to mix with another.
             if scale < 1e19 {
@@ -205,7 +202,7 @@ fn family(device: &Device) -> Result<()> {
 
 test_device!(family on cpu);
 
-/// The gradients of AdaIN and of the statistics.
+/// A deviation moves with the style, whatever the unit of both: AdaIN's gradient is the same.
 fn of_statistics(device: &Device) -> Result<()> {
     let mut random = Random::new(72, device);
     for (dtype, scale) in [(DType::F32, 2f64.powi(90)), (DType::F64, 2f64.powi(700))] {
@@ -219,15 +216,12 @@ fn of_statistics(device: &Device) -> Result<()> {
             eps: 0.,
             ..AdaInConfig::default()
         };
-        let gradients = |x: &Var| -> Result<_> {
-            let y = adain(&content, x, &config)?;
-            let of_style = backward(&y, &content.ones_like()?)?;
-            let rstd = instance_stats(x, 0.)?.rstd;
-            let of_rstd = backward(&rstd, &rstd.ones_like()?)?;
-            Ok([of_style, of_rstd].map(|g| g.get(x).expect("a gradient").clone()))
+        let gradient = |style: &Var| -> Result<Tensor> {
+            let y = adain(&content, style, &config)?;
+            let grads = backward(&y, &content)?;
+            Ok(grads.get(style).expect("a gradient").clone())
         };
-        let ([style, _], [of_style, _]) = (gradients(&x)?, gradients(&z)?);
-        assert_close("style", &style, &of_style, tolerance);
+        assert_close("style", &gradient(&x)?, &gradient(&z)?, tolerance);
     }
     Ok(())
 }
