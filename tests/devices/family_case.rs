@@ -3,9 +3,7 @@
 use crate::common::{dtype, to_f64, Goldens};
 use anyhow::Result;
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
-use candle_instance_norm::nn::{
-    self, BatchInstanceNormConfig, ParamFreeNorm, SpadeConfig, StyleTables,
-};
+use candle_instance_norm::nn::{BatchInstanceNormConfig, ParamFreeNorm, SpadeConfig, StyleTables};
 use candle_instance_norm::{
     adain, adain_mix, adaptive_instance_norm, group_norm, instance_norm_with_stats, instance_stats,
     nn, Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, PlaneStats, StyleOrder,
