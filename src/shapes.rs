@@ -204,15 +204,14 @@ impl Param {
 
     /// As [`new`](Self::new), for one that cannot be per element.
     pub fn per_plane(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
-        let this = Self::new(name, param, x, planes)?;
-        if this.granularity == Granularity::Element {
-            let (n, c) = (planes.n, planes.c);
+        let (n, c) = (planes.n, planes.c);
+        if param.dims() != [c] && param.dims() != [n, c] {
             bail!(
                 "norm: expected {name} of shape [{c}] or [{n}, {c}], got {:?}",
                 param.dims()
             );
         }
-        Ok(this)
+        Self::new(name, param, x, planes)
     }
 }
 

@@ -44,7 +44,7 @@ struct Share {
     bias: f64,
     mean: f64,
     rstd: f64,
-    /// Whether the sums of its set are beyond the largest number.
+    /// Whether the sums of its set are beyond the largest number, or a coefficient below the least.
     overflows: bool,
 }
 
@@ -163,7 +163,7 @@ impl<T: Element> Backward<'_, T> {
                     bias: norm.alpha * m.x.n * m.g_mean,
                     mean: -rstd * w * m.x.n * m.g_mean,
                     rstd: w * product,
-                    overflows: o.given.is_none() && !(set.var + cross).is_finite(),
+                    overflows: o.given.is_none() && !(set.var < T::Acc::LARGE && cross.is_finite()),
                 };
             }
         }

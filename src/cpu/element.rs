@@ -30,6 +30,10 @@ pub trait Acc:
     /// one ulp in one element of a plane is more.
     const NOISE: f64;
 
+    /// The variance from which on the gradient's coefficient of `x - mean`, some 1 / var, has lost
+    /// digits or is 0.
+    const LARGE: f64;
+
     fn from_f64(v: f64) -> Self;
     fn to_f64(self) -> f64;
     /// `self * b + c`, rounded once; a call into libm where there is no instruction for it.
@@ -38,9 +42,10 @@ pub trait Acc:
 }
 
 macro_rules! acc {
-    ($t:ty, $exp:expr, $noise:expr) => {
+    ($t:ty, $exp:expr, $noise:expr, $large:expr) => {
         impl Acc for $t {
             const NOISE: f64 = $noise;
+            const LARGE: f64 = $large;
 
             #[inline(always)]
             fn from_f64(v: f64) -> Self {
@@ -61,9 +66,9 @@ macro_rules! acc {
         }
     };
 }
-// 2^-45 and 2^-50.
-acc!(f32, exp_f32::<S>, 1. / (1u64 << 45) as f64);
-acc!(f64, f64::exp, 1. / (1u64 << 50) as f64);
+// 2^-45 and 2^-50; less than the reciprocals of the smallest normal numbers.
+acc!(f32, exp_f32::<S>, 1. / (1u64 << 45) as f64, 1e30);
+acc!(f64, f64::exp, 1. / (1u64 << 50) as f64, 1e300);
 
 /// Room to widen one chunk in; empty for the types that need none.
 pub type Scratch<A> = Vec<A>;
