@@ -50,8 +50,8 @@ pub use args::{Activation, EpsMode};
 pub use ops::{
     adain, adain_mix, adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,
     conditional_instance_norm_mix, group_norm, instance_norm, instance_norm_backward,
-    instance_norm_with_stats, instance_stats, AdaInConfig, AdaptiveConfig, InstanceNormGrads,
-    NormGrads, Normalization, StyleOrder, StyleSlices,
+    instance_norm_with_stats, instance_stats, AdaInConfig, AdaptiveConfig, NormGrads,
+    Normalization, PlaneStats, StyleOrder, StyleSlices,
 };
 
 /// The README's code is tested with the documentation's.

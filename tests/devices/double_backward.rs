@@ -128,10 +128,10 @@ fn central_differences(device: &Device) -> Result<()> {
         adain(&t[0].permute((0, 3, 1, 2))?, &t[1].sin()?, &config)
     };
     let measured: Op = |t| {
-        let (mean, rstd) = instance_stats(&t[0].permute((0, 3, 1, 2))?, 1e-5)?;
+        let stats = instance_stats(&t[0].permute((0, 3, 1, 2))?, 1e-5)?;
         Normalization::instance(0.)
-            .stats(&mean, &rstd)
-            .weight(&mean)
+            .stats(&stats)
+            .weight(&stats.mean)
             .forward(t[1])
     };
     let mut random = Random::new(61, device);

@@ -32,6 +32,8 @@ mod golden;
 mod grad;
 #[cfg(feature = "cuda")]
 mod graphs;
+mod layers;
 mod layouts;
+mod overflow;
 #[cfg(feature = "cuda")]
 mod traffic;

@@ -1,7 +1,7 @@
 //! Instance norms whose statistics may come from another picture.
 
 use candle_core::{bail, Result, Tensor};
-use candle_instance_norm::Normalization;
+use candle_instance_norm::{Normalization, PlaneStats};
 
 /// Where the instance norms of a network take their statistics from.
 ///
@@ -41,7 +41,7 @@ use candle_instance_norm::Normalization;
 pub struct Norms {
     mode: Mode,
     /// The mean and the reciprocal deviation, `(N, C)`, of every norm in its turn.
-    stats: Vec<(Tensor, Tensor)>,
+    stats: Vec<PlaneStats>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -81,16 +81,16 @@ impl Norms {
         match &mut self.mode {
             Mode::Own => norm.forward(x),
             Mode::Measuring => {
-                let (mean, rstd) = norm.measure(x)?;
-                self.stats.push((mean.clone(), rstd.clone()));
-                norm.stats(&mean, &rstd).forward(x)
+                let stats = norm.measure(x)?;
+                self.stats.push(stats.clone());
+                norm.stats(&stats).forward(x)
             }
             Mode::Frozen(done) => {
-                let Some((mean, rstd)) = self.stats.get(*done) else {
+                let Some(stats) = self.stats.get(*done) else {
                     bail!("norms: the network that was measured had only {done} of them")
                 };
                 *done += 1;
-                norm.stats(mean, rstd).forward(x)
+                norm.stats(stats).forward(x)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! GauGAN.
 
 use candle_core::{bail, Result, Tensor};
-use candle_instance_norm::nn::{self, Spade, SpadeNorm};
+use candle_instance_norm::nn::{self, ParamFreeNorm, Spade};
 use candle_instance_norm::Activation;
 use candle_nn::{Conv2d, Module, VarBuilder};
 
@@ -13,7 +13,7 @@ use super::Norms;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpadeConfig {
     /// The norm inside.
-    pub norm: SpadeNorm,
+    pub norm: ParamFreeNorm,
     /// How often the sides are doubled: 5 for `--num_upsampling_layers normal`, 6 for `more` and 7
     /// for `most`.
     pub doublings: usize,
@@ -28,19 +28,19 @@ impl SpadeConfig {
     /// use std::collections::HashMap;
     /// use candle_core::{DType, Device, Tensor};
     /// use candle_style_models::SpadeConfig;
-    /// use candle_instance_norm::nn::SpadeNorm;
+    /// use candle_instance_norm::nn::ParamFreeNorm;
     ///
     /// let name = "head_0.norm_0.param_free_norm.running_mean".to_string();
     /// let weights = HashMap::from([(name, Tensor::zeros(4, DType::F32, &Device::Cpu)?)]);
     /// let vb = candle_nn::VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
-    /// let expected = SpadeConfig { norm: SpadeNorm::Batch, doublings: 5 };
+    /// let expected = SpadeConfig { norm: ParamFreeNorm::Batch, doublings: 5 };
     /// assert_eq!(SpadeConfig::infer(&vb), expected);
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn infer(vb: &VarBuilder) -> Self {
         let norm = match vb.contains_tensor("head_0.norm_0.param_free_norm.running_mean") {
-            true => SpadeNorm::Batch,
-            false => SpadeNorm::Instance,
+            true => ParamFreeNorm::Batch,
+            false => ParamFreeNorm::Instance,
         };
         let doublings = match vb.contains_tensor("up_4.conv_0.bias") {
             true => 7,
@@ -69,9 +69,9 @@ impl SpadeConfig {
 /// ```no_run
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_style_models::{weights::Weights, SpadeConfig, SpadeGenerator};
-/// use candle_instance_norm::nn::SpadeNorm;
+/// use candle_instance_norm::nn::ParamFreeNorm;
 ///
-/// let config = SpadeConfig { norm: SpadeNorm::Batch, doublings: 5 };
+/// let config = SpadeConfig { norm: ParamFreeNorm::Batch, doublings: 5 };
 /// let weights = Weights::open("latest_net_G.pth")?;
 /// let build = |vb| SpadeGenerator::new(config, vb);
 /// let generator = weights.build(DType::F32, &Device::Cpu, build)?;
@@ -214,7 +214,7 @@ struct Block {
 }
 
 impl Block {
-    fn new(vb: &VarBuilder, c_in: usize, labels: usize, norm: SpadeNorm) -> Result<Self> {
+    fn new(vb: &VarBuilder, c_in: usize, labels: usize, norm: ParamFreeNorm) -> Result<Self> {
         let spade =
             |name, width, activation| spade(&vb.pp(name), [labels, width], norm, activation);
         let conv_0 = spectral_conv2d(&vb.pp("conv_0"), [ANY, c_in], 3, true)?;
@@ -254,7 +254,7 @@ impl Block {
 fn spade(
     vb: &VarBuilder,
     [labels, width]: [usize; 2],
-    norm: SpadeNorm,
+    norm: ParamFreeNorm,
     activation: Activation,
 ) -> Result<Spade> {
     let shared = vb
@@ -269,14 +269,14 @@ fn spade(
         hidden,
         ..nn::SpadeConfig::new(norm)
     };
-    let spade = Spade::new(width, labels, config, vb.clone())?;
+    let spade = nn::spade(width, labels, config, vb.clone())?;
     Ok(spade.with_activation(activation))
 }
 
 fn modulate(spade: &Spade, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
     match spade.config().norm {
-        SpadeNorm::Instance => norms.apply(x, spade.modulation(x, map)?),
-        SpadeNorm::Batch => spade.forward(x, map),
+        ParamFreeNorm::Instance => norms.apply(x, spade.modulation(x, map)?),
+        _ => spade.forward(x, map),
     }
 }
 

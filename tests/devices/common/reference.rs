@@ -2,7 +2,7 @@
 
 use super::to_f64;
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use candle_instance_norm::{instance_norm, instance_norm_backward, InstanceNormGrads};
+use candle_instance_norm::{instance_norm, instance_norm_backward, NormGrads};
 use half::{bf16, f16};
 use rand::{rngs::StdRng, SeedableRng};
 use rand_distr::{Distribution, Normal};
@@ -164,7 +164,7 @@ impl Case {
         instance_norm(&self.x, weight.as_ref(), bias.as_ref(), self.eps)
     }
 
-    pub fn backward(&self) -> Result<InstanceNormGrads> {
+    pub fn backward(&self) -> Result<NormGrads> {
         let (weight, bias) = (self.params.0.as_ref(), self.params.1.as_ref());
         instance_norm_backward(&self.x, weight, bias, &self.dy, self.eps)
     }

@@ -58,7 +58,7 @@ impl Adaptive {
         let inputs = weight.dim(D::Minus1)?;
         let weight = fc.get((2 * width, inputs), "weight")?;
         let fc = Linear::new(weight, Some(fc.get(2 * width, "bias")?));
-        let norm = AdaptiveInstanceNorm::from_linear(fc, AdaptiveConfig::stargan_v2())?;
+        let norm = AdaptiveInstanceNorm::new(fc, AdaptiveConfig::stargan_v2())?;
         Ok(Self(norm.with_activation(LEAKY)))
     }
 

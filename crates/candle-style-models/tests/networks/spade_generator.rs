@@ -3,19 +3,19 @@
 use crate::common::network::{check_gradients, max_off, tiled, Golden};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::nn::SpadeNorm;
+use candle_instance_norm::nn::ParamFreeNorm;
 use candle_style_models::{Norms, SpadeConfig, SpadeGenerator};
 
 /// Of the largest output, 1, after 40 convolutions in f32.
 const TOLERANCE: f64 = 2e-5;
 
 const INSTANCE: SpadeConfig = SpadeConfig {
-    norm: SpadeNorm::Instance,
+    norm: ParamFreeNorm::Instance,
     doublings: 5,
 };
 
 const BATCH: SpadeConfig = SpadeConfig {
-    norm: SpadeNorm::Batch,
+    norm: ParamFreeNorm::Batch,
     doublings: 7,
 };
 
@@ -114,7 +114,7 @@ fn errors_say_what_was_expected() -> Result<()> {
         ..INSTANCE
     };
     let batch = SpadeConfig {
-        norm: SpadeNorm::Batch,
+        norm: ParamFreeNorm::Batch,
         ..INSTANCE
     };
     let most = SpadeConfig {

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::workshop::{check_error, check_success, Workshop};
 use anyhow::Result;
 use candle_core::{safetensors, DType, Device, Tensor};
-use candle_instance_norm::nn::SpadeNorm;
+use candle_instance_norm::nn::ParamFreeNorm;
 use candle_style_models::weights::Weights;
 use candle_style_models::{SpadeConfig, SpadeGenerator, StarGanV2};
 use image::{imageops, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
@@ -244,11 +244,11 @@ fn one_hot((width, height): (u32, u32), is: impl Fn(u32, u32, u32) -> bool) -> R
 fn maps_of_labels() -> Result<()> {
     let shop = Workshop::new("maps")?;
     let batch = SpadeConfig {
-        norm: SpadeNorm::Batch,
+        norm: ParamFreeNorm::Batch,
         doublings: 7,
     };
     let instance = SpadeConfig {
-        norm: SpadeNorm::Instance,
+        norm: ParamFreeNorm::Instance,
         doublings: 5,
     };
     let label = |x: u32, y: u32| u32::from(x > 40) + u32::from(x > 40 && y > 50);

@@ -1,4 +1,4 @@
-//! The norm in candle's own ops: what second derivatives are taken of.
+//! The norm in candle's own ops: slow, and right for every variant. Second derivatives are taken of it.
 
 use crate::args::{Activation, EpsMode, Inputs, Norm, Rule, Second};
 use crate::shapes::{acc_dtype, Format, Planes};
@@ -11,9 +11,10 @@ pub fn norm(norm: &Norm, inputs: &Inputs<&Tensor>) -> Result<Tensor> {
     let x = to_planes(&inputs.x.to_dtype(wide)?, norm)?;
     let per_plane = |t: &Tensor| -> Result<Tensor> {
         let t = t.to_dtype(wide)?;
-        match norm.is_per_element(t.layout()) {
-            true => to_planes(&t, norm),
-            false => t.reshape((t.elem_count() / planes.c, planes.c, 1)),
+        if norm.is_per_element(t.layout()) {
+            to_planes(&t, norm)
+        } else {
+            t.reshape((t.elem_count() / planes.c, planes.c, 1))
         }
     };
     let z = match inputs.beside.given {
@@ -74,7 +75,7 @@ fn corrected(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
     }
 }
 
-fn rstd(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
+pub fn rstd(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
     let var = corrected(rule, var, n)?;
     match rule.mode {
         EpsMode::AddToVar => (var + rule.eps)?.sqrt()?.recip(),
@@ -83,7 +84,7 @@ fn rstd(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
     }
 }
 
-/// In candle's own ops.
+/// An activation in candle's own ops.
 pub fn activate(activation: Activation, v: &Tensor) -> Result<Tensor> {
     match activation {
         Activation::None => Ok(v.clone()),

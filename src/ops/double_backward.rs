@@ -5,7 +5,7 @@
 //! derivative (WGAN-GP, R1) is found: from the op composed of candle's own ops, differentiated
 //! twice by candle. That is slow beside the fused passes and right for every variant.
 
-use super::custom::{apply, FusedOp};
+use super::custom_op::{apply, FusedOp};
 use crate::args::View;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
