@@ -1,6 +1,5 @@
 //! Batch norm and instance norm in proportions that are learned, in one pass.
 
-use super::reference;
 use super::stats::plane_stats;
 use super::{Normalization, PlaneStats};
 use crate::args::{EpsMode, Rule, Second};
@@ -93,10 +92,11 @@ impl Moments {
     }
 
     /// What a batch norm with these moments normalizes with.
+    #[cfg(feature = "nn")]
     pub fn stats(&self, rule: &Rule) -> Result<PlaneStats> {
         Ok(PlaneStats {
             mean: self.mean.clone(),
-            rstd: reference::rstd(rule, &self.var, 1.)?,
+            rstd: super::reference::rstd(rule, &self.var, 1.)?,
         })
     }
 }
