@@ -41,8 +41,11 @@ fn main() -> Result<()> {
         ("style", &style),
         ("result", &result),
     ] {
-        let (mean, rstd) = instance_stats(t, 1e-5)?;
-        let (mean, std) = (mean.to_vec2::<f32>()?, rstd.recip()?.to_vec2::<f32>()?);
+        let stats = instance_stats(t, 1e-5)?;
+        let (mean, std) = (
+            stats.mean.to_vec2::<f32>()?,
+            stats.rstd.recip()?.to_vec2::<f32>()?,
+        );
         println!("{name:7} mean {:.3?}, deviation {:.3?}", mean[0], std[0]);
     }
     let output = args.output.display().to_string();

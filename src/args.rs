@@ -126,6 +126,17 @@ pub struct Rule {
     pub correction: u32,
 }
 
+impl Rule {
+    /// Of the biased variance itself.
+    pub fn new(eps: f64, mode: EpsMode) -> Self {
+        Self {
+            eps,
+            mode,
+            correction: 0,
+        }
+    }
+}
+
 /// Where eps guards against a variance of 0.
 ///
 /// ```
@@ -139,6 +150,7 @@ pub struct Rule {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum EpsMode {
     /// `1 / sqrt(var + eps)`: PyTorch and most others.
     #[default]
@@ -161,7 +173,9 @@ pub enum EpsMode {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Activation {
+    /// `v`
     #[default]
     None,
     /// `max(v, 0)`

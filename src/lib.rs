@@ -11,8 +11,8 @@
 //!   memory where a plane fits on chip, on the CPU and, with the features `cuda` and `metal`, on
 //!   NVIDIA and Apple GPUs. Metal has no f64, which is an error there, and no Apple machine has run
 //!   these kernels yet: they are type-checked and executed on Linux, as the README says.
-//! - [`nn`] has the layers, with PyTorch's names, defaults and state dicts.
-//! - [`models`] has networks that load the weights their authors published.
+//! - `nn` has the layers, with PyTorch's names, defaults and state dicts. It is the default feature
+//!   `nn`; without it the ops need candle-core alone.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -34,24 +34,27 @@ mod cuda;
 mod kernel_args;
 #[cfg(any(feature = "metal", test))]
 mod metal;
-pub mod models;
+#[cfg(feature = "nn")]
 pub mod nn;
 mod ops;
-mod plan;
-mod shapes;
-#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
-mod tuning;
-pub mod weights;
+// How shapes are given to kernels is no part of the API: a test shows with it that its table reaches
+// all of them.
+#[doc(hidden)]
+pub mod plan;
+#[doc(hidden)]
+pub mod shapes;
+#[doc(hidden)]
+pub mod tuning;
 
 pub use args::{Activation, EpsMode};
 pub use ops::{
     adain, adain_mix, adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,
     conditional_instance_norm_mix, group_norm, instance_norm, instance_norm_backward,
-    instance_norm_with_stats, instance_stats, AdaInConfig, AdaptiveConfig, InstanceNormGrads,
-    NormGrads, Normalization, StyleOrder, StyleSlices,
+    instance_norm_with_stats, instance_stats, AdaInConfig, AdaptiveConfig, NormGrads,
+    Normalization, PlaneStats, StyleOrder, StyleSlices,
 };
 
 /// The README's code is tested with the documentation's.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "nn"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

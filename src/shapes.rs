@@ -127,6 +127,22 @@ pub fn to_format(x: &Tensor, format: Format) -> Result<Tensor> {
     }
 }
 
+/// `(N, C, *)` as the backends read it.
+pub fn in_format(t: &Tensor, format: Format) -> Result<Tensor> {
+    match format {
+        Format::Planar => to_format(t, format),
+        Format::ChannelsLast => to_format(&channels_last(t)?, format),
+    }
+}
+
+/// Back to `(N, C, *)`.
+pub fn from_format(t: &Tensor, format: Format) -> Result<Tensor> {
+    match format {
+        Format::Planar => Ok(t.clone()),
+        Format::ChannelsLast => channels_first(t),
+    }
+}
+
 /// How far a weight or bias reaches: its shape is `[C]`, `[N, C]` or that of x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {
@@ -188,15 +204,14 @@ impl Param {
 
     /// As [`new`](Self::new), for one that cannot be per element.
     pub fn per_plane(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
-        let this = Self::new(name, param, x, planes)?;
-        if this.granularity == Granularity::Element {
-            let (n, c) = (planes.n, planes.c);
+        let (n, c) = (planes.n, planes.c);
+        if param.dims() != [c] && param.dims() != [n, c] {
             bail!(
                 "norm: expected {name} of shape [{c}] or [{n}, {c}], got {:?}",
                 param.dims()
             );
         }
-        Ok(this)
+        Self::new(name, param, x, planes)
     }
 }
 

@@ -272,7 +272,7 @@ fn spade(x: &Tensor) -> Result<Op> {
 
 fn statistics(_: &Tensor) -> Result<Op> {
     Ok(Op {
-        ours: Box::new(|x| Ok(instance_stats(x, EPS)?.1)),
+        ours: Box::new(|x| Ok(instance_stats(x, EPS)?.rstd)),
         composed: Box::new(|x| moments(x)?.1.recip()),
         backward: None,
         moved: [1, 2],
@@ -280,12 +280,12 @@ fn statistics(_: &Tensor) -> Result<Op> {
 }
 
 fn with_stats(x: &Tensor) -> Result<Op> {
-    let (mean, rstd) = instance_stats(x, EPS)?;
+    let stats = instance_stats(x, EPS)?;
     let of_planes = |t: &Tensor| t.unsqueeze(2)?.unsqueeze(3);
-    let (means, rstds) = (of_planes(&mean)?, of_planes(&rstd)?);
-    let backward = Normalization::instance(EPS).stats(&mean, &rstd);
+    let (means, rstds) = (of_planes(&stats.mean)?, of_planes(&stats.rstd)?);
+    let backward = Normalization::instance(EPS).stats(&stats);
     Ok(Op {
-        ours: Box::new(move |x| instance_norm_with_stats(x, &mean, &rstd, None, None)),
+        ours: Box::new(move |x| instance_norm_with_stats(x, &stats, None, None)),
         composed: Box::new(move |x| x.broadcast_sub(&means)?.broadcast_mul(&rstds)),
         backward: Some(backward),
         moved: [2, 3],

@@ -142,8 +142,8 @@ fn next_block() -> Vec<f32> {
 #[test]
 fn cooperative_launch() {
     let f = function("grid_barrier_fixed");
-    // SAFETY: as in `module`.
     let cooperative = |blocks| {
+        // SAFETY: as in `module`.
         run(|params| unsafe { cuLaunchCooperativeKernel(f, blocks, 1, 1, THREADS, 1, 1, 0, null_mut(), params) })
     };
     assert_eq!(cooperative(BLOCKS), (SUCCESS, next_block()));

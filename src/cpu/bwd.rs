@@ -15,10 +15,11 @@
 
 use super::activation::pull_back;
 use super::dispatch;
-use super::element::{as_room, Acc, Element, Scratch};
-use super::fwd::{set_stats, split, Operands};
+use super::element::{Acc, Element, Out, Scratch};
+use super::fwd::{set_stats, split, unit_of, Operands};
 use super::moments::CoMoments;
 use super::operand::{Operand, Place, Target};
+use super::overflow::Rescaled;
 use super::room::Room;
 use super::rule::Spread;
 use super::set_op::{Lanes, Reads, SetOp, Workspace};
@@ -31,9 +32,9 @@ use candle_core::{CpuStorage, Result};
 struct Backward<'a, T> {
     operands: Operands<'a, T>,
     dy: Operand<'a, T>,
-    dx: Option<Target<T>>,
-    dv: Option<Target<T>>,
-    dweight: Option<Target<T>>,
+    dx: Option<Target<'a, T>>,
+    dv: Option<Target<'a, T>>,
+    dweight: Option<Target<'a, T>>,
 }
 
 /// What one plane adds to the gradients of its parameters and given statistics.
@@ -43,6 +44,8 @@ struct Share {
     bias: f64,
     mean: f64,
     rstd: f64,
+    /// Whether the sums of its set are beyond the largest number, or a coefficient below the least.
+    overflows: bool,
 }
 
 /// The first three coefficients are the forward pass's, then
@@ -75,11 +78,11 @@ impl<T: Element> Backward<'_, T> {
         if self.activation() == Activation::None {
             return (x, dy);
         }
-        let room = as_room(&mut v[..len]);
+        let out = Out::over(&mut v[..len]);
         let scratch = [beside, residual];
         let v = self
             .operands
-            .normalize::<S, V>(x, place, k, Activation::None, room, scratch);
+            .normalize::<S, V>(x, place, k, Activation::None, out, scratch);
         pull_back::<S, _>(self.activation(), dy, v);
         (x, v)
     }
@@ -115,12 +118,13 @@ impl<T: Element> Backward<'_, T> {
         shares: &mut [Share],
     ) {
         let (o, norm) = (&self.operands, self.operands.norm);
-        let per_set = norm.channels_per_group;
+        let (per_set, units) = (norm.channels_per_group, o.units_from(first));
         let weight = |plane| norm.full_weight(o.weight.of(plane));
         for start in (0..measures.len()).step_by(per_set) {
             let planes = start..start + per_set;
-            let set = set_stats(&measures[planes.clone()]);
-            let Spread { rstd, bend } = norm.rule.spread(set.var, set.n);
+            let unit = unit_of(units, start);
+            let set = set_stats::<T::Acc>(&measures[planes.clone()], unit);
+            let Spread { rstd, bend } = norm.rule.spread(&set);
             // sum(g * (x - mean)) over a plane, with the mean of the set.
             let product = |m: &CoMoments, mean: f64| m.cross + m.x.n * m.g_mean * (m.x.mean - mean);
             let (mut sum, mut cross) = (0., 0.);
@@ -139,9 +143,11 @@ impl<T: Element> Backward<'_, T> {
                 let g_mean = T::Acc::from_f64(m.g_mean);
                 let high = g_mean.to_f64();
                 let scale = norm.alpha * rstd;
-                let (a, b) = (scale * w + (1. - norm.alpha), scale * bend * cross);
+                // The gradient of x is that of x in its unit, less in the same proportion.
+                let of_x = scale / set.unit;
+                let (a, b) = (of_x * w + (1. - norm.alpha), of_x * bend * cross);
                 let b = if o.given.is_some() { 0. } else { b };
-                let shift = (1. - norm.alpha) * high + scale * (w * high - sum) + b * rest;
+                let shift = (1. - norm.alpha) * high + of_x * (w * high - sum) + b * rest;
                 coefficients[i][0] = mean;
                 if o.weight.per_element().is_some() {
                     // For the gradient of the weight, where no activation asked for them before.
@@ -157,6 +163,7 @@ impl<T: Element> Backward<'_, T> {
                     bias: norm.alpha * m.x.n * m.g_mean,
                     mean: -rstd * w * m.x.n * m.g_mean,
                     rstd: w * product,
+                    overflows: o.given.is_none() && !(set.var < T::Acc::LARGE && cross.is_finite()),
                 };
             }
         }
@@ -213,7 +220,8 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
         shares: &mut [Share],
     ) {
         if round + 1 < self.rounds() {
-            return self.operands.affine(first, measures, coefficients);
+            let units = self.operands.units_from(first);
+            return self.operands.affine(first, measures, units, coefficients);
         }
         self.gradients(first, measures, coefficients, shares);
     }
@@ -235,34 +243,39 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
         let (x, dv) = self.x_and_dv::<S, V>(place, len, k, &mut ws.reads);
         let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
         if let Some(target) = self.dv {
-            // SAFETY: promised by the caller, here and below.
-            let out = unsafe { target.slice(place, spatial, len) };
-            let room = T::room(out, &mut ws.output);
+            // SAFETY: the caller promises that no other thread has the place; nothing is read of
+            // what a target points at.
+            let to = unsafe { target.slice(place, spatial, len) };
+            let mut out = T::out(to, &mut ws.output);
             for i in 0..len {
-                room[i].write(dv[i]);
+                out.set(i, dv.at(i));
             }
-            T::narrow::<S>(out, &ws.output);
+            T::narrow::<S>(to, &ws.output);
         }
         if let Some(target) = self.dweight {
-            let out = unsafe { target.slice(place, spatial, len) };
-            let room = &mut T::room(out, &mut ws.output)[..len];
+            // SAFETY: as for `dv`.
+            let to = unsafe { target.slice(place, spatial, len) };
+            let mut out = T::out(to, &mut ws.output);
+            let mut out = out.cut(len);
             for i in 0..len {
                 let z = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
-                room[i].write(dv[i] * z);
+                out.set(i, dv[i] * z);
             }
-            T::narrow::<S>(out, &ws.output);
+            T::narrow::<S>(to, &ws.output);
         }
         if let Some(target) = self.dx {
             let g = self.g::<S>(dv, place, &mut ws.g, &mut ws.beside);
             let (g_mean, rest) = (g_mean.cut(len), rest.cut(len));
             let (a, b) = (a.cut(len), b.cut(len));
-            let out = unsafe { target.slice(place, spatial, len) };
-            let room = &mut T::room(out, &mut ws.output)[..len];
+            // SAFETY: as for `dv`.
+            let to = unsafe { target.slice(place, spatial, len) };
+            let mut out = T::out(to, &mut ws.output);
+            let mut out = out.cut(len);
             for i in 0..len {
                 let from_x = S::mul_add(mean.at(i) - x[i], b.at(i), rest.at(i));
-                room[i].write(S::mul_add(g[i] - g_mean.at(i), a.at(i), from_x));
+                out.set(i, S::mul_add(g[i] - g_mean.at(i), a.at(i), from_x));
             }
-            T::narrow::<S>(out, &ws.output);
+            T::narrow::<S>(to, &ws.output);
         }
     }
 }
@@ -285,7 +298,16 @@ pub fn backward<T: Element>(
         dv: dv.as_mut().map(Room::target),
         dweight: dweight.as_mut().map(Room::target),
     };
-    let shares = sweep(&op, norm);
+    let mut shares = sweep(&op, norm);
+    if shares.iter().any(|share| share.overflows) {
+        if let Some(rescaled) = Rescaled::new(&op.operands.x, norm) {
+            let op = Backward {
+                operands: op.operands.rescaled(&rescaled),
+                ..op
+            };
+            shares = sweep(&op, norm);
+        }
+    }
     // SAFETY: the sweep has written every element of each of them.
     let [dx, dv, dweight] =
         [dx, dv, dweight].map(|room| room.map(|room| T::store(unsafe { room.filled() })));

@@ -26,6 +26,14 @@ pub trait Acc:
     + PartialOrd
     + 'static
 {
+    /// A deviation of less than this times the mean is what rounding leaves of a constant plane:
+    /// one ulp in one element of a plane is more.
+    const NOISE: f64;
+
+    /// The variance from which on the gradient's coefficient of `x - mean`, some 1 / var, has lost
+    /// digits or is 0.
+    const LARGE: f64;
+
     fn from_f64(v: f64) -> Self;
     fn to_f64(self) -> f64;
     /// `self * b + c`, rounded once; a call into libm where there is no instruction for it.
@@ -34,8 +42,11 @@ pub trait Acc:
 }
 
 macro_rules! acc {
-    ($t:ty, $exp:expr) => {
+    ($t:ty, $exp:expr, $noise:expr, $large:expr) => {
         impl Acc for $t {
+            const NOISE: f64 = $noise;
+            const LARGE: f64 = $large;
+
             #[inline(always)]
             fn from_f64(v: f64) -> Self {
                 v as $t
@@ -55,8 +66,9 @@ macro_rules! acc {
         }
     };
 }
-acc!(f32, exp_f32::<S>);
-acc!(f64, f64::exp);
+// 2^-45 and 2^-50; less than the reciprocals of the smallest normal numbers.
+acc!(f32, exp_f32::<S>, 1. / (1u64 << 45) as f64, 1e30);
+acc!(f64, f64::exp, 1. / (1u64 << 50) as f64, 1e300);
 
 /// Room to widen one chunk in; empty for the types that need none.
 pub type Scratch<A> = Vec<A>;
@@ -80,12 +92,12 @@ pub trait Element: WithDType + Send + Sync {
     ) -> &'a [Self::Acc];
 
     /// Where to write the result that is to end up in `chunk`: there, or in `scratch`.
-    fn room<'a>(
+    fn out<'a>(
         chunk: &'a mut [MaybeUninit<Self>],
         scratch: &'a mut Scratch<Self::Acc>,
-    ) -> &'a mut [MaybeUninit<Self::Acc>];
+    ) -> Out<'a, Self::Acc>;
 
-    /// Rounds what [`room`](Self::room) took in `scratch` into `chunk`.
+    /// Rounds what [`out`](Self::out) took in `scratch` into `chunk`.
     fn narrow<S: Simd>(chunk: &mut [MaybeUninit<Self>], scratch: &Scratch<Self::Acc>);
 
     fn store(values: Vec<Self>) -> CpuStorage;
@@ -109,11 +121,8 @@ macro_rules! wide {
                 copy
             }
             #[inline(always)]
-            fn room<'a>(
-                chunk: &'a mut [MaybeUninit<$t>],
-                _: &'a mut Scratch<$t>,
-            ) -> &'a mut [MaybeUninit<$t>] {
-                chunk
+            fn out<'a>(chunk: &'a mut [MaybeUninit<$t>], _: &'a mut Scratch<$t>) -> Out<'a, $t> {
+                Out(chunk)
             }
             #[inline(always)]
             fn narrow<S: Simd>(_: &mut [MaybeUninit<$t>], _: &Scratch<$t>) {}
@@ -146,11 +155,11 @@ macro_rules! half {
                 wide
             }
             #[inline(always)]
-            fn room<'a>(
+            fn out<'a>(
                 chunk: &'a mut [MaybeUninit<$t>],
                 scratch: &'a mut Scratch<f32>,
-            ) -> &'a mut [MaybeUninit<f32>] {
-                as_room(&mut scratch[..chunk.len()])
+            ) -> Out<'a, f32> {
+                Out::over(&mut scratch[..chunk.len()])
             }
             #[inline(always)]
             fn narrow<S: Simd>(chunk: &mut [MaybeUninit<$t>], scratch: &Scratch<f32>) {
@@ -165,20 +174,35 @@ macro_rules! half {
 half!(f16, F16, S::widen_f16, S::narrow_f16);
 half!(bf16, BF16, widen_bf16, narrow_bf16);
 
-/// What has been written to the room.
-///
-/// # Safety
-///
-/// Every number of it has been.
-#[inline(always)]
-pub unsafe fn written<A: Acc>(room: &mut [MaybeUninit<A>]) -> &mut [A] {
-    // SAFETY: of the same layout; the rest is promised by the caller.
-    unsafe { &mut *(room as *mut [MaybeUninit<A>] as *mut [A]) }
-}
+/// Numbers that can be written and not read: memory without a value yet, or numbers to replace.
+pub struct Out<'a, A>(&'a mut [MaybeUninit<A>]);
 
-/// Numbers that are about to be overwritten.
-#[inline(always)]
-pub fn as_room<A: Acc>(numbers: &mut [A]) -> &mut [MaybeUninit<A>] {
-    // SAFETY: of the same layout, and whoever gets it writes numbers.
-    unsafe { &mut *(numbers as *mut [A] as *mut [MaybeUninit<A>]) }
+impl<'a, A: Acc> Out<'a, A> {
+    #[inline(always)]
+    pub fn over(numbers: &'a mut [A]) -> Self {
+        // SAFETY: the layout is the same, and `set`, all that writes through an `Out`, leaves a
+        // number where a number was.
+        Self(unsafe { &mut *(numbers as *mut [A] as *mut [MaybeUninit<A>]) })
+    }
+
+    /// The first `len` of them.
+    #[inline(always)]
+    pub fn cut(&mut self, len: usize) -> Out<'_, A> {
+        Out(&mut self.0[..len])
+    }
+
+    #[inline(always)]
+    pub fn set(&mut self, i: usize, v: A) {
+        self.0[i].write(v);
+    }
+
+    /// # Safety
+    ///
+    /// The first `len` numbers have been [`set`](Self::set).
+    #[inline(always)]
+    pub unsafe fn written(self, len: usize) -> &'a mut [A] {
+        let written = &mut self.0[..len];
+        // SAFETY: the layout is the same, and the caller promises that they are numbers.
+        unsafe { &mut *(written as *mut [MaybeUninit<A>] as *mut [A]) }
+    }
 }

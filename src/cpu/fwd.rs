@@ -1,17 +1,18 @@
 //! The forward pass: `y = activation((x - mean) * scale + shift ...)`, see [`Norm`].
 
 use super::activation::{with_activation, Function, Identity, Loop};
-use super::element::{written, Acc, Element, Scratch};
+use super::element::{Acc, Element, Out, Scratch};
 use super::moments::{Measure, Moments, OfX};
 use super::operand::{Operand, Param, Place, Target};
+use super::overflow::{moments, rescale, Rescaled};
 use super::room::Room;
 use super::rule::SetStats;
 use super::set_op::{Lanes, SetOp, Workspace};
 use super::simd::Simd;
 use super::sweep::sweep;
 use crate::args::{Activation, Beside, Inputs, Norm, Second, View};
+use crate::shapes::Format;
 use candle_core::{CpuStorage, Layout, Result};
-use std::mem::MaybeUninit;
 
 /// What a pass reads beside dy.
 pub struct Operands<'a, T> {
@@ -21,6 +22,8 @@ pub struct Operands<'a, T> {
     pub bias: Param<'a, T>,
     pub residual: Option<Operand<'a, T>>,
     pub given: Option<[Param<'a, T>; 2]>,
+    /// The unit that each plane of x is counted in; empty where all of them are 1.
+    units: &'a [f64],
 }
 
 impl<'a, T: Element> Operands<'a, T> {
@@ -47,7 +50,23 @@ impl<'a, T: Element> Operands<'a, T> {
             bias: Param::new(beside.bias, norm)?,
             residual: residual.transpose()?,
             given,
+            units: &[],
         })
+    }
+
+    /// The same with x in larger units.
+    pub fn rescaled(self, to: &'a Rescaled<T>) -> Self {
+        Self {
+            x: to.x(self.norm),
+            units: &to.units,
+            ..self
+        }
+    }
+
+    /// The units of the planes from `first` on.
+    #[inline(always)]
+    pub fn units_from(&self, first: usize) -> &[f64] {
+        self.units.get(first..).unwrap_or_default()
     }
 
     /// The coefficients of `z` or `v` for whole sets of planes from `first` on: the mean, and the
@@ -58,6 +77,7 @@ impl<'a, T: Element> Operands<'a, T> {
         &self,
         first: usize,
         measures: &[impl OfX],
+        units: &[f64],
         coefficients: &mut [[T::Acc; F]],
     ) {
         let per_set = self.norm.channels_per_group;
@@ -65,8 +85,9 @@ impl<'a, T: Element> Operands<'a, T> {
             let (set, rstd) = match &self.given {
                 Some(_) => (GIVEN, 0.),
                 None => {
-                    let set = set_stats(&measures[start..start + per_set]);
-                    (set, self.norm.rule.spread(set.var, set.n).rstd)
+                    let unit = unit_of(units, start);
+                    let set = set_stats::<T::Acc>(&measures[start..start + per_set], unit);
+                    (set, self.norm.rule.spread(&set).rstd)
                 }
             };
             let of_set = &mut coefficients[start..start + per_set];
@@ -105,11 +126,10 @@ impl<'a, T: Element> Operands<'a, T> {
         place: Place,
         k: [V; 3],
         activation: Activation,
-        room: &'r mut [MaybeUninit<T::Acc>],
+        mut out: Out<'r, T::Acc>,
         [beside, beside_too]: [&mut Scratch<T::Acc>; 2],
     ) -> &'r mut [T::Acc] {
         let len = x.len();
-        let room = &mut room[..len];
         let residual = self.residual.as_ref();
         let residual = residual.map(|r| r.read::<S>(place, len, beside_too));
         let (weight, bias) = (self.weight.per_element(), self.bias.per_element());
@@ -118,7 +138,7 @@ impl<'a, T: Element> Operands<'a, T> {
                 x,
                 k,
                 residual,
-                room,
+                out: out.cut(len),
             };
             with_activation::<S, _>(activation, normalize);
         } else {
@@ -126,11 +146,11 @@ impl<'a, T: Element> Operands<'a, T> {
                 x,
                 k,
                 residual: None,
-                room,
+                out: out.cut(len),
             };
             normalize.run::<S, _>(Identity);
             // SAFETY: the loop has written every element.
-            let v = unsafe { written(room) };
+            let v = unsafe { out.written(len) };
             if let Some(operand) = weight {
                 let offset = Acc::from_f64(self.norm.weight_offset);
                 for (v, &w) in v.iter_mut().zip(operand.read::<S>(place, len, beside)) {
@@ -143,39 +163,41 @@ impl<'a, T: Element> Operands<'a, T> {
                 }
             }
             with_activation::<S, _>(activation, Finish { v, residual });
+            return v;
         }
-        // SAFETY: the loops have written every element.
-        unsafe { written(room) }
+        // SAFETY: the loop has written every element.
+        unsafe { out.written(len) }
     }
 }
 
-/// `room = f((x - mean) * scale + shift + residual)`
+/// `out = f((x - mean) * scale + shift + residual)`
 struct Normalize<'a, A, V> {
     x: &'a [A],
     k: [V; 3],
     residual: Option<&'a [A]>,
-    room: &'a mut [MaybeUninit<A>],
+    out: Out<'a, A>,
 }
 
 impl<A: Acc, V: Lanes<A>> Loop<A> for Normalize<'_, A, V> {
     #[inline(always)]
     fn run<S: Simd, F: Function<A>>(self, f: F) {
         let len = self.x.len();
-        let (x, room) = (self.x, &mut self.room[..len]);
+        let (x, mut out) = (self.x, self.out);
+        let mut out = out.cut(len);
         let [mean, scale, shift] = self.k;
         let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
         match self.residual {
             None => {
                 for i in 0..len {
-                    let v = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
-                    room[i].write(f.of::<S>(v));
+                    let v = S::mul_add(x.at(i) - mean.at(i), scale.at(i), shift.at(i));
+                    out.set(i, f.of::<S>(v));
                 }
             }
             Some(residual) => {
                 let residual = &residual[..len];
                 for i in 0..len {
                     let v = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
-                    room[i].write(f.of::<S>(v + residual[i]));
+                    out.set(i, f.of::<S>(v + residual[i]));
                 }
             }
         }
@@ -211,20 +233,23 @@ const GIVEN: SetStats = SetStats {
     n: 1.,
     mean: 0.,
     var: 0.,
+    unit: 1.,
 };
+
+/// The unit of plane `i` of those that `units` are for.
+#[inline(always)]
+pub fn unit_of(units: &[f64], i: usize) -> f64 {
+    units.get(i).copied().unwrap_or(1.)
+}
 
 /// The statistics of planes taken together.
 #[inline(always)]
-pub fn set_stats(measures: &[impl OfX]) -> SetStats {
+pub fn set_stats<A: Acc>(measures: &[impl OfX], unit: f64) -> SetStats {
     let mut whole = measures[0].of_x();
     for m in &measures[1..] {
         whole = whole.merge(&m.of_x());
     }
-    SetStats {
-        n: whole.n,
-        mean: whole.mean,
-        var: whole.var(),
-    }
+    SetStats::new::<A>(&whole, unit)
 }
 
 /// `v` as a number of the accumulator's type and what that leaves out.
@@ -236,13 +261,42 @@ pub fn split<A: Acc>(v: f64) -> (A, f64) {
 
 struct Forward<'a, T> {
     operands: Operands<'a, T>,
-    y: Option<Target<T>>,
+    y: Option<Target<'a, T>>,
+    /// Whether y is x.
+    in_place: bool,
+}
+
+impl<T: Element> Forward<'_, T> {
+    fn overflows(&self, mut vars: impl Iterator<Item = f64>) -> bool {
+        self.operands.given.is_none() && vars.any(|var| !var.is_finite())
+    }
+
+    /// Counts whole sets of planes from `first` on, which nothing has been written to yet, in
+    /// larger units where their sums overflow: the moments and units of the planes then.
+    #[cold]
+    fn rescale_in_place(&self, first: usize, planes: usize) -> Option<(Vec<Moments>, Vec<f64>)> {
+        let norm = self.operands.norm;
+        let spatial = norm.planes.spatial;
+        let place = match norm.format {
+            Format::Planar => Place::Plane {
+                plane: first,
+                at: 0,
+            },
+            Format::ChannelsLast => Place::Row(first * spatial),
+        };
+        // SAFETY: the sets are this thread's alone while `SetOp::finish` runs, and nothing that
+        // was read of them is in use.
+        let values = unsafe { self.y?.slice(place, spatial, planes * spatial) };
+        // SAFETY: they are elements of x.
+        let values = unsafe { &mut *(values as *mut [_] as *mut [T]) };
+        let units = rescale(values, norm)?;
+        Some((moments(values, norm), units))
+    }
 }
 
 impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
     type Measure = Moments;
-    /// The mean and the biased variance.
-    type Share = (f64, f64);
+    type Share = SetStats;
 
     fn measures(&self, _: usize) -> bool {
         self.operands.given.is_none()
@@ -271,11 +325,20 @@ impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
         first: usize,
         measures: &[Moments],
         coefficients: &mut [[T::Acc; 3]],
-        shares: &mut [(f64, f64)],
+        shares: &mut [SetStats],
     ) {
-        self.operands.affine(first, measures, coefficients);
-        for (share, m) in shares.iter_mut().zip(measures) {
-            *share = (m.mean, m.var());
+        let rescaled = if self.in_place && self.overflows(measures.iter().map(Moments::var)) {
+            self.rescale_in_place(first, measures.len())
+        } else {
+            None
+        };
+        let (measures, units) = match &rescaled {
+            Some((measures, units)) => (&measures[..], &units[..]),
+            None => (measures, self.operands.units_from(first)),
+        };
+        self.operands.affine(first, measures, units, coefficients);
+        for (i, (share, m)) in shares.iter_mut().zip(measures).enumerate() {
+            *share = SetStats::new::<T::Acc>(m, unit_of(units, i));
         }
     }
 
@@ -294,25 +357,43 @@ impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
         let Some(y) = self.y else { return };
         let norm = self.operands.norm;
         let x = self.operands.x.take::<S>(place, len, &mut ws.reads.x);
-        // SAFETY: promised by the caller; in place, x is a copy by now.
+        // SAFETY: the caller promises that no other thread has the place. In place, x is a copy.
         let y = unsafe { y.slice(place, norm.planes.spatial, len) };
-        let room = T::room(y, &mut ws.output);
+        let out = T::out(y, &mut ws.output);
         let scratch = [&mut ws.reads.beside, &mut ws.reads.residual];
         let (k, activation) = (coefficients, norm.activation);
         let operands = &self.operands;
-        operands.normalize::<S, V>(x, place, k, activation, room, scratch);
+        operands.normalize::<S, V>(x, place, k, activation, out, scratch);
         T::narrow::<S>(y, &ws.output);
     }
+}
+
+/// Runs the pass, and once more in larger units where sums overflow.
+fn run<'a, T: Element>(operands: Operands<'a, T>, y: Option<Target<'a, T>>) -> Vec<SetStats> {
+    let norm = operands.norm;
+    let op = Forward {
+        operands,
+        y,
+        in_place: false,
+    };
+    let stats = sweep(&op, norm);
+    if !op.overflows(stats.iter().map(|set| set.var)) {
+        return stats;
+    }
+    let Some(rescaled) = Rescaled::new(&op.operands.x, norm) else {
+        return stats;
+    };
+    let op = Forward {
+        operands: op.operands.rescaled(&rescaled),
+        ..op
+    };
+    sweep(&op, norm)
 }
 
 pub fn forward<T: Element>(inputs: &Inputs<View<CpuStorage>>, norm: &Norm) -> Result<CpuStorage> {
     let operands = Operands::<T>::new(inputs, norm)?;
     let mut y = Room::new(norm.planes.elements());
-    let op = Forward {
-        operands,
-        y: Some(y.target()),
-    };
-    sweep(&op, norm);
+    run(operands, Some(y.target()));
     // SAFETY: the sweep has written every element.
     Ok(T::store(unsafe { y.filled() }))
 }
@@ -324,25 +405,24 @@ pub fn forward_in_place<T: Element>(
     beside: &Beside<View<CpuStorage>>,
     norm: &Norm,
 ) -> Result<()> {
-    let (x, y) = Operand::in_place(x, layout, norm)?;
-    let operands = Operands::with_x(x, beside, norm)?;
-    sweep(
-        &Forward {
-            operands,
-            y: Some(y),
-        },
-        norm,
-    );
+    // SAFETY: the sweep gives a set to one thread, or one segment to each, which has measured the
+    // set, and dropped what it read, before a place of it is written; `Forward::write` takes copies.
+    let (x, y) = unsafe { Operand::in_place(x, layout, norm)? };
+    let op = Forward {
+        operands: Operands::with_x(x, beside, norm)?,
+        y: Some(y),
+        in_place: true,
+    };
+    sweep(&op, norm);
     Ok(())
 }
 
 /// The mean of every plane, then the second statistic of every plane.
 pub fn stats<T: Element>(x: View<CpuStorage>, norm: &Norm, second: Second) -> Result<CpuStorage> {
     let operands = Operands::with_x(Operand::<T>::new(x, norm)?, &Beside::none(), norm)?;
-    let n = norm.planes.spatial as f64;
-    let stats = sweep(&Forward { operands, y: None }, norm);
-    let means = stats.iter().map(|s| s.0);
-    let seconds = stats.iter().map(|s| norm.rule.second(second, s.1, n));
+    let stats = run(operands, None);
+    let means = stats.iter().map(|set| set.mean * set.unit);
+    let seconds = stats.iter().map(|set| norm.rule.second(second, set));
     let all = means.chain(seconds).map(Acc::from_f64).collect();
     Ok(<T::Acc as Element>::store(all))
 }

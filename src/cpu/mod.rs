@@ -7,6 +7,7 @@ mod fwd;
 mod half;
 mod moments;
 mod operand;
+mod overflow;
 mod pool;
 mod room;
 mod rows;

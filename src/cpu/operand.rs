@@ -41,9 +41,10 @@ pub struct Operand<'a, T> {
     _life: PhantomData<&'a T>,
 }
 
-// SAFETY: it stands for a `&[T]`, or in place for memory that `sweep` divides among the threads.
+// SAFETY: an operand reads and does no more, as the `&[T]` does that it is made of and stands for.
+// In place, the maker promises that what it reads is not written at the same time.
 unsafe impl<T: Sync> Send for Operand<'_, T> {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl<T: Sync> Sync for Operand<'_, T> {}
 
 impl<'a, T: Element> Operand<'a, T> {
@@ -52,19 +53,50 @@ impl<'a, T: Element> Operand<'a, T> {
         Self::of(data.as_ptr(), data.len(), layout, norm, false)
     }
 
-    /// The elements of a contiguous x, and the same as the place of the results.
-    pub fn in_place(data: &'a mut [T], layout: &Layout, norm: &Norm) -> Result<(Self, Target<T>)> {
+    /// All of `values`, contiguous in the norm's format.
+    pub fn contiguous(values: &'a [T], norm: &Norm) -> Self {
+        let stride_c = norm.planes.spatial;
+        Self {
+            data: values.as_ptr(),
+            len: values.len(),
+            layout: PlaneLayout {
+                offset: 0,
+                stride_n: norm.planes.c * stride_c,
+                stride_c,
+            },
+            c: norm.planes.c,
+            in_place: false,
+            _life: PhantomData,
+        }
+    }
+
+    /// The elements of a contiguous x, and the same memory as the target of the results.
+    ///
+    /// # Safety
+    ///
+    /// As long as the two are used, no place of the target is written, or sliced, while a slice
+    /// that [`read`](Self::read) returned overlaps it, or while another thread reads it.
+    /// [`take`](Self::take) returns a copy, which overlaps nothing.
+    pub unsafe fn in_place(
+        data: &'a mut [T],
+        layout: &Layout,
+        norm: &Norm,
+    ) -> Result<(Self, Target<'a, T>)> {
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("norm: expected a contiguous x to work in place, got {layout:?}")
         };
         if end > data.len() {
             bail!("norm: expected {end} elements or more, got {}", data.len())
         }
-        // One pointer serves both: neither side holds a reference for longer than a chunk.
+        // One pointer serves both, so that neither is invalidated by the other's.
         let (all, len) = (data.as_mut_ptr(), data.len());
         let x = Self::of(all, len, layout, norm, true)?;
-        // SAFETY: `start..end`, as many elements as x has, is within the slice.
-        let target = unsafe { Target::new(all.add(start)) };
+        let target = Target {
+            // SAFETY: `start..end` is within the slice.
+            data: unsafe { all.add(start) },
+            len: end - start,
+            _life: PhantomData,
+        };
         Ok((x, target))
     }
 
@@ -106,9 +138,22 @@ impl<'a, T: Element> Operand<'a, T> {
     fn slice(&self, place: Place, len: usize) -> &[T] {
         let start = self.start(place);
         assert!(start + len <= self.len);
-        // SAFETY: inside the `len` elements from `data` on. Where results overwrite them, `sweep`
-        // lets one thread at a time have a place, and `read` has let go of the slice by then.
+        // SAFETY: inside the `self.len` elements from `data` on, which are borrowed for `'a`. In
+        // place, the maker promises that nothing writes them as long as the slice lives.
         unsafe { slice::from_raw_parts(self.data.add(start), len) }
+    }
+
+    /// All elements, in the order of the norm's format.
+    pub fn copy(&self, norm: &Norm) -> Vec<T> {
+        let planes = &norm.planes;
+        if norm.format == Format::ChannelsLast {
+            return self.slice(Place::Row(0), planes.elements()).to_vec();
+        }
+        let mut all = Vec::with_capacity(planes.elements());
+        for plane in 0..planes.count() {
+            all.extend_from_slice(self.slice(Place::Plane { plane, at: 0 }, planes.spatial));
+        }
+        all
     }
 
     /// The values at a place, in `scratch` where they need converting.
@@ -140,29 +185,33 @@ impl<'a, T: Element> Operand<'a, T> {
 
 /// Where results go: as many elements as x has, in the order of its format.
 #[derive(Clone, Copy)]
-pub struct Target<T> {
+pub struct Target<'a, T> {
     data: *mut T,
+    len: usize,
+    _life: PhantomData<&'a mut [MaybeUninit<T>]>,
 }
 
-// SAFETY: `sweep` hands every place to one thread alone.
-unsafe impl<T: Send> Send for Target<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Target<T> {}
+// SAFETY: a target is a pointer that no safe code reads or writes through: who takes a `slice` of
+// it promises that the place is this thread's alone.
+unsafe impl<T: Send> Send for Target<'_, T> {}
+// SAFETY: as for `Send`.
+unsafe impl<T: Send> Sync for Target<'_, T> {}
 
-impl<T: Element> Target<T> {
-    /// # Safety
-    ///
-    /// `data` points at as many elements as x has, and nothing else uses them until the sweep ends.
-    pub unsafe fn new(data: *mut T) -> Self {
-        Self { data }
+impl<'a, T: Element> Target<'a, T> {
+    pub fn new(memory: &'a mut [MaybeUninit<T>]) -> Self {
+        Self {
+            data: memory.as_mut_ptr().cast(),
+            len: memory.len(),
+            _life: PhantomData,
+        }
     }
 
     /// # Safety
     ///
-    /// The place is inside the tensor that this was made for, no other thread has it, and no slice
-    /// of an operand that is worked on in place overlaps it.
+    /// Nothing else that overlaps the place, be it a slice of a target or one of an operand that is
+    /// worked on in place, is used as long as the slice is, on this thread or another.
     #[inline(always)]
-    pub unsafe fn slice<'a>(
+    pub unsafe fn slice(
         &self,
         place: Place,
         spatial: usize,
@@ -172,7 +221,9 @@ impl<T: Element> Target<T> {
             Place::Plane { plane, at } => plane * spatial + at,
             Place::Row(at) => at,
         };
-        // SAFETY: promised by the caller.
+        assert!(start + len <= self.len);
+        // SAFETY: inside the `self.len` elements from `data` on, which are borrowed for `'a`; the
+        // caller promises that this is the only way to them.
         unsafe { slice::from_raw_parts_mut(self.data.add(start).cast(), len) }
     }
 }

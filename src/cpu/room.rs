@@ -15,10 +15,9 @@ impl<T: Element> Room<T> {
         Self { values, len }
     }
 
-    /// For one sweep over as many elements.
-    pub fn target(&mut self) -> Target<T> {
-        // SAFETY: room for `len` elements, which stays where it is.
-        unsafe { Target::new(self.values.as_mut_ptr()) }
+    /// Where a sweep over as many elements writes its results.
+    pub fn target(&mut self) -> Target<'_, T> {
+        Target::new(&mut self.values.spare_capacity_mut()[..self.len])
     }
 
     /// # Safety

@@ -1,5 +1,7 @@
 //! What follows from the statistics of a set of planes, in f64: scales, shifts and gradients.
 
+use super::element::Acc;
+use super::moments::Moments;
 use crate::args::{EpsMode, Norm, Rule, Second, Target};
 
 /// `rstd` and `bend = -2 / rstd * d rstd / d var` of a set.
@@ -10,31 +12,43 @@ pub struct Spread {
 }
 
 impl Rule {
-    /// From the biased variance of `n` elements.
+    /// Of x counted in the unit of the set. Without a deviation and without eps, rstd is 0: the
+    /// normalized values of a constant plane are 0 whatever eps is.
     #[inline(always)]
-    pub fn spread(&self, var: f64, n: f64) -> Spread {
-        let k = self.factor(n);
-        let var = k * var;
+    pub fn spread(&self, set: &SetStats) -> Spread {
+        let k = self.factor(set.n);
+        let (var, eps) = (k * set.var, self.eps_in(set.unit));
         match self.mode {
             EpsMode::AddToVar => {
-                let rstd = 1. / (var + self.eps).sqrt();
+                let rstd = reciprocal((var + eps).sqrt());
                 let bend = k * rstd * rstd;
                 Spread { rstd, bend }
             }
             EpsMode::AddToStd => {
                 let std = var.sqrt();
-                let rstd = 1. / (std + self.eps);
+                let rstd = reciprocal(std + eps);
                 // A constant plane has no slope: its elements leave it in either direction.
                 let bend = if std == 0. { 0. } else { k * rstd / std };
                 Spread { rstd, bend }
             }
             EpsMode::MaxWithVar => {
                 // In this order a NaN stays one.
-                let clamped = if var < self.eps { self.eps } else { var };
-                let rstd = 1. / clamped.sqrt();
-                let bend = if var > self.eps { k * rstd * rstd } else { 0. };
+                let clamped = if var < eps { eps } else { var };
+                let rstd = reciprocal(clamped.sqrt());
+                let bend = if var > eps { k * rstd * rstd } else { 0. };
                 Spread { rstd, bend }
             }
+        }
+    }
+
+    /// Eps beside a variance, or a deviation, in this unit.
+    #[inline(always)]
+    fn eps_in(&self, unit: f64) -> f64 {
+        match self.mode {
+            _ if unit == 1. => self.eps,
+            EpsMode::AddToStd => self.eps / unit,
+            // One after the other: the square of a unit may be infinite.
+            EpsMode::AddToVar | EpsMode::MaxWithVar => self.eps / unit / unit,
         }
     }
 
@@ -47,31 +61,62 @@ impl Rule {
     }
 
     /// The statistic that comes with the mean.
-    pub fn second(&self, which: Second, var: f64, n: f64) -> f64 {
+    pub fn second(&self, which: Second, set: &SetStats) -> f64 {
+        let rstd = self.spread(set).rstd;
         match which {
-            Second::Var => self.factor(n) * var,
-            Second::Std => 1. / self.spread(var, n).rstd,
-            Second::Rstd => self.spread(var, n).rstd,
+            Second::Var => self.factor(set.n) * set.var * set.unit * set.unit,
+            Second::Std if rstd == 0. && set.var == 0. => 0.,
+            Second::Std => set.unit / rstd,
+            Second::Rstd => rstd / set.unit,
         }
     }
 
-    /// Its derivative by the biased variance.
-    fn slope(&self, which: Second, var: f64, n: f64) -> f64 {
-        let Spread { rstd, bend } = self.spread(var, n);
+    /// Its derivative by the biased variance, times the unit: what `x - mean` in that unit is
+    /// multiplied by, apart from `2 / n`, for the derivative by x.
+    fn slope(&self, which: Second, set: &SetStats) -> f64 {
+        let Spread { rstd, bend } = self.spread(set);
         match which {
-            Second::Var => self.factor(n),
+            Second::Var => self.factor(set.n) * set.unit,
+            Second::Std if rstd == 0. => 0.,
             Second::Std => bend / (2. * rstd),
-            Second::Rstd => -bend * rstd / 2.,
+            Second::Rstd => -bend * rstd / 2. / set.unit / set.unit,
         }
     }
 }
 
-/// What the sums over a set of `n` elements say.
-#[derive(Debug, Clone, Copy)]
+#[inline(always)]
+fn reciprocal(v: f64) -> f64 {
+    if v == 0. {
+        0.
+    } else {
+        1. / v
+    }
+}
+
+/// The statistics of a set of `n` elements.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SetStats {
     pub n: f64,
     pub mean: f64,
     pub var: f64,
+    /// What x, its mean and the root of its variance are counted in: 1, or more where the sums
+    /// would overflow.
+    pub unit: f64,
+}
+
+impl SetStats {
+    /// From sums in numbers of type `A`.
+    #[inline(always)]
+    pub fn new<A: Acc>(m: &Moments, unit: f64) -> Self {
+        let (var, noise) = (m.var(), m.mean * A::NOISE);
+        Self {
+            n: m.n,
+            mean: m.mean,
+            // Not `<=`, which an infinite variance would be, too.
+            var: if var < noise * noise { 0. } else { var },
+            unit,
+        }
+    }
 }
 
 impl Norm {
@@ -94,11 +139,11 @@ impl Norm {
     ) -> (f64, f64) {
         let (scale, shift) = match self.target {
             Target::Output => (
-                self.alpha * rstd * weight + (1. - self.alpha),
-                self.alpha * bias + (1. - self.alpha) * set.mean,
+                self.alpha * rstd * weight + (1. - self.alpha) * set.unit,
+                self.alpha * bias + (1. - self.alpha) * set.unit * set.mean,
             ),
             Target::StatsGradient(second) => (
-                weight * self.rule.slope(second, set.var, set.n) * 2. / set.n,
+                weight * self.rule.slope(second, set) * 2. / set.n,
                 bias / set.n,
             ),
         };
@@ -122,9 +167,15 @@ mod tests {
             for (var, n) in [(0.7, 9.), (3., 2.), (0.01, 5.)] {
                 for which in [Second::Var, Second::Std, Second::Rstd] {
                     let h = 1e-6 * var;
+                    let set = |var| SetStats {
+                        n,
+                        mean: 0.,
+                        var,
+                        unit: 1.,
+                    };
                     let difference =
-                        rule.second(which, var + h, n) - rule.second(which, var - h, n);
-                    let (got, want) = (rule.slope(which, var, n), difference / (2. * h));
+                        rule.second(which, &set(var + h)) - rule.second(which, &set(var - h));
+                    let (got, want) = (rule.slope(which, &set(var)), difference / (2. * h));
                     let what = format!("{rule:?} {which:?} {var} {n}");
                     assert!(
                         (got - want).abs() <= 1e-7 * want.abs() + 1e-8,
@@ -138,6 +189,11 @@ mod tests {
             mode: EpsMode::AddToStd,
             correction: 0,
         };
-        assert_eq!(flat.spread(0., 4.).bend, 0.);
+        let set = SetStats {
+            n: 4.,
+            unit: 1.,
+            ..SetStats::default()
+        };
+        assert_eq!(flat.spread(&set).bend, 0.);
     }
 }

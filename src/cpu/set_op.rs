@@ -66,7 +66,8 @@ pub trait SetOp<T: Element, const I: usize, const K: usize, const F: usize>: Syn
         ws: &'w mut Workspace<T>,
     ) -> [&'w [T::Acc]; I];
 
-    /// The coefficients and shares of whole sets of planes from `first` on.
+    /// The coefficients and shares of whole sets of planes from `first` on, which no other thread
+    /// reads or writes meanwhile.
     fn finish(
         &self,
         round: usize,

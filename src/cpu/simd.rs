@@ -83,6 +83,7 @@ impl Isa {
             // only after the processor reported its features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::avx2(kernel) },
+            // SAFETY: likewise.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::avx512(kernel) },
         }
@@ -108,11 +109,17 @@ mod x86 {
     use super::*;
     use std::arch::x86_64::*;
 
+    /// # Safety
+    ///
+    /// The processor has AVX2, FMA and F16C.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
         kernel.run::<Avx2>()
     }
 
+    /// # Safety
+    ///
+    /// The processor has AVX-512 F, BW, DQ and VL, FMA and F16C.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
     pub unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
         kernel.run::<Avx512>()
@@ -134,8 +141,8 @@ mod x86 {
                     let (from, from_rest) = from.as_chunks::<$width>();
                     let (to, to_rest) = to.as_chunks_mut::<$width>();
                     for (from, to) in from.iter().zip(to) {
-                        // SAFETY: `$width` elements each; this code runs in `Isa::run` alone, on
-                        // a processor that has the instruction.
+                        // SAFETY: `$width` elements each. `$name` is private to this module, where
+                        // only the function above names it, whose caller promises the instruction.
                         unsafe { $widen(from.as_ptr(), to.as_mut_ptr()) }
                     }
                     widen_f16(from_rest, to_rest);
@@ -146,7 +153,7 @@ mod x86 {
                     let (from, from_rest) = from.as_chunks::<$width>();
                     let (to, to_rest) = to.as_chunks_mut::<$width>();
                     for (from, to) in from.iter().zip(to) {
-                        // SAFETY: as above.
+                        // SAFETY: as in `widen_f16`.
                         unsafe { $narrow(from.as_ptr(), to.as_mut_ptr()) }
                     }
                     narrow_f16(from_rest, to_rest);

@@ -1,5 +1,5 @@
 //! The Metal backend without Metal: its own launches of its own kernels, which run as C++ (shim.rs),
-//! against the CPU backend in f64.
+//! against the CPU backend in f64: `cargo test --lib -- --ignored metal::`.
 #![cfg(target_os = "linux")]
 
 mod cases;
@@ -40,11 +40,13 @@ macro_rules! of_dtypes {
             use super::*;
 
             #[test]
+            #[ignore = "compiles C++: it needs g++ and nm"]
             fn agrees_with_f64() -> Result<()> {
                 check(DType::$dtype, Sanitizer::Address, cases::ALL)
             }
 
             #[test]
+            #[ignore = "compiles C++: it needs g++ and nm"]
             fn does_not_race() -> Result<()> {
                 check(DType::$dtype, Sanitizer::Thread, cases::SOME)
             }
@@ -81,6 +83,7 @@ mod planted {
     }
 
     #[test]
+    #[ignore = "compiles C++: it needs g++ and nm"]
     fn missing_barriers_are_races() -> Result<()> {
         for barrier in BARRIERS {
             let error = error(barrier, &without(barrier), Sanitizer::Thread)?;
@@ -90,6 +93,7 @@ mod planted {
     }
 
     #[test]
+    #[ignore = "compiles C++: it needs g++ and nm"]
     fn missing_barriers_give_wrong_results() -> Result<()> {
         for barrier in BARRIERS {
             let error = error(barrier, &without(barrier), Sanitizer::None)?;
@@ -99,6 +103,7 @@ mod planted {
     }
 
     #[test]
+    #[ignore = "compiles C++: it needs g++ and nm"]
     fn wrong_offsets() -> Result<()> {
         for (right, wrong) in [
             (
@@ -119,6 +124,7 @@ mod planted {
     }
 
     #[test]
+    #[ignore = "compiles C++: it needs g++ and nm"]
     fn wrong_tails() -> Result<()> {
         for (right, wrong) in [
             ("i >= head && i < end", "i >= head && i <= end"),

@@ -26,14 +26,14 @@ use candle_nn::{Linear, Module, VarBuilder};
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::{nn::AdaptiveInstanceNorm, Activation, AdaptiveConfig};
+/// use candle_instance_norm::{nn, Activation, AdaptiveConfig};
 /// use candle_nn::{VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
 /// // decode.0.norm1.fc.weight and decode.0.norm1.fc.bias of StarGAN v2.
 /// let vb = vb.pp("decode.0.norm1");
-/// let norm = AdaptiveInstanceNorm::new(64, 8, AdaptiveConfig::stargan_v2(), vb)?
+/// let norm = nn::adaptive_instance_norm(64, 8, AdaptiveConfig::stargan_v2(), vb)?
 ///     .with_activation(Activation::LeakyRelu(0.2));
 /// let x = Tensor::randn(0f32, 1., (2, 8, 4, 4), &Device::Cpu)?;
 /// let style = Tensor::randn(0f32, 1., (2, 64), &Device::Cpu)?;
@@ -49,24 +49,25 @@ pub struct AdaptiveInstanceNorm {
     activation: Activation,
 }
 
-impl AdaptiveInstanceNorm {
-    /// For `channels` channels, with the variables `fc.weight` and `fc.bias` of `vb`.
-    ///
-    /// # Errors
-    ///
-    /// An eps that is negative or not finite, and what `vb` says of the variables.
-    pub fn new(
-        style_dim: usize,
-        channels: usize,
-        config: AdaptiveConfig,
-        vb: VarBuilder,
-    ) -> Result<Self> {
-        let fc = candle_nn::linear(style_dim, 2 * channels, vb.pp("fc"))?;
-        Self::from_linear(fc, config)
-    }
+/// An [`AdaptiveInstanceNorm`] for `num_channels` channels, with the variables `fc.weight` and
+/// `fc.bias` of `vb`.
+///
+/// # Errors
+///
+/// An eps that is negative or not finite, and what `vb` says of the variables.
+pub fn adaptive_instance_norm(
+    style_dim: usize,
+    num_channels: usize,
+    config: AdaptiveConfig,
+    vb: VarBuilder,
+) -> Result<AdaptiveInstanceNorm> {
+    let fc = candle_nn::linear(style_dim, 2 * num_channels, vb.pp("fc"))?;
+    AdaptiveInstanceNorm::new(fc, config)
+}
 
-    /// With a fully connected layer that goes by another name, or whose weights are scaled as
-    /// those of StyleGAN: multiply them beforehand.
+impl AdaptiveInstanceNorm {
+    /// With this fully connected layer, of `2 * num_channels` outputs: one that goes by a name of its
+    /// own, or whose weights have been multiplied as those of StyleGAN are.
     ///
     /// # Errors
     ///
@@ -77,10 +78,10 @@ impl AdaptiveInstanceNorm {
     /// # use candle_instance_norm::{nn::AdaptiveInstanceNorm, AdaptiveConfig};
     /// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
     /// let fc = candle_nn::linear(512, 2 * 64, vb.pp("style_mod.lin"))?;
-    /// let norm = AdaptiveInstanceNorm::from_linear(fc, AdaptiveConfig::stylegan())?;
+    /// let norm = AdaptiveInstanceNorm::new(fc, AdaptiveConfig::stylegan())?;
     /// # let _ = norm; Ok::<(), candle_core::Error>(())
     /// ```
-    pub fn from_linear(fc: Linear, config: AdaptiveConfig) -> Result<Self> {
+    pub fn new(fc: Linear, config: AdaptiveConfig) -> Result<Self> {
         valid_eps(config.eps)?;
         Ok(Self {
             config,
@@ -105,17 +106,17 @@ impl AdaptiveInstanceNorm {
     ///
     /// ```
     /// # use candle_core::{DType, Device};
-    /// # use candle_instance_norm::{nn::AdaptiveInstanceNorm, AdaptiveConfig};
+    /// # use candle_instance_norm::{nn, AdaptiveConfig};
     /// # let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-    /// let norm = AdaptiveInstanceNorm::new(128, 512, AdaptiveConfig::stargan_v2(), vb.clone())?
+    /// let norm = nn::adaptive_instance_norm(128, 512, AdaptiveConfig::stargan_v2(), vb.clone())?
     ///     .with_optional_affine(vb.pp("norm"))?;
     /// # let _ = norm; Ok::<(), candle_core::Error>(())
     /// ```
     pub fn with_optional_affine(self, vb: VarBuilder) -> Result<Self> {
         let channels = self.fc.weight().dim(0)? / 2;
-        let get = |name| match vb.contains_tensor(name) {
-            true => vb.get(channels, name).map(Some),
-            false => Ok(None),
+        let get = |name| {
+            let there = vb.contains_tensor(name);
+            there.then(|| vb.get(channels, name)).transpose()
         };
         Ok(Self {
             weight: get("weight")?,
@@ -139,8 +140,13 @@ impl AdaptiveInstanceNorm {
         self.modulation(x, style)?.forward(x)
     }
 
-    /// The norm that [`forward`](Self::forward) applies.
-    pub(crate) fn modulation(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
+    /// The norm that [`forward`](Self::forward) applies to x, to which a residual or other statistics
+    /// may be added.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn modulation(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
         let wide = acc_dtype(x.dtype());
         let widen = |t: &Tensor| t.to_dtype(wide);
         let fc_bias = self.fc.bias().map(widen).transpose()?;

@@ -27,6 +27,15 @@ impl Default for BatchInstanceNormConfig {
     }
 }
 
+impl From<f64> for BatchInstanceNormConfig {
+    fn from(eps: f64) -> Self {
+        Self {
+            eps,
+            ..Default::default()
+        }
+    }
+}
+
 /// Batch-instance norm (Nam and Kim, [1805.07925](https://arxiv.org/abs/1805.07925)), as the
 /// authors' `BatchInstanceNorm1d`, `2d` and `3d`:
 ///
@@ -42,12 +51,12 @@ impl Default for BatchInstanceNormConfig {
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::nn::BatchInstanceNorm;
+/// use candle_instance_norm::nn;
 /// use candle_nn::{ModuleT, VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
-/// let norm = BatchInstanceNorm::new(3, Default::default(), vb)?;
+/// let norm = nn::batch_instance_norm(3, 1e-5, vb)?;
 /// let y = norm.forward_t(&Tensor::randn(0f32, 1., (2, 3, 8, 8), &Device::Cpu)?, true)?;
 /// assert!(y.mean_all()?.to_scalar::<f32>()?.abs() < 1e-4);
 /// norm.clamp_gate()?;
@@ -61,29 +70,62 @@ pub struct BatchInstanceNorm {
     running: Running,
 }
 
+/// A [`BatchInstanceNorm`] for `num_channels` channels, with the variables `gate`, `running_mean`,
+/// `running_var` and, where affine, `weight` and `bias` of `vb`. A new gate is 1: batch norm.
+///
+/// # Errors
+///
+/// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
+/// variables.
+pub fn batch_instance_norm(
+    num_channels: usize,
+    config: impl Into<BatchInstanceNormConfig>,
+    vb: VarBuilder,
+) -> Result<BatchInstanceNorm> {
+    let config = config.into();
+    let get = |name, init| vb.get_with_hints(num_channels, name, Init::Const(init));
+    let weight_and_bias = if config.affine {
+        Some((get("weight", 1.)?, get("bias", 0.)?))
+    } else {
+        None
+    };
+    let running = Running::of_vb(num_channels, config.momentum, &vb)?;
+    BatchInstanceNorm::with_running(get("gate", 1.)?, weight_and_bias, running, config)
+}
+
 impl BatchInstanceNorm {
-    /// The layer for `num_features` channels, with the variables `gate`, `running_mean`,
-    /// `running_var` and, where affine, `weight` and `bias` of `vb`. A new gate is 1: batch norm.
+    /// With these tensors, `(C)` each: the gate, a weight and a bias if any, and the running mean
+    /// and unbiased variance.
     ///
     /// # Errors
     ///
-    /// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
-    /// variables.
+    /// An eps that is negative or not finite, and a momentum outside 0 to 1.
     pub fn new(
-        num_features: usize,
+        gate: Tensor,
+        weight_and_bias: Option<(Tensor, Tensor)>,
+        (running_mean, running_var): (Tensor, Tensor),
+        config: impl Into<BatchInstanceNormConfig>,
+    ) -> Result<Self> {
+        let config = config.into();
+        let running = Running::new(&running_mean, &running_var, config.momentum)?;
+        Self::with_running(gate, weight_and_bias, running, config)
+    }
+
+    fn with_running(
+        gate: Tensor,
+        weight_and_bias: Option<(Tensor, Tensor)>,
+        running: Running,
         config: BatchInstanceNormConfig,
-        vb: VarBuilder,
     ) -> Result<Self> {
         valid_eps(config.eps)?;
-        let get = |name, init| vb.get_with_hints(num_features, name, Init::Const(init));
         Ok(Self {
-            config,
-            weight_and_bias: match config.affine {
-                true => Some((get("weight", 1.)?, get("bias", 0.)?)),
-                false => None,
+            config: BatchInstanceNormConfig {
+                affine: weight_and_bias.is_some(),
+                ..config
             },
-            gate: get("gate", 1.)?,
-            running: Running::new(num_features, config.momentum, &vb)?,
+            weight_and_bias,
+            gate,
+            running,
         })
     }
 
@@ -130,9 +172,10 @@ impl ModuleT for BatchInstanceNorm {
             );
         }
         let planes = Moments::of_planes(x)?;
-        let batch = match train {
-            true => self.running.follow(&planes, &of_x)?,
-            false => self.running.moments(acc_dtype(x.dtype()))?,
+        let batch = if train {
+            self.running.follow(&planes, &of_x)?
+        } else {
+            self.running.moments(acc_dtype(x.dtype()))?
         };
         let affine = self.weight_and_bias.as_ref();
         let (weight, bias) = affine.map(|(weight, bias)| (weight, bias)).unzip();

@@ -9,6 +9,7 @@ use candle_nn::{Init, VarBuilder};
 /// Under which names a [`ConditionalInstanceNorm`] finds its tables. It is never guessed from the
 /// names in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StyleTables {
     /// `gamma` and `beta`, `(K, C)` each: Magenta's `image_stylization`.
     GammaBeta,
@@ -35,12 +36,12 @@ pub enum StyleTables {
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::nn::{ConditionalInstanceNorm, StyleTables};
+/// use candle_instance_norm::nn::{self, StyleTables};
 /// use candle_nn::{VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
-/// let norm = ConditionalInstanceNorm::new(32, 8, 1e-5, StyleTables::GammaBeta, vb)?;
+/// let norm = nn::conditional_instance_norm(32, 8, 1e-5, StyleTables::GammaBeta, vb)?;
 /// let x = Tensor::randn(0f32, 1., (2, 8, 4, 4), &Device::Cpu)?;
 /// let y = norm.forward(&x, &Tensor::new(&[31u32, 0], &Device::Cpu)?)?;
 /// assert_eq!(y.dims(), x.dims());
@@ -63,42 +64,64 @@ enum Tables {
     Rows(Vec<(Tensor, Tensor)>),
 }
 
+/// A [`ConditionalInstanceNorm`] for `num_styles` styles of `num_channels` channels, with the
+/// variables of `vb` that `tables` names. New ones are 1 for the scales and 0 for the shifts.
+///
+/// # Errors
+///
+/// No styles, an eps that is negative or not finite, and what `vb` says of the variables.
+pub fn conditional_instance_norm(
+    num_styles: usize,
+    num_channels: usize,
+    eps: f64,
+    tables: StyleTables,
+    vb: VarBuilder,
+) -> Result<ConditionalInstanceNorm> {
+    let both = (num_styles, num_channels);
+    let (scale, shift) = (Init::Const(1.), Init::Const(0.));
+    let tables = match tables {
+        StyleTables::GammaBeta => Tables::Two(
+            vb.get_with_hints(both, "gamma", scale)?,
+            vb.get_with_hints(both, "beta", shift)?,
+        ),
+        StyleTables::Embedding => Tables::One(embedding(num_styles, num_channels, &vb)?),
+        StyleTables::ModuleList => Tables::Rows(
+            (0..num_styles)
+                .map(|k| {
+                    let vb = vb.pp("inns").pp(k);
+                    let weight = vb.get_with_hints(num_channels, "weight", scale)?;
+                    Ok((weight, vb.get_with_hints(num_channels, "bias", shift)?))
+                })
+                .collect::<Result<_>>()?,
+        ),
+    };
+    ConditionalInstanceNorm::with_tables(num_styles, tables, eps)
+}
+
 impl ConditionalInstanceNorm {
-    /// For `num_styles` styles of `num_features` channels, with the variables of `vb` that
-    /// `tables` names. New ones are 1 for the scales and 0 for the shifts.
+    /// With these tables, `(K, C)` each.
     ///
     /// # Errors
     ///
-    /// No styles, an eps that is negative or not finite, and what `vb` says of the variables.
-    pub fn new(
-        num_styles: usize,
-        num_features: usize,
-        eps: f64,
-        tables: StyleTables,
-        vb: VarBuilder,
-    ) -> Result<Self> {
+    /// No styles, and an eps that is negative or not finite.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_instance_norm::nn::ConditionalInstanceNorm;
+    /// let gamma = Tensor::ones((32, 8), DType::F32, &Device::Cpu)?;
+    /// let norm = ConditionalInstanceNorm::new(gamma.clone(), gamma.zeros_like()?, 1e-5)?;
+    /// assert_eq!(norm.tables()?.1.dims(), [32, 8]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn new(gamma: Tensor, beta: Tensor, eps: f64) -> Result<Self> {
+        Self::with_tables(gamma.dim(0)?, Tables::Two(gamma, beta), eps)
+    }
+
+    fn with_tables(num_styles: usize, tables: Tables, eps: f64) -> Result<Self> {
         valid_eps(eps)?;
         if num_styles == 0 {
             bail!("norm: expected one style or more, got none");
         }
-        let both = (num_styles, num_features);
-        let (scale, shift) = (Init::Const(1.), Init::Const(0.));
-        let tables = match tables {
-            StyleTables::GammaBeta => Tables::Two(
-                vb.get_with_hints(both, "gamma", scale)?,
-                vb.get_with_hints(both, "beta", shift)?,
-            ),
-            StyleTables::Embedding => Tables::One(embedding(num_styles, num_features, &vb)?),
-            StyleTables::ModuleList => Tables::Rows(
-                (0..num_styles)
-                    .map(|k| {
-                        let vb = vb.pp("inns").pp(k);
-                        let weight = vb.get_with_hints(num_features, "weight", scale)?;
-                        Ok((weight, vb.get_with_hints(num_features, "bias", shift)?))
-                    })
-                    .collect::<Result<_>>()?,
-            ),
-        };
         Ok(Self {
             tables,
             eps,
@@ -153,12 +176,12 @@ impl ConditionalInstanceNorm {
 }
 
 /// `embed.weight`; a new one has scales of 1 and shifts of 0, which no single [`Init`] gives.
-fn embedding(num_styles: usize, num_features: usize, vb: &VarBuilder) -> Result<Tensor> {
+fn embedding(num_styles: usize, num_channels: usize, vb: &VarBuilder) -> Result<Tensor> {
     let vb = vb.pp("embed");
     let new = !vb.contains_tensor("weight");
-    let table = vb.get_with_hints((num_styles, 2 * num_features), "weight", Init::Const(1.))?;
+    let table = vb.get_with_hints((num_styles, 2 * num_channels), "weight", Init::Const(1.))?;
     if new && table.is_variable() {
-        let scales = table.detach().narrow(1, 0, num_features)?;
+        let scales = table.detach().narrow(1, 0, num_channels)?;
         let whole = Tensor::cat(&[&scales, &scales.zeros_like()?], 1)?;
         Var::from_tensor(&table)?.set(&whole)?;
     }

@@ -18,7 +18,7 @@ use candle_nn::{Init, Module, VarBuilder};
 ///
 /// # Shapes
 ///
-/// - x: `(N, C, *)` in f32, f16, bf16 or f64, with parameters in that dtype, or in f32 for the half
+/// - x: `(N, C, *)`, or `(N, C)`, in f32, f16, bf16 or f64, with parameters in that dtype, or in f32 for the half
 ///   types.
 /// - result: the shape and dtype of x.
 ///

@@ -2,10 +2,11 @@
 
 use super::running::{valid_momentum, Running};
 use crate::args::{EpsMode, Rule, Second};
-use crate::ops::{instance_norm, instance_norm_with_stats, plane_stats};
+use crate::ops::plane_stats;
 use crate::shapes::{acc_dtype, valid_eps};
+use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
-use candle_nn::{Init, ModuleT, VarBuilder};
+use candle_nn::{Init, Module, VarBuilder};
 
 /// What an [`InstanceNorm`] layer is made of; the defaults are those of
 /// [`torch.nn.InstanceNorm2d`](https://pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html).
@@ -20,8 +21,10 @@ use candle_nn::{Init, ModuleT, VarBuilder};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InstanceNormConfig {
-    /// Added to the variance, 1e-5 by default.
+    /// 1e-5 by default.
     pub eps: f64,
+    /// Where eps is added; to the variance by default.
+    pub eps_mode: EpsMode,
     /// The share of a new value in the running statistics, 0.1 by default:
     /// `running = (1 - momentum) * running + momentum * new`.
     pub momentum: f64,
@@ -39,6 +42,7 @@ impl Default for InstanceNormConfig {
     fn default() -> Self {
         Self {
             eps: 1e-5,
+            eps_mode: EpsMode::AddToVar,
             momentum: 0.1,
             affine: false,
             track_running_stats: false,
@@ -59,16 +63,20 @@ impl From<f64> for InstanceNormConfig {
 /// Instance normalization over inputs with `D` spatial dimensions.
 ///
 /// ```text
-/// y = (x - mean) / sqrt(var + eps) * weight + bias
+/// y = activation((x - mean) / sqrt(var + eps) * weight + bias)
 /// ```
 ///
-/// `mean` and the biased `var` are those of each sample and channel; in evaluation with
+/// `mean` and the biased `var` are those of each sample and channel (Ulyanov et al.,
+/// [1607.08022](https://arxiv.org/abs/1607.08022)); in evaluation with
 /// `track_running_stats` they are the running statistics of each channel. In training those take
 /// `momentum` of the batch average of the mean and of the *unbiased* variance, as in PyTorch.
 ///
-/// [`ModuleT::forward_t`] tells training from evaluation; without running statistics the two are
-/// the same, and `forward` serves for both. Parameters keep the dtype of the `VarBuilder`; an
-/// input of a half type may meet f32 parameters.
+/// [`forward_t`](Self::forward_t) tells training from evaluation; without running statistics the two
+/// are the same, and the layer is a [`Module`] for `candle_nn::seq()` and `Tensor::apply`. As a module,
+/// a layer with running statistics is an error, since nothing would move them in training.
+///
+/// Parameters keep the dtype of the `VarBuilder`; an input of a half type may meet f32 parameters.
+/// Running statistics are kept in f32 beside parameters of a half type.
 ///
 /// # Shapes
 ///
@@ -80,21 +88,24 @@ impl From<f64> for InstanceNormConfig {
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_instance_norm::nn::{instance_norm2d, InstanceNormConfig};
-/// use candle_nn::{VarBuilder, VarMap};
+/// use candle_nn::{Module, VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
 /// let config = InstanceNormConfig { affine: true, ..Default::default() };
-/// let norm = instance_norm2d(3, config, vb.pp("norm"))?;
-/// let y = norm.forward(&Tensor::randn(5f32, 2., (2, 3, 8, 8), &Device::Cpu)?)?;
+/// let block = candle_nn::seq()
+///     .add(candle_nn::conv2d_no_bias(3, 8, 3, Default::default(), vb.pp("conv"))?)
+///     .add(instance_norm2d(8, config, vb.pp("norm"))?);
+/// let y = block.forward(&Tensor::randn(5f32, 2., (2, 3, 8, 8), &Device::Cpu)?)?;
 /// assert!(y.mean_all()?.to_scalar::<f32>()?.abs() < 1e-4);
 /// assert!(vars.data().lock().unwrap().contains_key("norm.weight"));
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct InstanceNorm<const D: usize> {
-    num_features: usize,
+    num_channels: usize,
     config: InstanceNormConfig,
+    norm: Normalization,
     weight_and_bias: Option<(Tensor, Tensor)>,
     running: Option<Running>,
 }
@@ -124,11 +135,11 @@ pub type InstanceNorm3d = InstanceNorm<3>;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm1d(
-    num_features: usize,
+    num_channels: usize,
     config: impl Into<InstanceNormConfig>,
     vb: VarBuilder,
 ) -> Result<InstanceNorm1d> {
-    InstanceNorm::new(num_features, config, vb)
+    instance_norm(num_channels, config, vb)
 }
 
 /// An [`InstanceNorm2d`]; see [`instance_norm1d`].
@@ -140,11 +151,11 @@ pub fn instance_norm1d(
 /// # let _ = norm; Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm2d(
-    num_features: usize,
+    num_channels: usize,
     config: impl Into<InstanceNormConfig>,
     vb: VarBuilder,
 ) -> Result<InstanceNorm2d> {
-    InstanceNorm::new(num_features, config, vb)
+    instance_norm(num_channels, config, vb)
 }
 
 /// An [`InstanceNorm3d`]; see [`instance_norm1d`].
@@ -156,41 +167,91 @@ pub fn instance_norm2d(
 /// # let _ = norm; Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm3d(
-    num_features: usize,
+    num_channels: usize,
     config: impl Into<InstanceNormConfig>,
     vb: VarBuilder,
 ) -> Result<InstanceNorm3d> {
-    InstanceNorm::new(num_features, config, vb)
+    instance_norm(num_channels, config, vb)
+}
+
+fn instance_norm<const D: usize>(
+    num_channels: usize,
+    config: impl Into<InstanceNormConfig>,
+    vb: VarBuilder,
+) -> Result<InstanceNorm<D>> {
+    let config = config.into();
+    let get = |name, init| vb.get_with_hints(num_channels, name, Init::Const(init));
+    let weight_and_bias = if config.affine {
+        Some((get("weight", 1.)?, get("bias", 0.)?))
+    } else {
+        None
+    };
+    let running = if config.track_running_stats {
+        Some(Running::of_vb(num_channels, config.momentum, &vb)?)
+    } else {
+        None
+    };
+    InstanceNorm::with_parts(num_channels, config, weight_and_bias, running)
 }
 
 impl<const D: usize> InstanceNorm<D> {
-    /// The layer for `num_features` channels; see [`instance_norm1d`] for the variables and errors.
+    /// The layer with this weight and bias, `(num_channels)` each, if any, and without running
+    /// statistics. [`instance_norm1d`], [`instance_norm2d`] and [`instance_norm3d`] take them, and
+    /// those, from a `VarBuilder`.
+    ///
+    /// # Errors
+    ///
+    /// An eps that is negative or not finite.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_instance_norm::nn::InstanceNorm2d;
+    /// let ones = Tensor::ones(6, DType::F32, &Device::Cpu)?;
+    /// let norm = InstanceNorm2d::new(Some((ones.clone(), ones.zeros_like()?)), 6, 1e-5)?;
+    /// assert!(norm.config().affine);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn new(
-        num_features: usize,
-        config: impl Into<InstanceNormConfig>,
-        vb: VarBuilder,
+        weight_and_bias: Option<(Tensor, Tensor)>,
+        num_channels: usize,
+        eps: f64,
     ) -> Result<Self> {
-        let config = config.into();
+        let config = InstanceNormConfig {
+            affine: weight_and_bias.is_some(),
+            ..eps.into()
+        };
+        Self::with_parts(num_channels, config, weight_and_bias, None)
+    }
+
+    fn with_parts(
+        num_channels: usize,
+        config: InstanceNormConfig,
+        weight_and_bias: Option<(Tensor, Tensor)>,
+        running: Option<Running>,
+    ) -> Result<Self> {
         valid_eps(config.eps)?;
         valid_momentum(config.momentum)?;
-        let get = |name, init| vb.get_with_hints(num_features, name, Init::Const(init));
-        let weight_and_bias = match config.affine {
-            true => Some((get("weight", 1.)?, get("bias", 0.)?)),
-            false => None,
-        };
-        let running = match config.track_running_stats {
-            true => Some(Running::new(num_features, config.momentum, &vb)?),
-            false => None,
-        };
+        let (weight, bias) = weight_and_bias.as_ref().map(|(w, b)| (w, b)).unzip();
         Ok(Self {
-            num_features,
+            num_channels,
             config,
+            norm: Normalization::instance(config.eps)
+                .eps_mode(config.eps_mode)
+                .affine(weight, bias),
             weight_and_bias,
             running,
         })
     }
 
-    /// The result in evaluation: with the running statistics where there are any.
+    /// Followed by an activation in the same pass: what comes after most instance norms.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self {
+            norm: self.norm.activation(activation),
+            ..self
+        }
+    }
+
+    /// Evaluation: running statistics are used where the layer tracks them.
     ///
     /// # Errors
     ///
@@ -199,6 +260,41 @@ impl<const D: usize> InstanceNorm<D> {
     /// [allowed](InstanceNormConfig::allow_single_element) or normalised by running statistics.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_t(x, false)
+    }
+
+    /// Training, where running statistics follow those of x if the layer tracks them, or
+    /// evaluation.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward); in training, one spatial element is an error beside running
+    /// statistics, too.
+    pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        self.checked(x, None, train)
+    }
+
+    /// [`forward_t`](Self::forward_t) with a residual of the shape of x, which is added before the
+    /// activation in the same pass: the end of a block of a ResNet.
+    ///
+    /// ```text
+    /// y = activation((x - mean) / sqrt(var + eps) * weight + bias + residual)
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::{nn::InstanceNorm1d, Activation};
+    /// let norm = InstanceNorm1d::new(None, 1, 0.)?.with_activation(Activation::Relu);
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let y = norm.forward_residual(&x, &x, false)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[0., 4.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn forward_residual(&self, x: &Tensor, residual: &Tensor, train: bool) -> Result<Tensor> {
+        self.checked(x, Some(residual), train)
     }
 
     /// The configuration that the layer was made with.
@@ -228,50 +324,7 @@ impl<const D: usize> InstanceNorm<D> {
         self.running.as_ref().map(|running| running.var.as_tensor())
     }
 
-    fn batched(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        match &self.running {
-            Some(running) if !train => return self.with_running_stats(x, running),
-            _ => {}
-        }
-        let spatial: usize = x.dims()[2..].iter().product();
-        if spatial == 1 && !self.config.allow_single_element {
-            bail!(
-                "norm: expected more than 1 spatial element, got input of shape {:?}; \
-                 set allow_single_element to let it pass as the bias",
-                x.dims()
-            );
-        }
-        if let Some(running) = &self.running {
-            track(x, spatial, running)?;
-        }
-        instance_norm(x, self.weight(), self.bias(), self.config.eps)
-    }
-
-    /// With a mean and variance per channel: eval batch norm.
-    fn with_running_stats(&self, x: &Tensor, running: &Running) -> Result<Tensor> {
-        let moments = running.moments(acc_dtype(x.dtype()))?;
-        let rstd = moments.rstd(self.config.eps)?;
-        instance_norm_with_stats(x, &moments.mean, &rstd, self.weight(), self.bias())
-    }
-}
-
-/// Moves the running statistics towards the averages of those of `x`.
-fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
-    if x.dim(0)? == 0 || spatial == 0 {
-        return Ok(());
-    }
-    // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
-    let rule = Rule {
-        eps: 0.,
-        mode: EpsMode::AddToVar,
-        correction: if spatial > 1 { 1 } else { 0 },
-    };
-    let (means, vars) = plane_stats(&x.detach(), rule, Second::Var)?;
-    running.track(&means.mean(0)?, &vars.mean(0)?)
-}
-
-impl<const D: usize> ModuleT for InstanceNorm<D> {
-    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+    fn checked(&self, x: &Tensor, residual: Option<&Tensor>, train: bool) -> Result<Tensor> {
         let unbatched = x.rank() == D + 1;
         if !unbatched && x.rank() != D + 2 {
             bail!(
@@ -284,17 +337,80 @@ impl<const D: usize> ModuleT for InstanceNorm<D> {
         let channels = x.dim(x.rank() - D - 1)?;
         // As in PyTorch, a layer without parameters takes any number of channels.
         let bound = self.config.affine || self.config.track_running_stats;
-        if bound && channels != self.num_features {
+        if bound && channels != self.num_channels {
             bail!(
                 "norm: expected {} channels, got {channels} in shape {:?}",
-                self.num_features,
+                self.num_channels,
                 x.dims()
             );
         }
-        if unbatched {
-            self.batched(&x.unsqueeze(0)?, train)?.squeeze(0)
-        } else {
-            self.batched(x, train)
+        let batch = |t: &Tensor| {
+            if unbatched {
+                t.unsqueeze(0)
+            } else {
+                Ok(t.clone())
+            }
+        };
+        let mut norm = self.norm.clone();
+        if let Some(residual) = residual {
+            norm = norm.residual(&batch(residual)?);
         }
+        let y = self.batched(&batch(x)?, norm, train)?;
+        if unbatched {
+            y.squeeze(0)
+        } else {
+            Ok(y)
+        }
+    }
+
+    fn batched(&self, x: &Tensor, norm: Normalization, train: bool) -> Result<Tensor> {
+        if let (Some(running), false) = (&self.running, train) {
+            // With a mean and a variance per channel: a batch norm in evaluation.
+            let rule = Rule::new(self.config.eps, self.config.eps_mode);
+            let stats = running.moments(acc_dtype(x.dtype()))?.stats(&rule)?;
+            return norm.stats(&stats).forward(x);
+        }
+        let spatial: usize = x.dims()[2..].iter().product();
+        if spatial == 1 && !self.config.allow_single_element {
+            bail!(
+                "norm: expected more than 1 spatial element, got input of shape {:?}; \
+                 set allow_single_element to let it pass as the bias",
+                x.dims()
+            );
+        }
+        if let Some(running) = &self.running {
+            track(x, spatial, running)?;
+        }
+        norm.forward(x)
+    }
+}
+
+/// Moves the running statistics towards the averages of those of `x`.
+fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
+    if x.dim(0)? == 0 || spatial == 0 {
+        return Ok(());
+    }
+    // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
+    let rule = Rule {
+        correction: (spatial > 1).into(),
+        ..Rule::new(0., EpsMode::AddToVar)
+    };
+    let (means, vars) = plane_stats(&x.detach(), rule, Second::Var)?;
+    running.track(&means.mean(0)?, &vars.mean(0)?)
+}
+
+impl<const D: usize> Module for InstanceNorm<D> {
+    /// # Errors
+    ///
+    /// As [`InstanceNorm::forward`], and a layer that tracks running statistics: candle makes every
+    /// [`Module`] one that ignores whether it is trained.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.running.is_some() {
+            bail!(
+                "norm: expected a layer without running statistics where training is not told from \
+                 evaluation; call forward(x) or forward_t(x, train) of the InstanceNorm itself"
+            );
+        }
+        self.forward_t(x, false)
     }
 }

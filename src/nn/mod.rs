@@ -1,4 +1,5 @@
-//! Layers with PyTorch's names, defaults and state dicts.
+//! Layers with PyTorch's names, defaults and state dicts. As in candle_nn, `new` takes tensors, and a
+//! function of the name of the layer takes a `VarBuilder`.
 
 mod adaptive;
 mod batch_instance_norm;
@@ -8,13 +9,12 @@ mod instance_norm;
 mod running;
 mod spade;
 
-pub use adaptive::AdaptiveInstanceNorm;
-pub use batch_instance_norm::{BatchInstanceNorm, BatchInstanceNormConfig};
-pub use conditional::{ConditionalInstanceNorm, StyleTables};
+pub use adaptive::{adaptive_instance_norm, AdaptiveInstanceNorm};
+pub use batch_instance_norm::{batch_instance_norm, BatchInstanceNorm, BatchInstanceNormConfig};
+pub use conditional::{conditional_instance_norm, ConditionalInstanceNorm, StyleTables};
 pub use group_norm::{group_norm, GroupNorm};
 pub use instance_norm::{
     instance_norm1d, instance_norm2d, instance_norm3d, InstanceNorm, InstanceNorm1d,
     InstanceNorm2d, InstanceNorm3d, InstanceNormConfig,
 };
-pub(crate) use spade::resize_nearest;
-pub use spade::{Spade, SpadeConfig, SpadeNorm};
+pub use spade::{spade, ParamFreeNorm, Spade, SpadeConfig};

@@ -1,6 +1,7 @@
 //! Spatially adaptive normalization.
 
 use super::running::Running;
+use crate::args::{EpsMode, Rule};
 use crate::ops::{activate, Moments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
 use crate::{Activation, Normalization};
@@ -9,7 +10,8 @@ use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder};
 
 /// The parameter-free norm inside a [`Spade`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpadeNorm {
+#[non_exhaustive]
+pub enum ParamFreeNorm {
     /// `spadeinstance`: each plane by its own statistics.
     Instance,
     /// `spadebatch` and `spadesyncbatch`: the statistics of the batch in training, in evaluation
@@ -20,16 +22,16 @@ pub enum SpadeNorm {
 /// What a [`Spade`] is made of.
 ///
 /// ```
-/// use candle_instance_norm::nn::{SpadeConfig, SpadeNorm};
+/// use candle_instance_norm::nn::{SpadeConfig, ParamFreeNorm};
 ///
 /// // MONAI's width.
-/// let config = SpadeConfig { hidden: 64, ..SpadeConfig::new(SpadeNorm::Instance) };
+/// let config = SpadeConfig { hidden: 64, ..SpadeConfig::new(ParamFreeNorm::Instance) };
 /// assert_eq!(config.kernel_size, 3);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SpadeConfig {
     /// The norm that is modulated. It is never guessed from the names in a checkpoint.
-    pub norm: SpadeNorm,
+    pub norm: ParamFreeNorm,
     /// The side of the kernels, 3 by default.
     pub kernel_size: usize,
     /// The channels between the two convolutions, 128 by default.
@@ -44,7 +46,7 @@ pub struct SpadeConfig {
 
 impl SpadeConfig {
     /// The defaults of the authors' code.
-    pub fn new(norm: SpadeNorm) -> Self {
+    pub fn new(norm: ParamFreeNorm) -> Self {
         Self {
             norm,
             kernel_size: 3,
@@ -80,13 +82,13 @@ impl SpadeConfig {
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::{nn::{Spade, SpadeConfig, SpadeNorm}, Activation};
+/// use candle_instance_norm::{nn::{spade, ParamFreeNorm, SpadeConfig}, Activation};
 /// use candle_nn::{VarBuilder, VarMap};
 ///
 /// let vars = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
-/// let config = SpadeConfig { hidden: 16, ..SpadeConfig::new(SpadeNorm::Instance) };
-/// let norm = Spade::new(8, 5, config, vb.pp("head_0.norm_0"))?
+/// let config = SpadeConfig { hidden: 16, ..SpadeConfig::new(ParamFreeNorm::Instance) };
+/// let norm = spade(8, 5, config, vb.pp("head_0.norm_0"))?
 ///     .with_activation(Activation::LeakyRelu(0.2));
 /// let x = Tensor::randn(0f32, 1., (1, 8, 4, 6), &Device::Cpu)?;
 /// let labels = Tensor::zeros((1, 5, 32, 48), DType::F32, &Device::Cpu)?;
@@ -103,48 +105,86 @@ pub struct Spade {
     activation: Activation,
 }
 
+/// A [`Spade`] for `num_channels` channels and maps of `label_channels`, with the variables `weight`
+/// and `bias` of `mlp_shared.0`, `mlp_gamma` and `mlp_beta` and, for the batch norm,
+/// `param_free_norm.running_mean` and `running_var` of `vb`.
+///
+/// # Errors
+///
+/// An even kernel size, an eps that is negative or not finite, a momentum outside 0 to 1, and what
+/// `vb` says of the variables.
+pub fn spade(
+    num_channels: usize,
+    label_channels: usize,
+    config: SpadeConfig,
+    vb: VarBuilder,
+) -> Result<Spade> {
+    if config.kernel_size.is_multiple_of(2) {
+        bail!(
+            "norm: expected an odd kernel size, got {}",
+            config.kernel_size
+        );
+    }
+    let conv = |from, to, name| {
+        let padded = Conv2dConfig {
+            padding: config.kernel_size / 2,
+            ..Default::default()
+        };
+        candle_nn::conv2d(from, to, config.kernel_size, padded, vb.pp(name))
+    };
+    let convs = [
+        conv(label_channels, config.hidden, "mlp_shared.0")?,
+        conv(config.hidden, num_channels, "mlp_gamma")?,
+        conv(config.hidden, num_channels, "mlp_beta")?,
+    ];
+    let running = if config.norm == ParamFreeNorm::Batch {
+        let vb = vb.pp("param_free_norm");
+        Some(Running::of_vb(num_channels, config.momentum, &vb)?)
+    } else {
+        None
+    };
+    Spade::with_running(convs, running, config)
+}
+
 impl Spade {
-    /// The layer for `channels` channels and maps of `label_channels`, with the variables `weight`
-    /// and `bias` of `mlp_shared.0`, `mlp_gamma` and `mlp_beta` and, for the batch norm,
-    /// `param_free_norm.running_mean` and `running_var` of `vb`.
+    /// With these convolutions, which keep the size of a map, and, for the batch norm alone, a
+    /// running mean and unbiased variance, `(C)` each.
     ///
     /// # Errors
     ///
-    /// An even kernel size, an eps that is negative or not finite, a momentum outside 0 to 1, and
-    /// what `vb` says of the variables.
+    /// Running statistics where the norm has none, or none where it has them; an eps that is
+    /// negative or not finite, and a momentum outside 0 to 1.
     pub fn new(
-        channels: usize,
-        label_channels: usize,
+        shared: Conv2d,
+        gamma: Conv2d,
+        beta: Conv2d,
+        running: Option<(Tensor, Tensor)>,
         config: SpadeConfig,
-        vb: VarBuilder,
+    ) -> Result<Self> {
+        let running = running.map(|(mean, var)| Running::new(&mean, &var, config.momentum));
+        Self::with_running([shared, gamma, beta], running.transpose()?, config)
+    }
+
+    fn with_running(
+        [shared, gamma, beta]: [Conv2d; 3],
+        running: Option<Running>,
+        config: SpadeConfig,
     ) -> Result<Self> {
         valid_eps(config.eps)?;
         config.hidden_activation.check()?;
-        if config.kernel_size.is_multiple_of(2) {
+        if running.is_some() != (config.norm == ParamFreeNorm::Batch) {
             bail!(
-                "norm: expected an odd kernel size, got {}",
-                config.kernel_size
+                "norm: expected running statistics for the batch norm alone, got {} for {:?}",
+                if running.is_some() { "some" } else { "none" },
+                config.norm
             );
         }
-        let conv = |from, to, name| {
-            let padded = Conv2dConfig {
-                padding: config.kernel_size / 2,
-                ..Default::default()
-            };
-            candle_nn::conv2d(from, to, config.kernel_size, padded, vb.pp(name))
-        };
         Ok(Self {
             config,
-            shared: conv(label_channels, config.hidden, "mlp_shared.0")?,
-            gamma: conv(config.hidden, channels, "mlp_gamma")?,
-            beta: conv(config.hidden, channels, "mlp_beta")?,
-            running: match config.norm {
-                SpadeNorm::Instance => None,
-                SpadeNorm::Batch => {
-                    let vb = vb.pp("param_free_norm");
-                    Some(Running::new(channels, config.momentum, &vb)?)
-                }
-            },
+            shared,
+            gamma,
+            beta,
+            running,
             activation: Activation::None,
         })
     }
@@ -175,12 +215,13 @@ impl Spade {
         let Some(running) = &self.running else {
             return norm.forward(x);
         };
-        let batch = match train {
-            true => running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?,
-            false => running.moments(acc_dtype(x.dtype()))?,
+        let batch = if train {
+            running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?
+        } else {
+            running.moments(acc_dtype(x.dtype()))?
         };
-        norm.stats(&batch.mean, &batch.rstd(self.config.eps)?)
-            .forward(x)
+        let rule = Rule::new(self.config.eps, EpsMode::AddToVar);
+        norm.stats(&batch.stats(&rule)?).forward(x)
     }
 
     /// The configuration that the layer was made with.
@@ -188,8 +229,13 @@ impl Spade {
         &self.config
     }
 
-    /// Everything but the choice of statistics, which are those of instances here.
-    pub(crate) fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
+    /// The norm that [`forward`](Self::forward) applies to x, but with the statistics of instances,
+    /// whatever [`ParamFreeNorm`] it is of; [`Normalization::stats`] gives it others.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
         let (n, _, height, width) = x.dims4()?;
         if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {
             bail!(
@@ -213,7 +259,7 @@ impl Spade {
 /// The spatial dimensions brought to a size as PyTorch's `interpolate(mode="nearest")` does,
 /// differentiable. candle's own resizing computes in f64 where PyTorch has f32, which gives other
 /// neighbours for some sizes, and has a gradient for whole factors only.
-pub(crate) fn resize_nearest(t: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+fn resize_nearest(t: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let mut t = t.clone();
     for (dim, size) in [(2, height), (3, width)] {
         let from = t.dim(dim)?;

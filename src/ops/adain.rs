@@ -1,22 +1,19 @@
 //! Adaptive instance norm: content with the statistics of a style.
 
-use super::call::Call;
-use super::checked::{from_format, in_format};
-use super::composed;
-use super::computed::{gradient, Composed};
-use super::custom::{apply, FusedOp};
+use super::call::Fused;
+use super::custom_op::{apply, FusedOp};
 use super::normalization::Normalization;
-use super::stats::{plane_stats, stats_gradient, Stats};
-use crate::args::{Beside, EpsMode, Inputs, Norm, Rule, Second, View, Wanted};
-use crate::cpu;
-use crate::shapes::{float_dtype, format_of, same_device, to_format, Planes};
-use candle_core::op::BackpropOp;
+use super::stats::Stats;
+use crate::args::{Beside, EpsMode, Norm, Rule, Second, View};
+use crate::shapes::{
+    acc_dtype, float_dtype, format_of, from_format, in_format, same_device, Granularity, Param,
+    Planes,
+};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]
 use candle_core::MetalStorage;
-use candle_core::{bail, CpuStorage, Layout, Result, Shape, Tensor};
-use std::sync::Arc;
+use candle_core::{bail, CpuStorage, DType, Layout, Result, Shape, Tensor};
 
 /// The conventions of [`adain`]; the default is that of Huang and Belongie's code and of
 /// [naoto0804/pytorch-AdaIN](https://github.com/naoto0804/pytorch-AdaIN), and so of MicroAST.
@@ -113,10 +110,12 @@ impl AdaInConfig {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<Tensor> {
-    let op = AdaIn::new(content, style, config)?;
-    let format = op.norm.format;
-    let content = in_format(content, format)?;
-    let style = in_format(style, op.of_style.format)?;
+    check_style(content, style)?;
+    let norm = config.normalization().norm(content)?;
+    let of_style = Stats::norm(Planes::new(style.dims())?, format_of(style)?, config.rule());
+    let op = AdaIn::new(norm, of_style, acc_dtype(content.dtype()));
+    let (content, format) = (in_format(content, norm.format)?, norm.format);
+    let style = in_format(style, of_style.format)?;
     from_format(&apply(op, &[&content, &style])?, format)
 }
 
@@ -154,26 +153,25 @@ pub fn adain_mix(
     styles: &[(&Tensor, f64)],
     config: &AdaInConfig,
 ) -> Result<Tensor> {
+    let norm = config.normalization();
     let mut mixed: Option<(Tensor, Tensor)> = None;
     for &(style, share) in styles {
         check_style(content, style)?;
-        let (mean, std) = plane_stats(style, config.rule(), Second::Std)?;
+        let (mean, std) = norm.mean_and_std(style)?;
         let (mean, std) = ((mean * share)?, (std * share)?);
         mixed = Some(match mixed {
             None => (mean, std),
             Some((means, stds)) => (means.broadcast_add(&mean)?, stds.broadcast_add(&std)?),
         });
     }
-    let Some((mean, std)) = mixed else {
+    let Some((mut mean, mut std)) = mixed else {
         bail!("adain: expected one style or more, got none")
     };
-    // One style for all samples is a parameter per channel.
-    let params = match mean.dim(0)? == content.dim(0)? {
-        true => (mean, std),
-        false => (mean.squeeze(0)?, std.squeeze(0)?),
-    };
-    let norm = config.normalization();
-    norm.bias(&params.0).weight(&params.1).forward(content)
+    if mean.dim(0)? != content.dim(0)? {
+        // One style for all samples is a parameter per channel.
+        (mean, std) = (mean.squeeze(0)?, std.squeeze(0)?);
+    }
+    norm.bias(&mean).weight(&std).forward(content)
 }
 
 fn check_style(content: &Tensor, style: &Tensor) -> Result<()> {
@@ -199,65 +197,58 @@ fn check_style(content: &Tensor, style: &Tensor) -> Result<()> {
     same_device("the style", style, content)
 }
 
-/// Two inputs, content and style, in their formats.
+/// The statistics of the style, then the norm of the content with them as weight and bias: an op
+/// on content and style, each in its format.
 struct AdaIn {
-    norm: Norm,
-    of_style: Norm,
+    style: Stats,
+    content: Fused,
 }
 
 impl AdaIn {
-    fn new(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<Self> {
-        check_style(content, style)?;
-        let norm = config.normalization().norm(content)?;
-        let of_style = Stats::norm(Planes::new(style.dims())?, format_of(style)?, config.rule());
-        Ok(Self { norm, of_style })
-    }
-
-    /// How the mean and the deviation of the style lie in the tensor of its statistics: `[C]`
-    /// where one style serves all samples, else `[N, C]`.
-    fn layouts(&self) -> [Layout; 2] {
-        let Planes { n, c, .. } = self.of_style.planes;
-        let shape = match n == self.norm.planes.n {
-            true => Shape::from((n, c)),
-            false => Shape::from(c),
+    fn new(content: Norm, style: Norm, dtype: DType) -> Self {
+        let granularity = if style.planes.n == content.planes.n {
+            Granularity::Sample
+        } else {
+            // One style for all samples.
+            Granularity::Channel
         };
-        [0, n * c].map(|offset| Layout::contiguous_with_offset(shape.clone(), offset))
-    }
-
-    /// From content and style in their formats.
-    fn composed(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        let stats = composed::stats(&self.of_style, Second::Std, &inputs[1])?;
-        let shape = self.layouts()[0].shape().clone();
-        let [mean, std] = [stats.get(0)?, stats.get(1)?];
-        let (mean, std) = (mean.reshape(&shape)?, std.reshape(&shape)?);
-        let inputs = Inputs {
-            x: &inputs[0],
-            beside: Beside {
-                weight: Some(&std),
-                bias: Some(&mean),
-                ..Beside::none()
+        let param = Some(Param { granularity, dtype });
+        Self {
+            style: Stats {
+                norm: style,
+                second: Second::Std,
             },
-        };
-        composed::norm(&self.norm, &inputs)
+            content: Fused {
+                norm: content,
+                params: Beside {
+                    weight: param,
+                    bias: param,
+                    ..Beside::none()
+                },
+            },
+        }
+    }
+
+    /// The shape of the mean and of the deviation as parameters: `[N, C]` or `[C]`.
+    fn shape(&self) -> Shape {
+        let Planes { n, c, .. } = self.style.norm.planes;
+        if n == self.content.norm.planes.n {
+            Shape::from((n, c))
+        } else {
+            Shape::from(c)
+        }
     }
 }
 
-/// The pass over the content, with the statistics of the style as parameters.
-macro_rules! pass {
-    ($self:ident, $backend:path, $inputs:ident) => {{
-        use $backend as backend;
-        let stats = backend::stats($inputs[1], &$self.of_style, Second::Std)?;
-        let [mean, std] = $self.layouts();
-        let inputs = Inputs {
-            x: $inputs[0],
-            beside: Beside {
-                weight: Some((&stats, &std)),
-                bias: Some((&stats, &mean)),
-                ..Beside::none()
-            },
-        };
-        let y = backend::forward(&inputs, &$self.norm)?;
-        Ok((y, $inputs[0].1.shape().clone()))
+/// Both ops, one after the other, on a backend.
+macro_rules! both {
+    ($self:ident, $backend:ident, $inputs:ident) => {{
+        let (stats, _) = $self.style.$backend(&$inputs[1..])?;
+        let shape = $self.shape();
+        let std = Layout::contiguous_with_offset(&shape, shape.elem_count());
+        let mean = Layout::contiguous(shape);
+        let inputs = [$inputs[0], (&stats, &std), (&stats, &mean)];
+        $self.content.$backend(&inputs)
     }};
 }
 
@@ -265,53 +256,34 @@ impl FusedOp for AdaIn {
     const NAME: &'static str = "adain";
 
     fn cpu(&self, inputs: &[View<CpuStorage>]) -> Result<(CpuStorage, Shape)> {
-        pass!(self, cpu, inputs)
+        both!(self, cpu, inputs)
     }
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-        pass!(self, crate::cuda, inputs)
+        both!(self, cuda, inputs)
     }
 
     #[cfg(feature = "metal")]
     fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
-        pass!(self, crate::metal, inputs)
+        both!(self, metal, inputs)
     }
 
+    /// The gradients of the one op after those of the other, which second derivatives go through
+    /// likewise.
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let [content, style] = [inputs[0], inputs[1]];
-        let stats = Stats::of(&style.detach(), &self.of_style, Second::Std)?;
-        let shape = self.layouts()[0].shape().clone();
-        let [mean, std] = [
+        let (stats, shape) = (self.style.of(style)?, self.shape());
+        let (mean, std) = (
             stats.get(0)?.reshape(&shape)?,
             stats.get(1)?.reshape(&shape)?,
-        ];
-        let call = Call::adaptive(self.norm, &content.detach(), &std, &mean)?;
-        let wanted = Wanted {
-            x: content.track_op(),
-            weight: call.params.weight.filter(|_| style.track_op()),
-            bias: call.params.bias.filter(|_| style.track_op()),
-            ..Wanted::default()
-        };
-        let grad = &to_format(grad, self.norm.format)?;
-        let grads = call.backward_storages(grad, &wanted)?;
-        let this = Self {
-            norm: self.norm,
-            of_style: self.of_style,
-        };
-        let composed: Composed = Arc::new(move |inputs: &[Tensor]| this.composed(inputs));
-        let on_graph = |storage, t: &Tensor, of| {
-            gradient(storage, t.shape().clone(), inputs, grad, &composed, of)
-        };
-        let of_content = grads.x.map(|dx| on_graph(dx, content, 0)).transpose()?;
-        let of_style = match (grads.bias, grads.weight) {
+        );
+        let mut grads = self.content.bwd(&[content, &std, &mean], grad)?.into_iter();
+        let [of_content, of_std, of_mean] = [(); 3].map(|_| grads.next().flatten());
+        let of_style = match (of_mean, of_std) {
             (Some(of_mean), Some(of_std)) => {
-                let of = |s| Tensor::from_storage(s, shape.clone(), BackpropOp::none(), false);
-                let planes = self.of_style.planes;
-                let both = Tensor::stack(&[of(of_mean), of(of_std)], 0)?;
-                let both = both.reshape((2, planes.n, planes.c))?;
-                let storage = stats_gradient(style, &both, &self.of_style, Second::Std)?;
-                Some(on_graph(storage, style, 1)?)
+                let of_stats = Tensor::stack(&[of_mean, of_std], 0)?.reshape(stats.shape())?;
+                self.style.bwd(&[style], &of_stats)?.pop().flatten()
             }
             _ => None,
         };

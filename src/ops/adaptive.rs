@@ -5,6 +5,7 @@ use candle_core::{bail, Result, Tensor};
 
 /// Where the scales are in a style vector of `2 * C` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StyleOrder {
     /// The C scales, then the C shifts: StyleGAN, StarGAN v2, StyleTTS 2, Kokoro.
     ScaleShift,
@@ -83,9 +84,10 @@ impl AdaptiveConfig {
         let last = style.rank() - 1;
         let (first, second) = (style.narrow(last, 0, c)?, style.narrow(last, c, c)?);
         let norm = Normalization::instance(self.eps);
-        let norm = match self.one_plus {
-            true => norm.one_plus_weight(),
-            false => norm,
+        let norm = if self.one_plus {
+            norm.one_plus_weight()
+        } else {
+            norm
         };
         Ok(match self.order {
             StyleOrder::ScaleShift => (norm, [first, second]),

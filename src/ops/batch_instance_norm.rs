@@ -1,7 +1,7 @@
 //! Batch norm and instance norm in proportions that are learned, in one pass.
 
 use super::stats::plane_stats;
-use super::Normalization;
+use super::{Normalization, PlaneStats};
 use crate::args::{EpsMode, Rule, Second};
 use crate::shapes::Planes;
 use candle_core::{bail, Result, Tensor};
@@ -19,6 +19,9 @@ use candle_core::{bail, Result, Tensor};
 /// taken as it is; the authors bring it back to 0 to 1 after each step of the optimizer, see
 /// [`nn::BatchInstanceNorm`](crate::nn::BatchInstanceNorm), the layer with running statistics.
 /// Differentiable in every tensor.
+///
+/// The variances are tensors in f32 (f64 for f64): where x is so large that one of them is infinite,
+/// some 1e19 in f32, its plane gives the bias alone.
 ///
 /// # Shapes
 ///
@@ -70,11 +73,7 @@ pub(crate) struct Moments {
 
 impl Moments {
     pub fn of_planes(x: &Tensor) -> Result<Self> {
-        let rule = Rule {
-            eps: 0.,
-            mode: EpsMode::AddToVar,
-            correction: 0,
-        };
+        let rule = Rule::new(0., EpsMode::AddToVar);
         let (mean, var) = plane_stats(x, rule, Second::Var)?;
         Ok(Self { mean, var })
     }
@@ -88,8 +87,17 @@ impl Moments {
         Ok(Self { mean, var })
     }
 
-    pub fn rstd(&self, eps: f64) -> Result<Tensor> {
+    fn rstd(&self, eps: f64) -> Result<Tensor> {
         (&self.var + eps)?.sqrt()?.recip()
+    }
+
+    /// What a batch norm with these moments normalizes with.
+    #[cfg(feature = "nn")]
+    pub fn stats(&self, rule: &Rule) -> Result<PlaneStats> {
+        Ok(PlaneStats {
+            mean: self.mean.clone(),
+            rstd: super::reference::rstd(rule, &self.var, 1.)?,
+        })
     }
 }
 
@@ -141,7 +149,10 @@ pub(crate) fn gated(
         shift = shift.broadcast_add(&fits("bias", bias)?)?;
     }
     Normalization::instance(eps)
-        .stats(&planes.mean, &rstd)
+        .stats(&PlaneStats {
+            mean: planes.mean.clone(),
+            rstd,
+        })
         .affine(weight.as_ref(), Some(&shift))
         .forward(x)
 }

@@ -1,13 +1,13 @@
 //! The fused norm as an op: checked arguments in layouts that the backends read, and both passes.
 
-use super::composed;
-use super::computed::{gradient, Composed};
 #[cfg(not(feature = "metal"))]
-use super::custom::without_metal;
-use super::custom::{apply, FusedOp};
+use super::custom_op::without_metal;
+use super::custom_op::{apply, FusedOp};
+use super::double_backward::{gradient, Composed};
+use super::reference;
 use crate::args::{Activation, Beside, Gradients, Inputs, Norm, View, Wanted};
 use crate::cpu;
-use crate::shapes::{same_device, to_format, Granularity, Param};
+use crate::shapes::{same_device, to_format, Param};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{
@@ -23,34 +23,6 @@ pub struct Call {
 }
 
 impl Call {
-    /// With a weight and bias per plane that the op has made itself.
-    pub fn adaptive(norm: Norm, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        let granularity = match weight.rank() {
-            1 => Granularity::Channel,
-            _ => Granularity::Sample,
-        };
-        let param = Param {
-            granularity,
-            dtype: weight.dtype(),
-        };
-        Ok(Self {
-            norm,
-            inputs: Inputs {
-                x: x.clone(),
-                beside: Beside {
-                    weight: Some(weight.contiguous()?),
-                    bias: Some(bias.contiguous()?),
-                    ..Beside::none()
-                },
-            },
-            params: Beside {
-                weight: Some(param),
-                bias: Some(param),
-                ..Beside::none()
-            },
-        })
-    }
-
     fn op(&self) -> Fused {
         Fused {
             norm: self.norm,
@@ -117,9 +89,10 @@ impl Call {
             beside: at,
         } = at;
         let [mean, rstd] = at.given.map_or([None; 2], |given| given.map(Some));
-        let v = match plain {
-            true => Some(dy.clone()),
-            false => tensor(storages.v, at.residual.or(at.bias))?,
+        let v = if plain {
+            Some(dy.clone())
+        } else {
+            tensor(storages.v, at.residual.or(at.bias))?
         };
         Ok(Gradients {
             x: tensor(storages.x, Some(at_x))?,
@@ -135,7 +108,7 @@ impl Call {
     }
 
     /// `dy` is in the norm's format.
-    pub fn backward_storages(&self, dy: &Tensor, wanted: &Wanted) -> Result<Gradients<Storage>> {
+    fn backward_storages(&self, dy: &Tensor, wanted: &Wanted) -> Result<Gradients<Storage>> {
         let list = self.inputs.list();
         let guards: Vec<_> = list.iter().map(|t| t.storage_and_layout()).collect();
         let (dy, dy_layout) = dy.storage_and_layout();
@@ -188,9 +161,9 @@ impl Call {
 }
 
 /// The op on the graph; the params say which inputs there are.
-struct Fused {
-    norm: Norm,
-    params: Beside<Param>,
+pub struct Fused {
+    pub norm: Norm,
+    pub params: Beside<Param>,
 }
 
 impl Fused {
@@ -204,7 +177,7 @@ impl Fused {
 
     fn composed(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        composed::norm(&self.norm, &self.named(&inputs))
+        reference::norm(&self.norm, &self.named(&inputs))
     }
 }
 

@@ -13,7 +13,7 @@ use candle_core::{Result, Tensor};
 ///
 /// # Shapes
 ///
-/// - x: `(N, C, *)` in f32, f16, bf16 or f64, of any layout.
+/// - x: `(N, C, *)`, or `(N, C)`, in f32, f16, bf16 or f64, of any layout.
 /// - weight, bias: `[C]`, each optional, in the dtype of x or in f32 beside a half x.
 /// - result: the shape and dtype of x.
 ///

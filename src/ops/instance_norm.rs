@@ -9,7 +9,7 @@
 //! that is already in registers and no byte of memory traffic; they would cost a second output,
 //! which candle's custom ops do not have, and state in the op.
 
-use super::Normalization;
+use super::{NormGrads, Normalization, PlaneStats};
 use candle_core::{Result, Tensor};
 
 /// Instance normalization: every `(n, c)` plane is brought to mean 0 and variance 1, then scaled
@@ -27,7 +27,9 @@ use candle_core::{Result, Tensor};
 /// Sums are kept in f32 for the half types and f32, in f64 for f64, and the mean is subtracted
 /// beyond the digits of an f32, so that data with a mean of 1e4 and a deviation of 1e-2 loses
 /// nothing. A plane of one element, or a constant one, gives `bias` (PyTorch raises an error
-/// where there is one element; so do the layers of [`nn`](crate::nn)).
+/// where there is one element; so do the layers of [`nn`](crate::nn)), also with an eps of 0, as in
+/// PyTorch. On the CPU no finite x is too large: where squares are beyond the largest number, the
+/// pass starts again in a larger unit.
 ///
 /// # Shapes
 ///
@@ -80,7 +82,8 @@ pub fn instance_norm(
 /// # Shapes
 ///
 /// - x, weight, bias, result: as in [`instance_norm`].
-/// - mean, rstd: `[C]` or `[N, C]`, in the dtype of x or in f32 beside a half x.
+/// - stats: a mean and an rstd of shape `[C]` or `[N, C]`, in the dtype of x or in f32 beside a half
+///   x.
 ///
 /// # Errors
 ///
@@ -88,36 +91,57 @@ pub fn instance_norm(
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use candle_instance_norm::instance_norm_with_stats;
+/// use candle_instance_norm::{instance_norm_with_stats, PlaneStats};
 ///
 /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
 /// let (mean, rstd) = (Tensor::new(&[1f32], &Device::Cpu)?, Tensor::new(&[2f32], &Device::Cpu)?);
-/// let y = instance_norm_with_stats(&x, &mean, &rstd, None, None)?;
+/// let y = instance_norm_with_stats(&x, &PlaneStats { mean, rstd }, None, None)?;
 /// assert_eq!(y.to_vec3::<f32>()?, [[[0., 4.]]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm_with_stats(
     x: &Tensor,
-    mean: &Tensor,
-    rstd: &Tensor,
+    stats: &PlaneStats,
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
     Normalization::instance(0.)
-        .stats(mean, rstd)
+        .stats(stats)
         .affine(weight, bias)
         .forward(x)
 }
 
-/// The gradients of [`instance_norm`]; those of absent parameters are `None`.
-#[derive(Debug, Clone)]
-pub struct InstanceNormGrads {
-    /// The shape and dtype of `x`.
-    pub x: Tensor,
-    /// The shape and dtype of `weight`.
-    pub weight: Option<Tensor>,
-    /// The shape and dtype of `bias`.
-    pub bias: Option<Tensor>,
+/// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
+/// what [`instance_norm`](crate::instance_norm) normalizes with, as values; rstd is 0 for a constant
+/// plane with an eps of 0. Differentiable, twice with `CANDLE_GRAD_DO_NOT_DETACH=1`.
+///
+/// # Shapes
+///
+/// - x: `(N, C, *)` in f32, f16, bf16 or f64.
+/// - mean, rstd: `(N, C)`, in f32, or f64 for f64.
+///
+/// # Errors
+///
+/// A rank below 3, an integer dtype, and an eps that is negative or not finite.
+///
+/// # Example
+///
+/// A picture in tiles, each normalized with the statistics of the whole:
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candle_instance_norm::{instance_norm, instance_norm_with_stats, instance_stats};
+///
+/// let x = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
+/// let stats = instance_stats(&x, 1e-5)?;
+/// let tile = instance_norm_with_stats(&x.narrow(3, 0, 4)?, &stats, None, None)?;
+/// let whole = instance_norm(&x, None, None, 1e-5)?.narrow(3, 0, 4)?;
+/// let difference = (tile - whole)?.abs()?.max_all()?.to_scalar::<f32>()?;
+/// assert!(difference < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn instance_stats(x: &Tensor, eps: f64) -> Result<PlaneStats> {
+    Normalization::instance(eps).measure(x)
 }
 
 /// The gradients of [`instance_norm`] for an upstream gradient `dy`, in one fused pass.
@@ -164,13 +188,8 @@ pub fn instance_norm_backward(
     bias: Option<&Tensor>,
     dy: &Tensor,
     eps: f64,
-) -> Result<InstanceNormGrads> {
-    let grads = Normalization::instance(eps)
+) -> Result<NormGrads> {
+    Normalization::instance(eps)
         .affine(weight, bias)
-        .backward(x, dy)?;
-    Ok(InstanceNormGrads {
-        x: grads.x,
-        weight: grads.weight,
-        bias: grads.bias,
-    })
+        .backward(x, dy)
 }

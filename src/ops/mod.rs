@@ -4,27 +4,33 @@ mod adain;
 mod adaptive;
 mod batch_instance_norm;
 mod call;
-mod checked;
-mod composed;
-mod computed;
 mod conditional;
-mod custom;
+mod custom_op;
+mod double_backward;
 mod group_norm;
 mod instance_norm;
 mod normalization;
+mod passes;
+mod reference;
 mod stats;
 
 pub use adain::{adain, adain_mix, AdaInConfig};
 pub use adaptive::{adaptive_instance_norm, AdaptiveConfig, StyleOrder, StyleSlices};
 pub use batch_instance_norm::batch_instance_norm;
-pub(crate) use batch_instance_norm::{gated, Moments};
-pub(crate) use composed::activate;
-pub(crate) use conditional::{by_ids, by_weights};
 pub use conditional::{conditional_instance_norm, conditional_instance_norm_mix};
 pub use group_norm::group_norm;
 pub use instance_norm::{
-    instance_norm, instance_norm_backward, instance_norm_with_stats, InstanceNormGrads,
+    instance_norm, instance_norm_backward, instance_norm_with_stats, instance_stats,
 };
-pub use normalization::{NormGrads, Normalization};
-pub use stats::instance_stats;
-pub(crate) use stats::plane_stats;
+pub use normalization::Normalization;
+pub use passes::NormGrads;
+pub use stats::PlaneStats;
+
+/// What the layers are made of beside the ops.
+#[cfg(feature = "nn")]
+pub(crate) use {
+    batch_instance_norm::{gated, Moments},
+    conditional::{by_ids, by_weights},
+    reference::activate,
+    stats::plane_stats,
+};

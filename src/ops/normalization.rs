@@ -1,8 +1,11 @@
 //! The one op behind the family, with everything that can be chosen about it.
 
-use super::checked::{from_format, in_format};
-use super::stats::plane_stats;
-use crate::args::{Activation, Beside, EpsMode, Gradients, Rule, Second, Wanted};
+use super::call::Call;
+use super::stats::PlaneStats;
+use crate::args::{Activation, Beside, EpsMode, Inputs, Norm, Rule, Target};
+use crate::shapes::{
+    float_dtype, format_of, in_format, same_device, valid_eps, Granularity, Param, Planes,
+};
 use candle_core::{bail, Result, Tensor};
 
 /// A normalization, what it is scaled by, and what follows it, all in one pass over memory:
@@ -13,18 +16,21 @@ use candle_core::{bail, Result, Tensor};
 /// y = activation(v)
 /// ```
 ///
-/// where weight_offset is 1 with [`one_plus_weight`](Self::one_plus_weight) and else 0, alpha is that of
-/// [`blend`](Self::blend) and else 1, and without a weight the factor is 1. The mean and
-/// variance are those of each sample and channel ([`instance`](Self::instance)), of neighbouring channels of
-/// a sample ([`group`](Self::group)), or given ones ([`stats`](Self::stats)). Differentiable in every tensor that is part of it, twice with
-/// `CANDLE_GRAD_DO_NOT_DETACH=1`. The statistics are accumulated in f32 (f64 for f64), with the
-/// mean kept to twice the digits; half types are rounded once, at the end.
+/// where weight_offset is 1 with [`one_plus_weight`](Self::one_plus_weight) and else 0, alpha is
+/// that of [`blend`](Self::blend) and else 1, and without a weight the factor is 1. The mean and
+/// variance are those of each sample and channel ([`instance`](Self::instance)), of neighbouring
+/// channels of a sample ([`group`](Self::group)), or given ones ([`stats`](Self::stats)).
+///
+/// Differentiable in every tensor that is part of it, twice with `CANDLE_GRAD_DO_NOT_DETACH=1`. The
+/// statistics are accumulated in f32 (f64 for f64), with the mean kept to twice the digits; half
+/// types are rounded once, at the end.
 ///
 /// # Shapes
 ///
-/// - x: `(N, C, *)` with one or more spatial dimensions, in f32, f16, bf16 or f64. Views made by
-///   `narrow`, `transpose` or `expand` over N and C are read in place, and so is channels-last
-///   memory: an `(N, C, *)` view of a contiguous `(N, *, C)`. Other views are copied first.
+/// - x: `(N, C, *)` with one or more spatial dimensions, or, in groups, `(N, C)`, in f32, f16, bf16
+///   or f64. Views made by `narrow`, `transpose` or `expand` over N and C are read in place, and so
+///   is channels-last memory: an `(N, C, *)` view of a contiguous `(N, *, C)`. Other views are
+///   copied first.
 /// - weight, bias: `[C]`, `[N, C]`, or the shape of x, each optional. In the dtype of x; those of
 ///   the first two shapes also in f32 beside a half x.
 /// - residual: the shape and dtype of x.
@@ -66,21 +72,6 @@ pub struct Normalization {
     pub(super) beside: Beside<Tensor>,
 }
 
-/// The gradients of a [`Normalization`]; those of absent tensors are `None`.
-#[derive(Debug, Clone)]
-pub struct NormGrads {
-    /// Of the shape and dtype of x.
-    pub x: Tensor,
-    /// Of the shape and dtype of the weight.
-    pub weight: Option<Tensor>,
-    /// Of the shape and dtype of the bias.
-    pub bias: Option<Tensor>,
-    /// Of the shape and dtype of the residual.
-    pub residual: Option<Tensor>,
-    /// Those of given statistics: of the mean and of rstd.
-    pub stats: Option<(Tensor, Tensor)>,
-}
-
 impl Normalization {
     /// Instance norm (Ulyanov et al., [1607.08022](https://arxiv.org/abs/1607.08022)).
     ///
@@ -95,11 +86,7 @@ impl Normalization {
     pub fn instance(eps: f64) -> Self {
         Self {
             groups: None,
-            rule: Rule {
-                eps,
-                mode: EpsMode::AddToVar,
-                correction: 0,
-            },
+            rule: Rule::new(eps, EpsMode::AddToVar),
             weight_offset: 0.,
             alpha: 1.,
             activation: Activation::None,
@@ -108,7 +95,8 @@ impl Normalization {
     }
 
     /// Group norm (Wu and He, [1803.08494](https://arxiv.org/abs/1803.08494)): `groups` parts of
-    /// the channels share their statistics. 1 group is layer norm over `(C, *)`.
+    /// the channels share their statistics. 1 group is layer norm over `(C, *)`. An x of shape
+    /// `(N, C)` will do: C / groups numbers of a sample share theirs.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -125,41 +113,40 @@ impl Normalization {
         }
     }
 
-    /// Multiplies by a weight: per channel `[C]`, per sample `[N, C]` (conditional and adaptive
+    /// Multiplied by a weight: per channel `[C]`, per sample `[N, C]` (conditional and adaptive
     /// norms) or per element (SPADE).
     pub fn weight(mut self, weight: &Tensor) -> Self {
         self.beside.weight = Some(weight.clone());
         self
     }
 
-    /// Adds a bias, of a shape as the weight's.
+    /// Shifted by a bias, of a shape that the weight may have.
     pub fn bias(mut self, bias: &Tensor) -> Self {
         self.beside.bias = Some(bias.clone());
         self
     }
 
-    /// Both or one of them, or none.
+    /// A weight and a bias, each optional.
     pub(crate) fn affine(mut self, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Self {
         self.beside.weight = weight.cloned();
         self.beside.bias = bias.cloned();
         self
     }
 
-    /// The weight is stored as what it exceeds 1 by: StyleGAN1, StarGAN v2, SPADE.
+    /// Multiplied by 1 + weight: StyleGAN1, StarGAN v2 and SPADE store what the scale exceeds 1 by.
     pub fn one_plus_weight(mut self) -> Self {
         self.weight_offset = 1.;
         self
     }
 
-    /// Normalizes with these instead of the statistics of x: `mean` and `rstd = 1 / sqrt(var +
-    /// eps)`, of shape `[C]` or `[N, C]` each. For tiles, for video, for running statistics. The
-    /// eps and the groups have no effect then.
-    pub fn stats(mut self, mean: &Tensor, rstd: &Tensor) -> Self {
-        self.beside.given = Some([mean.clone(), rstd.clone()]);
+    /// Normalizes with these instead of the statistics of x: for tiles, for video, for running
+    /// statistics. The eps and the groups have no effect then.
+    pub fn stats(mut self, stats: &PlaneStats) -> Self {
+        self.beside.given = Some([stats.mean.clone(), stats.rstd.clone()]);
         self
     }
 
-    /// Where eps is added; [`EpsMode::AddToVar`] by default.
+    /// The convention of eps; [`EpsMode::AddToVar`] by default.
     pub fn eps_mode(mut self, mode: EpsMode) -> Self {
         self.rule.mode = mode;
         self
@@ -184,114 +171,124 @@ impl Normalization {
         self
     }
 
-    /// Applies this at last.
+    /// Followed by an activation, after the residual.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
         self
     }
 
-    /// The result, differentiable.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let call = self.call(x)?;
-        from_format(&call.forward()?, call.norm.format)
-    }
-
-    /// Overwrites x with the result: inference without an allocation.
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward), and where a gradient would be lost (x or another tensor is
-    /// tracked), x is not contiguous (planar or channels-last), or it shares memory with another
-    /// input.
-    ///
-    /// ```
-    /// # use candle_core::{Device, Tensor};
-    /// # use candle_instance_norm::Normalization;
-    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
-    /// Normalization::instance(0.).forward_in_place(&x)?;
-    /// assert_eq!(x.to_vec3::<f32>()?, [[[-1., 1.]]]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    pub fn forward_in_place(&self, x: &Tensor) -> Result<()> {
-        let call = self.call(x)?;
-        // A view whose planes are not adjacent was copied for the call: its result would be lost.
-        let laid = &call.inputs.x;
-        let (storage, of_x) = (laid.storage_and_layout().0, x.storage_and_layout().0);
-        let copied = !std::ptr::eq(&*storage, &*of_x);
-        drop((storage, of_x));
-        if call.inputs.list().iter().any(|t| t.track_op()) {
-            bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
-        }
-        if copied || !laid.is_contiguous() {
+    /// The description of the pass over `x`, checked but for the tensors beside it.
+    pub(super) fn norm(&self, x: &Tensor) -> Result<Norm> {
+        if self.groups.is_some() && x.rank() < 3 {
             bail!(
-                "norm: expected a contiguous x to work in place, got {:?}",
-                x.layout()
+                "norm: expected x of rank 2 or more, (N, C, *), got shape {:?}",
+                x.dims()
             );
         }
-        call.forward_in_place()
-    }
-
-    /// The gradients of all tensors for the gradient `dy` of the result: what
-    /// [`Tensor::backward`] computes, without the passes that candle's autograd adds around it.
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward), and where `dy` differs from x in shape, dtype or device.
-    ///
-    /// ```
-    /// # use candle_core::{Device, Tensor};
-    /// # use candle_instance_norm::Normalization;
-    /// let x = Tensor::new(&[[[1f32, 3., 8.]]], &Device::Cpu)?;
-    /// let dy = Tensor::new(&[[[2f32, 2., 2.]]], &Device::Cpu)?;
-    /// let norm = Normalization::instance(1e-5).residual(&x);
-    /// let grads = norm.backward(&x, &dy)?;
-    /// // A gradient that is the same everywhere passes by the norm.
-    /// assert_eq!(grads.x.to_vec3::<f32>()?, [[[0., 0., 0.]]]);
-    /// assert_eq!(grads.residual.unwrap().to_vec3::<f32>()?, [[[2., 2., 2.]]]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    pub fn backward(&self, x: &Tensor, dy: &Tensor) -> Result<NormGrads> {
-        let call = self.call(x)?;
-        let params = &call.params;
-        let wanted = Wanted {
-            x: true,
-            weight: params.weight,
-            bias: params.bias,
-            v: params.residual.is_some(),
-            mean: params.given.map(|given| given[0]),
-            rstd: params.given.map(|given| given[1]),
+        let planes = Planes::new(x.dims())?;
+        float_dtype(x)?;
+        valid_eps(self.rule.eps)?;
+        self.activation.check()?;
+        if self.rule.correction > 1 {
+            bail!(
+                "norm: expected a correction of 0 or 1, got {}",
+                self.rule.correction
+            );
+        }
+        let channels_per_group = match self.groups {
+            None => 1,
+            Some(groups) if groups > 0 && planes.c.is_multiple_of(groups) => planes.c / groups,
+            Some(groups) => bail!(
+                "norm: expected a number of groups that divides the {} channels, got {groups}",
+                planes.c
+            ),
         };
-        let format = call.norm.format;
-        let Gradients {
-            x: Some(dx),
-            weight,
-            bias,
-            v,
-            mean,
-            rstd,
-        } = call.backward(&in_format(dy, format)?, &wanted)?
-        else {
-            bail!("norm: the gradient of x is missing")
-        };
-        let param = |grad: Option<Tensor>| {
-            grad.map(|t| match t.shape() == dx.shape() {
-                true => from_format(&t, format),
-                false => Ok(t),
-            })
-            .transpose()
-        };
-        Ok(NormGrads {
-            weight: param(weight)?,
-            bias: param(bias)?,
-            residual: param(v)?,
-            stats: mean.zip(rstd),
-            x: from_format(&dx, format)?,
+        if !self.alpha.is_finite() {
+            bail!("norm: expected a finite alpha, got {}", self.alpha);
+        }
+        let stored = self.beside.weight.is_some();
+        Ok(Norm {
+            planes,
+            format: format_of(x)?,
+            channels_per_group,
+            rule: self.rule,
+            weight_offset: if stored { self.weight_offset } else { 0. },
+            alpha: self.alpha,
+            activation: self.activation,
+            target: Target::Output,
         })
     }
 
-    /// The statistics of instances that `x` would be normalized with, for
-    /// [`stats`](Self::stats).
-    pub(crate) fn measure(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        plane_stats(x, self.rule, Second::Rstd)
+    /// The call over `x`: all tensors checked against it and laid out as the backends read them.
+    pub(super) fn call(&self, x: &Tensor) -> Result<Call> {
+        let norm = self.norm(x)?;
+        let Norm { planes, format, .. } = norm;
+        let Beside {
+            weight,
+            bias,
+            residual,
+            given,
+        } = &self.beside;
+        let check = |name, param: &Option<Tensor>| {
+            let param = param.as_ref().map(|p| Param::new(name, p, x, &planes));
+            param.transpose()
+        };
+        let params = Beside {
+            weight: check("weight", weight)?,
+            bias: check("bias", bias)?,
+            residual: residual.as_ref().map(|r| same_as_x(r, x)).transpose()?,
+            given: match given {
+                Some([mean, rstd]) => Some([
+                    Param::per_plane("mean", mean, x, &planes)?,
+                    Param::per_plane("rstd", rstd, x, &planes)?,
+                ]),
+                None => None,
+            },
+        };
+        let per_element = |p: &Option<Param>| p.map(|p| p.is_per_element());
+        let [of_weight, of_bias] = [&params.weight, &params.bias].map(per_element);
+        if of_weight.is_some() && of_bias.is_some() && of_weight != of_bias {
+            bail!("norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
+                weight.as_ref().map(|w| w.dims()), bias.as_ref().map(|b| b.dims()));
+        }
+        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || given.is_some())
+        {
+            bail!("norm: expected no blending beside parameters per element or given statistics, got alpha {}", self.alpha);
+        }
+        let lay = |t: &Tensor| {
+            if t.rank() == x.rank() {
+                in_format(t, format)
+            } else {
+                t.contiguous()
+            }
+        };
+        let all = Inputs {
+            x: x.clone(),
+            beside: self.beside.clone(),
+        };
+        let laid: Vec<Tensor> = all.list().into_iter().map(lay).collect::<Result<_>>()?;
+        Ok(Call {
+            norm,
+            inputs: all.rename(&laid.iter().collect::<Vec<_>>()).cloned(),
+            params,
+        })
     }
+}
+
+/// Of the shape, dtype and device of `x`; there is nothing to know of it beyond that.
+fn same_as_x(residual: &Tensor, x: &Tensor) -> Result<Param> {
+    if residual.shape() != x.shape() || residual.dtype() != x.dtype() {
+        bail!(
+            "norm: expected a residual of shape {:?} and dtype {:?}, got {:?} and {:?}",
+            x.dims(),
+            x.dtype(),
+            residual.dims(),
+            residual.dtype()
+        );
+    }
+    same_device("the residual", residual, x)?;
+    Ok(Param {
+        granularity: Granularity::Element,
+        dtype: x.dtype(),
+    })
 }

@@ -1,14 +1,11 @@
 //! Statistics of planes as tensors.
 
-use super::checked::in_format;
-use super::composed;
-use super::computed::{gradient, Composed};
-use super::custom::{apply, FusedOp};
-use crate::args::{
-    stats_shape, Activation, Beside, EpsMode, Inputs, Norm, Rule, Second, Target, View,
-};
+use super::custom_op::{apply, FusedOp};
+use super::double_backward::{gradient, Composed};
+use super::reference;
+use crate::args::{stats_shape, Activation, Beside, Inputs, Norm, Rule, Second, Target, View};
 use crate::cpu;
-use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
+use crate::shapes::{float_dtype, format_of, in_format, valid_eps, Format, Planes};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]
@@ -16,42 +13,26 @@ use candle_core::MetalStorage;
 use candle_core::{bail, CpuStorage, Result, Shape, Storage, Tensor};
 use std::sync::Arc;
 
-/// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
-/// what [`instance_norm`](crate::instance_norm) normalizes with, as values. Differentiable, twice
-/// with `CANDLE_GRAD_DO_NOT_DETACH=1`.
-///
-/// # Shapes
-///
-/// - x: `(N, C, *)` in f32, f16, bf16 or f64.
-/// - mean, rstd: `(N, C)`, in f32, or f64 for f64.
-///
-/// # Errors
-///
-/// A rank below 3, an integer dtype, and an eps that is negative or not finite.
-///
-/// # Example
-///
-/// A picture in tiles, each normalized with the statistics of the whole:
+/// What planes are normalized with: `(x - mean) * rstd`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use candle_instance_norm::{instance_norm, instance_norm_with_stats, instance_stats};
+/// use candle_instance_norm::{Normalization, PlaneStats};
 ///
-/// let x = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
-/// let (mean, rstd) = instance_stats(&x, 1e-5)?;
-/// let tile = instance_norm_with_stats(&x.narrow(3, 0, 4)?, &mean, &rstd, None, None)?;
-/// let whole = instance_norm(&x, None, None, 1e-5)?.narrow(3, 0, 4)?;
-/// let difference = (tile - whole)?.abs()?.max_all()?.to_scalar::<f32>()?;
-/// assert!(difference < 1e-5);
+/// // Running statistics, as a batch norm has them in evaluation.
+/// let (mean, var) = (Tensor::new(&[1f32], &Device::Cpu)?, Tensor::new(&[4f32], &Device::Cpu)?);
+/// let stats = PlaneStats { mean, rstd: (var + 1e-5)?.sqrt()?.recip()? };
+/// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+/// let y = Normalization::instance(0.).stats(&stats).forward(&x)?;
+/// assert!((y.max_all()?.to_scalar::<f32>()? - 1.).abs() < 1e-5);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn instance_stats(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
-    let rule = Rule {
-        eps,
-        mode: EpsMode::AddToVar,
-        correction: 0,
-    };
-    plane_stats(x, rule, Second::Rstd)
+#[derive(Debug, Clone)]
+pub struct PlaneStats {
+    /// The means, `[C]` or `[N, C]`.
+    pub mean: Tensor,
+    /// The reciprocal deviations, of the same shape or the other.
+    pub rstd: Tensor,
 }
 
 /// The mean and another statistic of every plane, `(N, C)` each.
@@ -59,14 +40,15 @@ pub fn plane_stats(x: &Tensor, rule: Rule, second: Second) -> Result<(Tensor, Te
     float_dtype(x)?;
     valid_eps(rule.eps)?;
     let norm = Stats::norm(Planes::new(x.dims())?, format_of(x)?, rule);
-    let stats = Stats::of(&in_format(x, norm.format)?, &norm, second)?;
+    let stats = Stats { norm, second }.of(&in_format(x, norm.format)?)?;
     Ok((stats.get(0)?, stats.get(1)?))
 }
 
 /// The statistics of x, as one tensor `(2, N, C)`.
+#[derive(Clone, Copy)]
 pub struct Stats {
-    norm: Norm,
-    second: Second,
+    pub norm: Norm,
+    pub second: Second,
 }
 
 impl Stats {
@@ -84,10 +66,9 @@ impl Stats {
         }
     }
 
-    /// Those of `x`, which is in the format of `norm`.
-    pub fn of(x: &Tensor, norm: &Norm, second: Second) -> Result<Tensor> {
-        let norm = *norm;
-        apply(Self { norm, second }, &[x])
+    /// Those of `x`, which is in the format of the norm.
+    pub fn of(&self, x: &Tensor) -> Result<Tensor> {
+        apply(*self, &[x])
     }
 }
 
@@ -117,7 +98,7 @@ impl FusedOp for Stats {
         let storage = stats_gradient(x, grad, &self.norm, self.second)?;
         let (norm, second) = (self.norm, self.second);
         let composed: Composed =
-            Arc::new(move |inputs: &[Tensor]| composed::stats(&norm, second, &inputs[0]));
+            Arc::new(move |inputs: &[Tensor]| reference::stats(&norm, second, &inputs[0]));
         let dx = gradient(storage, x.shape().clone(), &[x], grad, &composed, 0)?;
         Ok(vec![Some(dx)])
     }
@@ -125,7 +106,7 @@ impl FusedOp for Stats {
 
 /// The gradient of x, in its format, for those of its statistics, `(2, N, C)` and contiguous: a
 /// pass like the forward one, with another scale and shift.
-pub fn stats_gradient(x: &Tensor, grad: &Tensor, norm: &Norm, second: Second) -> Result<Storage> {
+fn stats_gradient(x: &Tensor, grad: &Tensor, norm: &Norm, second: Second) -> Result<Storage> {
     let norm = Norm {
         target: Target::StatsGradient(second),
         ..*norm

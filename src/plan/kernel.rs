@@ -1,10 +1,10 @@
 //! The kernels of the GPU backends, by what they do. Their names are the same in every language.
 
-use super::{Pass, Tier};
+use super::gpu::LANE_VECTORS;
+use super::{Caps, Pass, Tier};
+use crate::tuning::WARP;
 #[cfg(feature = "cuda")]
 use candle_core::DType;
-#[cfg(test)]
-use {super::gpu::LANE_VECTORS, super::Caps, crate::tuning::WARP};
 
 /// What a kernel does; the number is that of the vectors a thread keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,7 +94,6 @@ impl Kernel {
     }
 
     /// Every kernel that a plan can lead to, on a GPU with or without clusters, and `sets` or not.
-    #[cfg(test)]
     pub fn all(caps: Caps, sets: bool) -> Vec<Self> {
         let mut all = vec![Self::Stats, Self::SumParams];
         for pass in [Pass::Forward, Pass::Backward] {

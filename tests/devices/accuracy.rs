@@ -5,9 +5,9 @@ use crate::common::{self, assert_close, max_abs, to_f64, Tolerance};
 use crate::plan::{self, Caps, CpuPlan, Cut, GpuPlan, Job, Pass, Tier};
 use crate::{shapes, tuning};
 use anyhow::Result;
-use candle_core::{DType, Device, ModuleT, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::nn::{instance_norm1d, InstanceNormConfig};
-use candle_instance_norm::{instance_stats, Activation, Normalization};
+use candle_instance_norm::{instance_stats, Activation, Normalization, PlaneStats};
 use candle_nn::VarBuilder;
 use std::collections::BTreeSet;
 
@@ -331,7 +331,10 @@ fn statistics(device: &Device) -> Result<()> {
     let has = |dtype| common::on(device, &DTYPES).contains(&dtype);
     for (dtype, spatial, mean, std, bound) in cases.into_iter().filter(|case| has(case.0)) {
         let x = random.tensor((1, 1, spatial), dtype, mean, std)?;
-        let (got_mean, rstd) = instance_stats(&x, 0.)?;
+        let PlaneStats {
+            mean: got_mean,
+            rstd,
+        } = instance_stats(&x, 0.)?;
         let exact = moments(&to_f64(&x));
         let biased = exact.1 * (spatial as f64 - 1.) / spatial as f64;
         for (what, got, want, scale) in [

@@ -5,7 +5,7 @@ use crate::common::reference::Random;
 use crate::common::{assert_close, max_abs, Tolerance};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use candle_instance_norm::{Activation, EpsMode, Normalization};
+use candle_instance_norm::{Activation, EpsMode, Normalization, PlaneStats};
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
 const EPS: f64 = 1e-2;
@@ -118,12 +118,12 @@ impl Tensors {
                 norm = set(norm, param);
             }
         }
-        if let Some((mean, rstd)) = &self.stats {
-            norm = norm.stats(mean, rstd);
+        if let Some((mean, rstd)) = self.stats.clone() {
+            norm = norm.stats(&PlaneStats { mean, rstd });
         }
         let y = norm.forward(&self.x)?;
         let grads = norm.backward(&self.x, &self.dy)?;
-        let (mean, rstd) = grads.stats.unzip();
+        let (mean, rstd) = grads.stats.map(|s| (s.mean, s.rstd)).unzip();
         let all = [
             ("y", Some(y)),
             ("dx", Some(grads.x)),

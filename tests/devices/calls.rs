@@ -14,7 +14,7 @@ use crate::common::{has, to_f64};
 use anyhow::{ensure, Context, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::{
-    adain, instance_stats, Activation, AdaInConfig, NormGrads, Normalization,
+    adain, instance_stats, Activation, AdaInConfig, NormGrads, Normalization, PlaneStats,
 };
 use std::collections::HashMap;
 
@@ -144,11 +144,11 @@ pub fn group_backward(t: &mut Tensors) -> Result<Results> {
 
 pub fn with_stats(t: &mut Tensors) -> Result<Results> {
     let (mean, rstd) = (t.per_channel()?, t.per_channel()?);
-    t.forward(&Normalization::instance(EPS).stats(&mean, &rstd))
+    t.forward(&Normalization::instance(EPS).stats(&PlaneStats { mean, rstd }))
 }
 
 pub fn stats(t: &mut Tensors) -> Result<Results> {
-    let (mean, rstd) = instance_stats(&t.x, EPS)?;
+    let PlaneStats { mean, rstd } = instance_stats(&t.x, EPS)?;
     Ok(vec![mean, rstd])
 }
 

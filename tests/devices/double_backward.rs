@@ -1,10 +1,10 @@
 //! Derivatives of gradients, as gradient penalties (WGAN-GP, R1) take them: against torch, and
 //! against differences. tests/golden/double_backward.py writes the goldens.
 
+use crate::common::own_process;
 use crate::common::reference::Random;
 use crate::common::{assert_close, max_abs, to_f64, Goldens, Tolerance};
 use crate::family_case::Case;
-use crate::own_process;
 use anyhow::Result;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
@@ -128,10 +128,10 @@ fn central_differences(device: &Device) -> Result<()> {
         adain(&t[0].permute((0, 3, 1, 2))?, &t[1].sin()?, &config)
     };
     let measured: Op = |t| {
-        let (mean, rstd) = instance_stats(&t[0].permute((0, 3, 1, 2))?, 1e-5)?;
+        let stats = instance_stats(&t[0].permute((0, 3, 1, 2))?, 1e-5)?;
         Normalization::instance(0.)
-            .stats(&mean, &rstd)
-            .weight(&mean)
+            .stats(&stats)
+            .weight(&stats.mean)
             .forward(t[1])
     };
     let mut random = Random::new(61, device);

@@ -4,7 +4,9 @@ use crate::common::reference::{Affine, Case, Params, Random};
 use crate::common::{self, to_f64};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::{instance_norm, instance_norm_backward};
+use candle_instance_norm::{
+    adain, instance_norm, instance_norm_backward, AdaInConfig, EpsMode, Normalization,
+};
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
 const EPS: f64 = 1e-5;
@@ -62,6 +64,61 @@ fn constant_planes(device: &Device) -> Result<()> {
 }
 
 test_device!(constant_planes);
+
+/// Without eps a constant plane is the bias as well, and what is behind it gets no gradient, whatever
+/// the rounding of its mean leaves: 0.1 is no f32, and its sums are none of its multiples.
+///
+/// On the CPU alone: the CUDA and Metal kernels divide 0 by 0.
+fn constant_planes_without_eps(device: &Device) -> Result<()> {
+    let mut random = Random::new(17, device);
+    for dtype in common::on(device, &DTYPES) {
+        for (spatial, level) in [1, 100, 2049, 33_001, 70_000]
+            .into_iter()
+            .flat_map(|s| [(s, 0.1), (s, -3e7), (s, 0.)])
+        {
+            if dtype == DType::F16 && level < -1e5 {
+                continue;
+            }
+            let x = Tensor::full(level, (1, 4, spatial), &Device::Cpu)?
+                .to_dtype(dtype)?
+                .to_device(device)?;
+            let bias = Tensor::full(7., 4, &Device::Cpu)?
+                .to_dtype(dtype)?
+                .to_device(device)?;
+            let dy = random.tensor(x.shape(), dtype, 0.5, 1.)?;
+            let last = x.transpose(1, 2)?.contiguous()?.transpose(1, 2)?;
+            for mode in [EpsMode::AddToVar, EpsMode::AddToStd, EpsMode::MaxWithVar] {
+                for norm in [Normalization::instance(0.), Normalization::group(2, 0.)] {
+                    let norm = norm.eps_mode(mode).bias(&bias);
+                    for x in [&x, &last] {
+                        let what = format!("{dtype:?} {spatial} {level} {mode:?}");
+                        let y = norm.forward(x)?;
+                        assert!(to_f64(&y).iter().all(|&v| v == 7.), "{what}");
+                        let dx = norm.backward(x, &dy)?.x;
+                        assert!(to_f64(&dx).iter().all(|&v| v == 0.), "{what}");
+                    }
+                }
+            }
+            // AdaIN: the mean of the style, or a style without deviation.
+            let style = random.tensor(x.shape(), dtype, 1., 2.)?;
+            let config = AdaInConfig {
+                correction: 0,
+                eps: 0.,
+                ..AdaInConfig::default()
+            };
+            for (content, style) in [(&x, &style), (&style, &x)] {
+                let y = adain(content, style, &config)?;
+                assert!(
+                    to_f64(&y).iter().all(|v| v.is_finite()),
+                    "{dtype:?} {spatial}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+test_device!(constant_planes_without_eps on cpu);
 
 /// NaN and infinity spoil their own plane, all of it, and no other.
 fn nan_and_infinity_stay_in_their_plane(device: &Device) -> Result<()> {

@@ -3,9 +3,12 @@
 use crate::common::reference::{Affine, Case, Random};
 use crate::common::{says, to_f64};
 use anyhow::Result;
-use candle_core::{DType, Device, ModuleT, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::nn::{instance_norm1d, instance_norm2d, InstanceNormConfig};
-use candle_instance_norm::{instance_norm, instance_norm_backward, Activation, Normalization};
+use candle_instance_norm::{
+    adain, adain_mix, instance_norm, instance_norm_backward, Activation, AdaInConfig,
+    Normalization, PlaneStats,
+};
 use candle_nn::VarBuilder;
 
 const EPS: f64 = 1e-5;
@@ -165,6 +168,10 @@ fn builder(device: &Device) -> Result<()> {
     let (x, per_element) = (zeros(&SHAPE), zeros(&SHAPE));
     let (per_channel, per_plane) = (zeros(&[3]), zeros(&[2, 3]));
     let instance = || Normalization::instance(EPS);
+    let given = |mean: &Tensor, rstd: &Tensor| {
+        let (mean, rstd) = (mean.clone(), rstd.clone());
+        instance().stats(&PlaneStats { mean, rstd })
+    };
     let mut rows = vec![
         (
             instance().correction(2),
@@ -189,12 +196,20 @@ fn builder(device: &Device) -> Result<()> {
             "no blending beside parameters per element or given statistics, got alpha 0.5".into(),
         ),
         (
-            instance().stats(&per_plane, &per_plane).blend(0.5),
+            given(&per_plane, &per_plane).blend(0.5),
             "no blending beside parameters per element or given statistics, got alpha 0.5".into(),
         ),
         (
             instance().residual(&per_channel),
             "a residual of shape [2, 3, 4, 5] and dtype F32, got [3] and F32".into(),
+        ),
+        (
+            given(&zeros(&[4]), &per_channel),
+            "mean of shape [3] or [2, 3], got [4]".into(),
+        ),
+        (
+            given(&per_channel, &per_element),
+            "rstd of shape [3] or [2, 3], got [2, 3, 4, 5]".into(),
         ),
     ];
     for wrong in [f64::NAN, f64::INFINITY] {
@@ -217,6 +232,70 @@ fn builder(device: &Device) -> Result<()> {
 }
 
 test_device!(builder);
+
+/// What AdaIN refuses: styles that do not fit the content, and none at all.
+fn styles(device: &Device) -> Result<()> {
+    let zeros = |shape: &[usize], dtype| zeros(shape, dtype, device);
+    let content = zeros(&SHAPE, DType::F32);
+    let config = AdaInConfig::default();
+    let expected =
+        "adain: expected a style of 3 channels and of 2 samples or 1 for content of shape \
+                    [2, 3, 4, 5], got shape";
+    for (style, message) in [
+        (
+            zeros(&[2, 4, 4, 5], DType::F32),
+            format!("{expected} [2, 4, 4, 5]"),
+        ),
+        (
+            zeros(&[3, 3, 4, 5], DType::F32),
+            format!("{expected} [3, 3, 4, 5]"),
+        ),
+        (
+            zeros(&[2, 3, 6], DType::F16),
+            "adain: expected a style of dtype F32, got F16".into(),
+        ),
+        (
+            zeros(&[2, 3], DType::F32),
+            "norm: expected x of rank 3 or more".into(),
+        ),
+    ] {
+        says(&message, adain(&content, &style, &config), &message);
+        let styles = [(&content, 0.5), (&style, 0.5)];
+        says(&message, adain_mix(&content, &styles, &config), &message);
+    }
+    let none = adain_mix(&content, &[], &config);
+    says("none", none, "adain: expected one style or more, got none");
+    for (config, message) in [
+        (
+            AdaInConfig { eps: -1., ..config },
+            "norm: expected a finite eps of 0 or more, got -1",
+        ),
+        (
+            AdaInConfig {
+                correction: 2,
+                ..config
+            },
+            "norm: expected a correction of 0 or 1, got 2",
+        ),
+        (
+            AdaInConfig {
+                alpha: f64::NAN,
+                ..config
+            },
+            "norm: expected a finite alpha, got NaN",
+        ),
+    ] {
+        says(message, adain(&content, &content, &config), message);
+        says(
+            message,
+            adain_mix(&content, &[(&content, 1.)], &config),
+            message,
+        );
+    }
+    Ok(())
+}
+
+test_device!(styles);
 
 /// The layers' own checks, in training and in evaluation.
 fn layers(device: &Device) -> Result<()> {

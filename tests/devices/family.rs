@@ -7,7 +7,7 @@ use crate::common::reference::Random;
 use crate::common::{self, assert_close, max_abs, Tolerance};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::{adain, instance_stats, AdaInConfig, EpsMode};
+use candle_instance_norm::{adain, instance_stats, AdaInConfig, EpsMode, PlaneStats};
 use choice::{composed, first, fused, last, Choice, Tensors, EPS};
 use rand::{rngs::StdRng, SeedableRng};
 
@@ -58,7 +58,7 @@ fn check(choice: &Choice, dtype: DType, random: &mut Random, device: &Device) ->
     let got = (&y * &dy)?.sum_all()?.backward()?;
     let direct = fused(choice, &inputs).backward(&inputs.x, &dy)?;
     let mut of_direct = vec![Some(direct.x), direct.weight, direct.bias, direct.residual];
-    let (mean, rstd) = direct.stats.unzip();
+    let (mean, rstd) = direct.stats.map(|s| (s.mean, s.rstd)).unzip();
     of_direct.extend([mean, rstd]);
     let mut of_direct = of_direct.into_iter().flatten();
     for ((name, exact), var) in exact.list().into_iter().zip(&vars) {
@@ -165,6 +165,7 @@ fn styles(device: &Device) -> Result<()> {
                         EpsMode::AddToVar => (var + EPS)?.sqrt()?,
                         EpsMode::AddToStd => (var.sqrt()? + EPS)?,
                         EpsMode::MaxWithVar => var.maximum(EPS)?.sqrt()?,
+                        other => panic!("{other:?}"),
                     };
                     Ok((mean, std))
                 };
@@ -201,7 +202,7 @@ fn statistics(device: &Device) -> Result<()> {
             x
         };
         let x = Var::from_tensor(&x)?;
-        let (mean, rstd) = instance_stats(&x, EPS)?;
+        let PlaneStats { mean, rstd } = instance_stats(&x, EPS)?;
         let flat = x.contiguous()?.flatten_from(2)?;
         let want_mean = flat.mean_keepdim(2)?;
         let var = flat.broadcast_sub(&want_mean)?.sqr()?.mean_keepdim(2)?;

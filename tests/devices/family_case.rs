@@ -3,13 +3,10 @@
 use crate::common::{dtype, to_f64, Goldens};
 use anyhow::Result;
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
-use candle_instance_norm::nn::{
-    AdaptiveInstanceNorm, BatchInstanceNorm, BatchInstanceNormConfig, ConditionalInstanceNorm,
-    Spade, SpadeConfig, SpadeNorm, StyleTables,
-};
+use candle_instance_norm::nn::{BatchInstanceNormConfig, ParamFreeNorm, SpadeConfig, StyleTables};
 use candle_instance_norm::{
     adain, adain_mix, adaptive_instance_norm, group_norm, instance_norm_with_stats, instance_stats,
-    nn, Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, StyleOrder,
+    nn, Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, PlaneStats, StyleOrder,
 };
 use candle_nn::VarBuilder;
 use serde_json::Value;
@@ -119,7 +116,7 @@ impl<'a> Case<'a> {
             "adain" => self.adain(),
             "norm" => self.norm(),
             "stats" => {
-                let (mean, rstd) = instance_stats(self.x(), self.eps())?;
+                let PlaneStats { mean, rstd } = instance_stats(self.x(), self.eps())?;
                 Ok(Tensor::stack(&[mean, rstd], 0)?.into())
             }
             "adaptive" | "adaptive_layer" => self.adaptive(),
@@ -169,17 +166,18 @@ impl<'a> Case<'a> {
                 norm = set(norm, t);
             }
         }
-        let given = self.get("mean").zip(self.get("rstd"));
-        if let Some((mean, rstd)) = given {
-            norm = norm.stats(mean, rstd);
+        let given = self.get("mean").cloned().zip(self.get("rstd").cloned());
+        let given = given.map(|(mean, rstd)| PlaneStats { mean, rstd });
+        if let Some(stats) = &given {
+            norm = norm.stats(stats);
         }
         let y = norm.forward(x)?;
         // The shorter ways to the same.
         let bare = self.activation() == Activation::None && self.get("residual").is_none();
-        if let (Some((mean, rstd)), true) = (given, bare) {
+        if let (Some(stats), true) = (&given, bare) {
             same(
                 self.name,
-                &instance_norm_with_stats(x, mean, rstd, weight, bias)?,
+                &instance_norm_with_stats(x, stats, weight, bias)?,
                 &y,
             );
         }
@@ -224,7 +222,7 @@ impl<'a> Case<'a> {
         if self.text("op") == "adaptive" {
             return Ok(adaptive_instance_norm(x, style, &config)?.into());
         }
-        let layer = AdaptiveInstanceNorm::new(style.dim(1)?, x.dim(1)?, config, self.vb())?;
+        let layer = nn::adaptive_instance_norm(style.dim(1)?, x.dim(1)?, config, self.vb())?;
         let layer = layer.with_optional_affine(self.vb().pp("norm"))?;
         Ok(layer.forward(x, style)?.into())
     }
@@ -240,7 +238,8 @@ impl<'a> Case<'a> {
             self.x(),
             self.args["styles"].as_u64().expect("styles") as usize,
         );
-        let layer = ConditionalInstanceNorm::new(styles, x.dim(1)?, self.eps(), tables, self.vb())?;
+        let layer =
+            nn::conditional_instance_norm(styles, x.dim(1)?, self.eps(), tables, self.vb())?;
         if let Some(weights) = self.get("weights") {
             return Ok(layer.forward_mix(x, weights)?.into());
         }
@@ -259,8 +258,8 @@ impl<'a> Case<'a> {
     fn spade(&self) -> Result<Got> {
         let (x, labels) = (self.x(), self.get("labels").expect("labels"));
         let norm = match self.text("norm") {
-            "" => SpadeNorm::Instance,
-            "batch" => SpadeNorm::Batch,
+            "" => ParamFreeNorm::Instance,
+            "batch" => ParamFreeNorm::Batch,
             other => panic!("{other}"),
         };
         let config = SpadeConfig {
@@ -271,7 +270,7 @@ impl<'a> Case<'a> {
             },
             ..SpadeConfig::new(norm)
         };
-        let layer = Spade::new(x.dim(1)?, labels.dim(1)?, config, self.vb())?;
+        let layer = nn::spade(x.dim(1)?, labels.dim(1)?, config, self.vb())?;
         let y = layer.forward_t(x, labels, self.flag("train", false))?;
         let running = ["running_mean", "running_var"];
         let kept = |key| {
@@ -290,7 +289,7 @@ impl<'a> Case<'a> {
             affine: self.get("state.weight").is_some(),
             ..Default::default()
         };
-        let layer = BatchInstanceNorm::new(self.x().dim(1)?, config, self.vb())?;
+        let layer = nn::batch_instance_norm(self.x().dim(1)?, config, self.vb())?;
         let y = layer.forward_t(self.x(), self.flag("train", true))?;
         let running = vec![
             ("running_mean", layer.running_mean().clone()),

@@ -2,7 +2,7 @@
 
 use crate::common::{self, assert_close, backward, dtype, max_abs, Goldens, Planes, Tolerance};
 use anyhow::Result;
-use candle_core::{DType, Device, ModuleT, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::nn::{self, InstanceNorm, InstanceNormConfig};
 use candle_instance_norm::{instance_norm, instance_norm_backward};
 use candle_nn::VarBuilder;

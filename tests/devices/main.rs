@@ -5,35 +5,23 @@
 //!     cargo test --test devices -- --skip ::cuda      what needs no GPU
 //!
 //! A test that needs a GPU with CUDA ends in `::cuda`, and no other does. The binary runs on another
-//! machine too, with `CANDLE_INSTANCE_NORM_GOLDENS` set to a copy of `tests/golden`.
+//! machine too, with `CANDLE_INSTANCE_NORM_GOLDENS` set to a folder with the goldens.
 
-#[macro_use]
-#[path = "../common/mod.rs"]
+#[macro_use(test_device)]
+extern crate testing;
+
 mod common;
 
-#[path = "../../examples/stylize/pixels.rs"]
-mod pixels;
-
 // How shapes are given to kernels, to show that the table of `accuracy` reaches all of them.
-#[allow(dead_code, unused_imports)]
-#[path = "../../src/plan/mod.rs"]
-mod plan;
-#[allow(dead_code)]
-#[path = "../../src/shapes.rs"]
-mod shapes;
-#[allow(dead_code)]
-#[path = "../../src/tuning.rs"]
-mod tuning;
+use candle_instance_norm::{plan, shapes, tuning};
 
 mod accuracy;
-mod adain_style;
 #[cfg(feature = "cuda")]
 mod backends_agree;
 mod calls;
 #[cfg(feature = "cuda")]
 mod candle_ops;
 mod conditional;
-mod cyclegan;
 mod double_backward;
 mod edge_cases;
 mod errors;
@@ -44,11 +32,8 @@ mod golden;
 mod grad;
 #[cfg(feature = "cuda")]
 mod graphs;
+mod layers;
 mod layouts;
-mod microast;
-mod own_process;
-mod spade_generator;
-mod stargan_v2;
+mod overflow;
 #[cfg(feature = "cuda")]
 mod traffic;
-mod transformer_net;

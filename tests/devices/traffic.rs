@@ -2,7 +2,7 @@
 //! src/plan/gpu.rs says. On a GPU nobody counts them, and the test says so.
 
 use crate::calls::*;
-use crate::own_process;
+use crate::common::own_process;
 use anyhow::{Context, Result};
 use candle_core::Device;
 
@@ -124,9 +124,9 @@ fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
             "bytes_are_those_of_the_plan::cuda",
             &[
                 (CASE, &i.to_string()),
-                ("PTXSIM_STATS", "1"),
+                ("CUDASIM_STATS", "1"),
                 // Lanes that part make requests of their own: here they stay together.
-                ("PTXSIM_ORDER", "0"),
+                ("CUDASIM_ORDER", "0"),
             ],
         )
         .context(case.name)?;

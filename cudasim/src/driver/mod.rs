@@ -53,15 +53,15 @@ impl Settings {
         let text = |name: &str| std::env::var(name).ok();
         let number = |name: &str, default| text(name).and_then(|v| v.parse().ok()).unwrap_or(default);
         let options = Options {
-            order: Order::ALL[number("PTXSIM_ORDER", 0).min(2) as usize],
-            seed: number("PTXSIM_SEED", 1),
-            compute_capability: number("PTXSIM_SM", 90) as u32,
-            checks: number("PTXSIM_CHECK", 1) != 0,
-            memory_statistics: text("PTXSIM_STATS").is_some(),
-            budget: number("PTXSIM_BUDGET", Options::default().budget),
+            order: Order::ALL[number("CUDASIM_ORDER", 0).min(2) as usize],
+            seed: number("CUDASIM_SEED", 1),
+            compute_capability: number("CUDASIM_SM", 90) as u32,
+            checks: number("CUDASIM_CHECK", 1) != 0,
+            memory_statistics: text("CUDASIM_STATS").is_some(),
+            budget: number("CUDASIM_BUDGET", Options::default().budget),
         };
-        let strict = number("PTXSIM_STRICT", 1) != 0;
-        let (coverage, mutant) = (text("PTXSIM_COVERAGE"), text("PTXSIM_MUTANT"));
+        let strict = number("CUDASIM_STRICT", 1) != 0;
+        let (coverage, mutant) = (text("CUDASIM_COVERAGE"), text("CUDASIM_MUTANT"));
         Self { options, strict, coverage, mutant }
     }
 }

@@ -4,7 +4,7 @@
 use crate::common::reference::Random;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
-use candle_instance_norm::{Activation, EpsMode, Normalization};
+use candle_instance_norm::{Activation, EpsMode, Normalization, PlaneStats};
 use rand::{rngs::StdRng, Rng};
 
 pub const EPS: f64 = 1e-2;
@@ -99,7 +99,7 @@ pub struct Tensors {
     pub weight: Option<Tensor>,
     pub bias: Option<Tensor>,
     pub residual: Option<Tensor>,
-    pub stats: Option<(Tensor, Tensor)>,
+    pub stats: Option<PlaneStats>,
 }
 
 impl Tensors {
@@ -137,10 +137,10 @@ impl Tensors {
         let x = like_x(random, 2.)?;
         let residual = choice.residual.then(|| like_x(random, 0.)).transpose()?;
         let stats = match choice.stats {
-            true => Some((
-                random.tensor((n, c), of_params, 1.5, 0.5)?,
-                random.tensor(c, of_params, 1., 0.1)?,
-            )),
+            true => Some(PlaneStats {
+                mean: random.tensor((n, c), of_params, 1.5, 0.5)?,
+                rstd: random.tensor(c, of_params, 1., 0.1)?,
+            }),
             false => None,
         };
         Ok(Self {
@@ -158,7 +158,10 @@ impl Tensors {
         let mut of = |t: &Option<Tensor>| t.as_ref().map(&mut f).transpose();
         let (weight, bias, residual) = (of(&self.weight)?, of(&self.bias)?, of(&self.residual)?);
         let stats = match &self.stats {
-            Some((mean, rstd)) => Some((f(mean)?, f(rstd)?)),
+            Some(PlaneStats { mean, rstd }) => Some(PlaneStats {
+                mean: f(mean)?,
+                rstd: f(rstd)?,
+            }),
             None => None,
         };
         Ok(Self {
@@ -175,7 +178,7 @@ impl Tensors {
         list.extend(self.weight.iter().map(|t| ("weight", t)));
         list.extend(self.bias.iter().map(|t| ("bias", t)));
         list.extend(self.residual.iter().map(|t| ("residual", t)));
-        if let Some((mean, rstd)) = &self.stats {
+        if let Some(PlaneStats { mean, rstd }) = &self.stats {
             list.extend([("mean", mean), ("rstd", rstd)]);
         }
         list
@@ -205,7 +208,7 @@ pub fn fused(choice: &Choice, t: &Tensors) -> Normalization {
         norm = norm.residual(residual);
     }
     match &t.stats {
-        Some((mean, rstd)) => norm.stats(mean, rstd),
+        Some(stats) => norm.stats(stats),
         None => norm,
     }
 }
@@ -219,7 +222,7 @@ pub fn composed(choice: &Choice, t: &Tensors) -> Result<Tensor> {
         _ => p.contiguous()?.reshape((n, c, ())),
     };
     let z = match &t.stats {
-        Some((mean, rstd)) => x
+        Some(PlaneStats { mean, rstd }) => x
             .broadcast_sub(&param(mean)?)?
             .broadcast_mul(&param(rstd)?)?,
         None => {
@@ -231,6 +234,7 @@ pub fn composed(choice: &Choice, t: &Tensors) -> Result<Tensor> {
                 EpsMode::AddToVar => (var + EPS)?.sqrt()?,
                 EpsMode::AddToStd => (var.sqrt()? + EPS)?,
                 EpsMode::MaxWithVar => var.maximum(EPS)?.sqrt()?,
+                other => panic!("{other:?}"),
             };
             centred.broadcast_div(&std)?.reshape(x.shape())?
         }
@@ -252,6 +256,7 @@ pub fn composed(choice: &Choice, t: &Tensors) -> Result<Tensor> {
         Activation::Relu => v.relu()?,
         Activation::LeakyRelu(slope) => candle_nn::ops::leaky_relu(&v, slope)?,
         Activation::Silu => v.silu()?,
+        other => panic!("{other:?}"),
     };
     Ok(y.reshape(choice.shape.as_slice())?)
 }

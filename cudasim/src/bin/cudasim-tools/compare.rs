@@ -49,9 +49,9 @@ fn record(test: &Test, emulator: &str, device: &str) -> Result<Vec<Copy>, String
     let mut command = test.command();
     command.env("LD_PRELOAD", format!("{emulator}/record.so")).env("RECORD", &file);
     match device.strip_prefix("schedule-") {
-        Some(order) => drop(command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_ORDER", order)),
+        Some(order) => drop(command.env("LD_LIBRARY_PATH", emulator).env("CUDASIM_ORDER", order)),
         None if device == "gpu" => {}
-        None => drop(command.env("LD_LIBRARY_PATH", emulator).env_remove("PTXSIM_ORDER")),
+        None => drop(command.env("LD_LIBRARY_PATH", emulator).env_remove("CUDASIM_ORDER")),
     }
     let (end, _) = test.run(&mut command, Duration::from_secs(1800))?;
     if !matches!(end, End::Passed) {

@@ -127,7 +127,7 @@ impl fmt::Display for Counts {
 fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Modules, Vec<Duration>), String> {
     let run = |(i, test): (usize, &Test)| {
         let mut command = test.command();
-        command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_COVERAGE", work.join(i.to_string()));
+        command.env("LD_LIBRARY_PATH", emulator).env("CUDASIM_COVERAGE", work.join(i.to_string()));
         match test.run(&mut command, Duration::from_secs(1800))? {
             (End::Passed, time) => Ok(time),
             _ => Err(format!("{} fails without any mutant", test.name)),
@@ -158,7 +158,7 @@ fn kills(emulator: &str, file: &Path, tests: &[Test], times: &[Duration], trial:
     order.sort_by_key(|i| times[*i]);
     for i in order {
         let mut command = tests[i].command();
-        command.env("LD_LIBRARY_PATH", emulator).env("PTXSIM_MUTANT", file).env("PTXSIM_BUDGET", "20000000");
+        command.env("LD_LIBRARY_PATH", emulator).env("CUDASIM_MUTANT", file).env("CUDASIM_BUDGET", "20000000");
         let (end, _) = tests[i].run(&mut command, times[i] * 10 + Duration::from_secs(20))?;
         if !matches!(end, End::Passed) {
             return Ok(true);

@@ -44,29 +44,33 @@ impl Test {
     }
 }
 
-/// The CUDA tests, all or those of the modules named: `golden`, or `golden::functional`.
+/// The CUDA tests of the ops and of the networks, all or those of the modules named: `golden`, or
+/// `golden::functional`.
 pub fn tests(emulator: &str, modules: &[&str]) -> Result<Vec<Test>, String> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--locked", "--features", "cuda", "--test", "devices"]);
+    command.args(["test", "--locked", "--features", "cuda", "--test", "devices", "--test", "networks"]);
     command.args(["--no-run", "--message-format=json"]);
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cannot run cargo: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut executables = text.lines().filter_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
-    let binary = PathBuf::from(executables.next().ok_or("cargo built no tests")?);
-    let list = Command::new(&binary).arg("--list").env("LD_LIBRARY_PATH", emulator).output();
-    let list = list.map_err(|e| format!("{}: {e}", binary.display()))?;
-    let list = String::from_utf8_lossy(&list.stdout);
-    let is_in = |name: &str, module: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"));
-    let mut names: Vec<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
-    names.retain(|name| name.ends_with("::cuda"));
-    if let Some(module) = modules.iter().find(|module| !names.iter().any(|name| is_in(name, module))) {
+    let executables = text.lines().filter_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
+    let mut tests = Vec::new();
+    for binary in executables.map(PathBuf::from) {
+        let list = Command::new(&binary).arg("--list").env("LD_LIBRARY_PATH", emulator).output();
+        let list = list.map_err(|e| format!("{}: {e}", binary.display()))?;
+        let list = String::from_utf8_lossy(&list.stdout);
+        let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+        let on_cuda = names.filter(|name| name.ends_with("::cuda"));
+        tests.extend(on_cuda.map(|name| Test { binary: binary.clone(), name: name.to_string() }));
+    }
+    let is_in = |test: &Test, module: &str| test.name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"));
+    if let Some(module) = modules.iter().find(|module| !tests.iter().any(|test| is_in(test, module))) {
         return Err(format!("found no CUDA tests in {module}"));
     }
-    names.retain(|name| modules.is_empty() || modules.iter().any(|module| is_in(name, module)));
-    if names.is_empty() {
+    tests.retain(|test| modules.is_empty() || modules.iter().any(|module| is_in(test, module)));
+    if tests.is_empty() {
         return Err("found no CUDA tests".to_string());
     }
-    Ok(names.iter().map(|name| Test { binary: binary.clone(), name: name.to_string() }).collect())
+    Ok(tests)
 }
 
 /// The values of a repeated option, `--test golden --test layouts`.

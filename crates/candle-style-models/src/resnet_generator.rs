@@ -1,0 +1,236 @@
+//! The ResNet generator of CycleGAN and pix2pix.
+
+use candle_core::{bail, Result, Tensor};
+use candle_instance_norm::{Activation, Normalization};
+use candle_nn::{Conv2d, ConvTranspose2d, Module, VarBuilder};
+
+use super::layers::{conv2d, conv_transpose2d, Depthwise, ANY};
+use super::{reflection_pad2d, Norms};
+
+/// `torch.nn.InstanceNorm2d`'s default; the checkpoints were all trained with it.
+const EPS: f64 = 1e-5;
+
+/// Index in the state dict of the first residual block, after two downsampling convolutions.
+const FIRST_BLOCK: usize = 10;
+
+/// The smallest side that leaves two rows for the residual blocks to reflect after two halvings.
+const MIN_SIDE: usize = 5;
+
+/// The image-to-image ResNet generator of CycleGAN (Zhu et al., "Unpaired Image-to-Image
+/// Translation using Cycle-Consistent Adversarial Networks", 2017), as `ResnetGenerator` in
+/// `junyanz/pytorch-CycleGAN-and-pix2pix` with instance norm and reflection padding.
+///
+/// A 7x7 convolution, two that halve the image, residual blocks, two transposed convolutions that
+/// double it again and a 7x7 convolution to a `tanh`. Each convolution but the last is followed by
+/// [`instance_norm`](candle_instance_norm::instance_norm) without affine parameters (eps 1e-5).
+///
+/// # Shapes
+///
+/// - input: `(N, C_in, H, W)`, usually RGB as `(x / 255 - 0.5) / 0.5`; `H` and `W` at least 5
+/// - output: `(N, C_out, H', W')` in `[-1, 1]`; `H'` and `W'` are `H` and `W` rounded up to
+///   multiples of 4
+///
+/// # Errors
+///
+/// `forward` fails on another rank or channel count, on a smaller image, on an input whose dtype
+/// or device is not that of the weights, and where candle has no convolution for the dtype (bf16
+/// on the CPU in candle 0.11). For `backward`, `H` and `W` should be multiples of 4: candle 0.11
+/// takes the output padding of the height for the width too where a convolution has a stride.
+///
+/// ```
+/// # use std::collections::HashMap;
+/// # use candle_core::{DType, Device, Tensor};
+/// use candle_style_models::ResnetGenerator;
+/// use candle_nn::{Module, VarBuilder};
+///
+/// # let mut weights = HashMap::new();
+/// # for (name, shape) in [
+/// #     ("model.1", [4, 3, 7, 7]), ("model.4", [8, 4, 3, 3]), ("model.7", [8, 8, 3, 3]),
+/// #     ("model.10.conv_block.1", [8, 8, 3, 3]), ("model.10.conv_block.5", [8, 8, 3, 3]),
+/// #     ("model.11", [8, 8, 3, 3]), ("model.14", [8, 8, 3, 3]), ("model.18", [3, 8, 7, 7]),
+/// # ] {
+/// #     let weight = Tensor::randn(0f32, 0.1, &shape, &Device::Cpu)?;
+/// #     weights.insert(format!("{name}.weight"), weight);
+/// #     let bias = Tensor::zeros(shape[0], DType::F32, &Device::Cpu)?;
+/// #     weights.insert(format!("{name}.bias"), bias);
+/// # }
+/// let vb = VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
+/// let generator = ResnetGenerator::new(vb)?;
+/// let x = Tensor::zeros((1, 3, 16, 24), DType::F32, &Device::Cpu)?;
+/// assert_eq!(generator.forward(&x)?.dims(), [1, 3, 16, 24]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ResnetGenerator {
+    head: Conv2d,
+    down: [Conv2d; 2],
+    blocks: Vec<ResnetBlock>,
+    up: [ConvTranspose2d; 2],
+    tail: Conv2d,
+}
+
+impl ResnetGenerator {
+    /// Builds the generator from a state dict with the original names (`model.1.weight`, ...).
+    /// Depth, widths and the form of the blocks follow from the names and shapes: any number of
+    /// blocks, with or without dropout (inactive, but it shifts the names), with 3x3 convolutions
+    /// or the depthwise-separable ones of GAN Compression (Li et al., 2020). Running statistics in
+    /// old files are not used, as upstream removes them too. `vb` needs existing weights: a
+    /// `VarMap` cannot tell the shapes.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or its shape does not fit the layer before it; the error names it.
+    pub fn new(vb: VarBuilder) -> Result<Self> {
+        let model = vb.pp("model");
+        let (head, width) = conv2d(&model.pp(1), [ANY; 2], 7, 1)?;
+        let (down0, width) = conv2d(&model.pp(4), [ANY, width], 3, 2)?;
+        let (down1, width) = conv2d(&model.pp(7), [ANY, width], 3, 2)?;
+
+        let block = |index| model.pp(FIRST_BLOCK + index).pp("conv_block");
+        let more = (1..).take_while(|&index| has_conv(&block(index), 1));
+        let blocks = std::iter::once(0).chain(more);
+        let blocks = blocks.map(|index| ResnetBlock::new(&block(index), width));
+        let blocks = blocks.collect::<Result<Vec<_>>>()?;
+
+        // Each stage takes three indices: convolution, norm, ReLU; the last has its padding first.
+        let next = FIRST_BLOCK + blocks.len();
+        let (up0, width) = conv_transpose2d(&model.pp(next), width)?;
+        let (up1, width) = conv_transpose2d(&model.pp(next + 3), width)?;
+        let (tail, _) = conv2d(&model.pp(next + 7), [ANY, width], 7, 1)?;
+        Ok(Self {
+            head,
+            down: [down0, down1],
+            blocks,
+            up: [up0, up1],
+            tail,
+        })
+    }
+
+    /// The number of residual blocks.
+    pub fn num_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// How many pixels around it a pixel of the output depends on, where the statistics of the
+    /// norms are given: 88 with 9 blocks.
+    pub fn reach(&self) -> usize {
+        // In pixels of the input: 3 for the head, 1 and 2 on the way down, 2 convolutions of 4 in
+        // each block, 4 and 2 on the way up, 3 for the tail, and 1 since the way up is lopsided.
+        16 + 8 * self.blocks.len()
+    }
+
+    /// [`forward`](Module::forward) with the statistics that `norms` says.
+    pub fn forward_with(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        self.check_input(x)?;
+        let mut x = norm_relu(&self.head.forward(&reflection_pad2d(x, 3)?)?, norms)?;
+        for down in &self.down {
+            x = norm_relu(&down.forward(&x)?, norms)?;
+        }
+        for block in &self.blocks {
+            x = block.forward(&x, norms)?;
+        }
+        for up in &self.up {
+            x = norm_relu(&up.forward(&x)?, norms)?;
+        }
+        self.tail.forward(&reflection_pad2d(&x, 3)?)?.tanh()
+    }
+
+    fn check_input(&self, x: &Tensor) -> Result<()> {
+        let channels = self.head.weight().dim(1)?;
+        match *x.dims() {
+            [_, c, h, w] if c == channels && h.min(w) >= MIN_SIDE => Ok(()),
+            [_, c, h, w] if c == channels => {
+                bail!("ResnetGenerator: the image must be at least {MIN_SIDE}x{MIN_SIDE}, got {h}x{w}")
+            }
+            ref dims => {
+                bail!("ResnetGenerator: the input must have shape (N, {channels}, H, W), got {dims:?}")
+            }
+        }
+    }
+}
+
+impl Module for ResnetGenerator {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, &mut Norms::own())
+    }
+}
+
+/// Instance norm as these networks use it.
+fn norm(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    norms.apply(x, Normalization::instance(EPS))
+}
+
+/// [`norm`] and ReLU in one pass.
+fn norm_relu(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    norms.apply(x, Normalization::instance(EPS).activation(Activation::Relu))
+}
+
+/// Whether a block's state dict has a convolution at `index`.
+fn has_conv(block: &VarBuilder, index: usize) -> bool {
+    let conv = block.pp(index);
+    conv.contains_tensor("weight") || conv.contains_tensor("conv.0.weight")
+}
+
+/// `x + norm(conv(relu(norm(conv(x)))))`.
+#[derive(Debug, Clone)]
+struct ResnetBlock {
+    conv1: BlockConv,
+    conv2: BlockConv,
+}
+
+impl ResnetBlock {
+    fn new(vb: &VarBuilder, width: usize) -> Result<Self> {
+        let (conv1, inner) = BlockConv::new(&vb.pp(1), [ANY, width])?;
+        // With dropout after the first ReLU, everything behind it moves up by one.
+        let second = if has_conv(vb, 5) { 5 } else { 6 };
+        let (conv2, _) = BlockConv::new(&vb.pp(second), [width, inner])?;
+        Ok(Self { conv1, conv2 })
+    }
+
+    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        let y = self.conv1.forward(&reflection_pad2d(x, 1)?, norms)?;
+        let y = norm_relu(&y, norms)?;
+        let y = self.conv2.forward(&reflection_pad2d(&y, 1)?, norms)?;
+        norms.apply(&y, Normalization::instance(EPS).residual(x))
+    }
+}
+
+/// A 3x3 convolution without padding, whole or split into a depthwise and a pointwise one with a
+/// norm between them.
+#[derive(Debug, Clone)]
+enum BlockConv {
+    Full(Conv2d),
+    Separable {
+        depthwise: Depthwise,
+        pointwise: Conv2d,
+    },
+}
+
+impl BlockConv {
+    fn new(vb: &VarBuilder, [c_out, c_in]: [usize; 2]) -> Result<(Self, usize)> {
+        let separable = vb.pp("conv");
+        if !separable.contains_tensor("0.weight") {
+            let (conv, out) = conv2d(vb, [c_out, c_in], 3, 1)?;
+            return Ok((Self::Full(conv), out));
+        }
+        let depthwise = Depthwise::new(&separable.pp(0), c_in)?;
+        let (pointwise, out) = conv2d(&separable.pp(2), [c_out, c_in], 1, 1)?;
+        Ok((
+            Self::Separable {
+                depthwise,
+                pointwise,
+            },
+            out,
+        ))
+    }
+
+    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        match self {
+            Self::Full(conv) => conv.forward(x),
+            Self::Separable {
+                depthwise,
+                pointwise,
+            } => pointwise.forward(&norm(&depthwise.forward(x)?, norms)?),
+        }
+    }
+}

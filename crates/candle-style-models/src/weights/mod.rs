@@ -1,0 +1,291 @@
+//! Weights from where people have them: `.safetensors`, `.pth`, a folder, the Hugging Face Hub.
+//!
+//! ```no_run
+//! use candle_core::{DType, Device};
+//! use candle_style_models::{weights::Weights, ResnetGenerator};
+//!
+//! let weights = Weights::open("latest_net_G.safetensors")?;
+//! let generator = weights.build(DType::F32, &Device::Cpu, ResnetGenerator::new)?;
+//! # let _ = generator; Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! Safetensors are always read. With the feature `pth` so is every format that `torch.save` has
+//! written: zip (since PyTorch 1.6), the pickle stream before it and the tar before that. With the
+//! feature `hub` there are names as `hf://owner/name/file@revision`.
+
+#[cfg(feature = "hub")]
+mod hub;
+mod names;
+#[cfg(feature = "pth")]
+mod pth;
+mod safetensors;
+mod strict;
+#[cfg(feature = "pth")]
+mod vet;
+
+#[cfg(feature = "hub")]
+pub use hub::Hub;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{bail, DType, Device, Result, Shape, Tensor};
+use candle_nn::VarBuilder;
+
+/// The endings of the files that [`Weights::open`] takes from a folder, the preferred one first.
+const ENDINGS: [&str; 6] = ["safetensors", "pth", "pt", "ckpt", "bin", "pth.tar"];
+
+/// The named tensors of a checkpoint, read from its file when they are asked for.
+///
+/// The names are those of the `state_dict`: a dictionary around it (`state_dict`,
+/// `model_state_dict`, `params`, `params_ema`) and the `module.` of `DataParallel` are taken off.
+#[derive(Clone)]
+pub struct Weights {
+    entries: Arc<BTreeMap<String, Entry>>,
+    /// What errors call it.
+    origin: String,
+}
+
+/// A tensor of known shape, somewhere.
+#[derive(Clone)]
+struct Entry {
+    shape: Shape,
+    stored: Stored,
+}
+
+#[derive(Clone)]
+enum Stored {
+    Tensor(Tensor),
+    Mapped(Arc<safetensors::Mapped>, String),
+    #[cfg(feature = "pth")]
+    Pickled(pytorch_reader::Tensor),
+}
+
+impl Entry {
+    fn load(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+        match &self.stored {
+            Stored::Tensor(tensor) => tensor.to_device(device)?.to_dtype(dtype),
+            Stored::Mapped(file, name) => file.load(name, dtype, device),
+            #[cfg(feature = "pth")]
+            Stored::Pickled(tensor) => pth::load(tensor, dtype, device),
+        }
+    }
+}
+
+impl Weights {
+    /// Opens a file, a folder or, with the feature `hub`, a repository of the Hugging Face Hub.
+    ///
+    /// - A file is known by its content, whatever its name ends in.
+    /// - Of a folder, every file that ends in `.safetensors`, `.pth`, `.pt`, `.ckpt`, `.bin` or
+    ///   `.pth.tar` is opened, and of files that differ in their ending alone the first in this order. Where
+    ///   there is more than one, the names get the file's own in front:
+    ///   `decoder.pth` has `decoder.conv1.weight`.
+    /// - `hf://owner/name`, `hf://owner/name/file`, each with `@revision` or without, is fetched
+    ///   once and then taken from the cache; see `Hub`.
+    ///
+    /// Safetensors are mapped into memory: the file must not be changed while they are in use.
+    ///
+    /// # Errors
+    ///
+    /// A file that is missing, truncated or of no known format, that holds what cannot be read
+    /// (quantized, sparse, complex, big-endian), or that would take much more memory than it has
+    /// bytes. No pickle is executed: its opcodes are read as data.
+    pub fn open(source: impl AsRef<Path>) -> Result<Self> {
+        let source = source.as_ref();
+        if let Some(name) = source.to_str().and_then(|name| name.strip_prefix("hf://")) {
+            #[cfg(feature = "hub")]
+            return Self::open(Hub::from_env()?.fetch(name)?);
+            #[cfg(not(feature = "hub"))]
+            bail!("hf://{name}: this was built without the feature `hub`");
+        }
+        let entries = if source.is_dir() {
+            open_folder(source)?
+        } else {
+            open_file(source)?
+        };
+        let origin = source.display().to_string();
+        if entries.is_empty() {
+            bail!("{origin} holds no tensors");
+        }
+        Ok(Self::from_entries(entries, origin))
+    }
+
+    /// Takes tensors that are in memory; `origin` is what errors call them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_style_models::weights::Weights;
+    ///
+    /// let weight = Tensor::ones(3, DType::F32, &Device::Cpu)?;
+    /// let weights = Weights::from_tensors([("module.in1.weight".to_string(), weight)], "a test");
+    /// assert_eq!(weights.names().collect::<Vec<_>>(), ["in1.weight"]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn from_tensors(
+        tensors: impl IntoIterator<Item = (String, Tensor)>,
+        origin: impl Into<String>,
+    ) -> Self {
+        let entry = |(name, tensor): (String, Tensor)| {
+            let shape = tensor.shape().clone();
+            let stored = Stored::Tensor(tensor);
+            (name, Entry { shape, stored })
+        };
+        let entries = names::unwrap(tensors.into_iter().map(entry).collect());
+        Self::from_entries(entries, origin.into())
+    }
+
+    fn from_entries(entries: BTreeMap<String, Entry>, origin: String) -> Self {
+        Self {
+            entries: Arc::new(entries),
+            origin,
+        }
+    }
+
+    /// Where the tensors are from, as errors tell it.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The names, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor; none is read for it.
+    pub fn shape(&self, name: &str) -> Option<&Shape> {
+        Some(&self.entries.get(name)?.shape)
+    }
+
+    /// The tensors whose names `select` maps to new ones; the others are left out.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_style_models::weights::Weights;
+    /// # let weight = Tensor::ones(3, DType::F32, &Device::Cpu)?;
+    /// # let weights = Weights::from_tensors([("netG.a".to_string(), weight)], "a test");
+    /// let generator = weights.select(|name| Some(name.strip_prefix("netG.")?.to_string()));
+    /// assert_eq!(generator.names().collect::<Vec<_>>(), ["a"]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn select(&self, select: impl Fn(&str) -> Option<String>) -> Self {
+        let chosen = |(name, entry): (&String, &Entry)| Some((select(name)?, entry.clone()));
+        let entries = self.entries.iter().filter_map(chosen).collect();
+        Self::from_entries(entries, self.origin.clone())
+    }
+
+    /// Builds a network and holds it to the checkpoint, as `load_state_dict(strict=True)` does in
+    /// PyTorch. Running statistics that the network does not ask for are let be: many old files
+    /// hold them for norms that never used them.
+    ///
+    /// # Errors
+    ///
+    /// One error that names every tensor that is missing, of another shape than the network needs,
+    /// or in the file and not in the network; what `network` says otherwise; and a tensor that
+    /// cannot be read.
+    pub fn build<T>(
+        &self,
+        dtype: DType,
+        device: &Device,
+        network: impl FnOnce(VarBuilder<'static>) -> Result<T>,
+    ) -> Result<T> {
+        strict::build(self, dtype, device, network)
+    }
+
+    /// A `VarBuilder` over all tensors, for networks that take what they need; [`Self::build`]
+    /// also tells what is left over.
+    pub fn var_builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(strict::Plain(self.clone())), dtype, device.clone())
+    }
+}
+
+fn open_folder(folder: &Path) -> Result<BTreeMap<String, Entry>> {
+    let files = preferred(
+        folder
+            .read_dir()?
+            .filter_map(|file| Some(file.ok()?.path())),
+    );
+    let mut all = BTreeMap::new();
+    for (stem, path) in &files {
+        for (name, entry) in open_file(path)? {
+            let name = match files.len() {
+                1 => name,
+                _ => format!("{stem}.{name}"),
+            };
+            all.insert(name, entry);
+        }
+    }
+    if files.is_empty() {
+        let endings = ENDINGS.join(", .");
+        bail!("{} holds no file that ends in .{endings}", folder.display());
+    }
+    Ok(all)
+}
+
+/// The paths to weights by their stems, each with the preferred ending.
+fn preferred(paths: impl Iterator<Item = PathBuf>) -> BTreeMap<String, PathBuf> {
+    let mut files = BTreeMap::<String, (usize, PathBuf)>::new();
+    for path in paths {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let stem = |ending: &&str| name?.strip_suffix(*ending)?.strip_suffix('.');
+        let mut ranked = ENDINGS.iter().enumerate();
+        let Some((rank, stem)) = ranked.find_map(|(rank, ending)| Some((rank, stem(ending)?)))
+        else {
+            continue;
+        };
+        match files.get(stem) {
+            Some((other, _)) if *other <= rank => {}
+            _ => {
+                files.insert(stem.to_string(), (rank, path.clone()));
+            }
+        }
+    }
+    let path = |(stem, (_, path))| (stem, path);
+    files.into_iter().map(path).collect()
+}
+
+fn open_file(path: &Path) -> Result<BTreeMap<String, Entry>> {
+    let shown = path.display();
+    let cannot_read =
+        |error: std::io::Error| candle_core::Error::Msg(format!("cannot read {shown}: {error}"));
+    // A pipe would block, a device never end.
+    if !path.metadata().map_err(cannot_read)?.is_file() {
+        bail!("cannot read {shown}: it is not a file");
+    }
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(cannot_read)?;
+    file.take(9).read_to_end(&mut head).map_err(cannot_read)?;
+    let entries = if head.is_empty() {
+        bail!("cannot read {shown}: the file is empty")
+    } else if head.get(8) == Some(&b'{') {
+        safetensors::open(path)?
+    } else {
+        open_pickled(path)?
+    };
+    Ok(names::unwrap(entries))
+}
+
+#[cfg(feature = "pth")]
+use pth::open as open_pickled;
+
+#[cfg(not(feature = "pth"))]
+fn open_pickled(path: &Path) -> Result<BTreeMap<String, Entry>> {
+    let path = path.display();
+    bail!("{path} is not a safetensors file; the feature `pth` reads those of torch.save")
+}
+
+/// The message of an error. With `RUST_BACKTRACE` set, candle's go on with a backtrace.
+fn first_line(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_string()
+}
+
+/// Runs a reader of files and servers that nobody vouches for. Should it panic, that is an error
+/// of the file like any other.
+#[cfg(any(feature = "pth", feature = "hub"))]
+fn guarded<T>(what: &str, read: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .map_err(|_| candle_core::Error::Msg(format!("{what}: the reader gave up on it")))
+}

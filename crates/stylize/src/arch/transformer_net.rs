@@ -1,0 +1,35 @@
+//! The networks of fast neural style transfer.
+
+use candle_core::{Result, Tensor};
+use candle_style_models::{Norms, TransformerNet};
+
+use super::{Arch, Grid, Network};
+use crate::pixels::Pixels;
+
+pub const ARCH: Arch = Arch {
+    name: "transformer-net",
+    signature: &["conv1.conv2d.weight", "deconv3.conv2d.weight"],
+    load: |weights, setup| {
+        let network = weights.build(setup.dtype, &setup.device, TransformerNet::new)?;
+        Ok(Box::new(network))
+    },
+};
+
+impl Network for TransformerNet {
+    fn pixels(&self) -> Pixels {
+        Pixels::Bytes
+    }
+
+    fn grid(&self) -> Grid {
+        Grid {
+            // It halves the sides twice and doubles them again.
+            multiple: 4,
+            min_side: 5,
+            reach: self.reach() as u32,
+        }
+    }
+
+    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+        self.forward_with(x, norms)
+    }
+}

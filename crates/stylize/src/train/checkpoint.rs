@@ -1,0 +1,58 @@
+//! What a run needs to go on as if it had not been interrupted.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+use candle_core::{Device, Tensor};
+
+use super::options::Settings;
+use super::trainer::Trainer;
+use crate::whole;
+
+/// Writes the network, the moments of Adam and the losses; the number of these is the step, from
+/// which the random numbers follow.
+pub fn save(path: &Path, trainer: &Trainer, settings: &Settings, seconds: f64) -> Result<()> {
+    let mut tensors = HashMap::new();
+    for parameter in &trainer.parameters {
+        let name = &parameter.name;
+        tensors.insert(format!("var.{name}"), parameter.var.as_tensor().clone());
+        tensors.insert(format!("first.{name}"), parameter.first.clone());
+        tensors.insert(format!("second.{name}"), parameter.second.clone());
+    }
+    let device = &Device::Cpu;
+    let losses = trainer.losses.as_flattened();
+    let losses = Tensor::from_slice(losses, (trainer.done(), 2), device)?;
+    tensors.insert("losses".into(), losses);
+    tensors.insert("seconds".into(), Tensor::new(seconds, device)?);
+    let settings = settings.describe();
+    tensors.insert("settings".into(), Tensor::new(settings.as_bytes(), device)?);
+    whole::write(path, |path| candle_core::safetensors::save(&tensors, path))
+}
+
+/// Takes up a run where it was saved; the seconds that it took until then.
+pub fn load(path: &Path, trainer: &mut Trainer, settings: &Settings) -> Result<f64> {
+    let mut read = || -> Result<f64> {
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+        let tensor = |name: String| {
+            let tensor = tensors.get(&name);
+            tensor.with_context(|| format!("there is no {name} in it"))
+        };
+        let saved = String::from_utf8(tensor("settings".into())?.to_vec1::<u8>()?)?;
+        let asked = settings.describe();
+        ensure!(
+            saved == asked,
+            "it was begun with {saved}, not with {asked}"
+        );
+        for parameter in &mut trainer.parameters {
+            let name = &parameter.name;
+            parameter.var.set(tensor(format!("var.{name}"))?)?;
+            parameter.first = tensor(format!("first.{name}"))?.clone();
+            parameter.second = tensor(format!("second.{name}"))?.clone();
+        }
+        let losses = tensor("losses".into())?.to_vec2::<f32>()?;
+        trainer.losses = losses.iter().map(|pair| [pair[0], pair[1]]).collect();
+        Ok(tensor("seconds".into())?.to_scalar()?)
+    };
+    read().with_context(|| format!("cannot go on from {}", path.display()))
+}

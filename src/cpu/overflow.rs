@@ -1,0 +1,124 @@
+//! Planes whose sums are beyond the largest number of the accumulator's type.
+//!
+//! The sweeps sum squares in f32 (f64 for f64), which overflows where x is some 1e19 or more, and
+//! nobody pays for a guard against that. A variance that came out infinite or NaN is told
+//! afterwards, and the pass starts again with x counted in a larger unit: a power of 2, so that no
+//! digit of x is lost.
+
+use super::element::Element;
+use super::moments::Moments;
+use super::operand::Operand;
+use crate::args::Norm;
+use crate::shapes::Format;
+
+/// No sum of squares or products of numbers below this overflows before memory runs out.
+const SAFE: f64 = (1u64 << 32) as f64;
+
+/// A copy of x, contiguous in the norm's format, in which every set of planes has its unit.
+pub struct Rescaled<T> {
+    values: Vec<T>,
+    /// One for each plane.
+    pub units: Vec<f64>,
+}
+
+impl<T: Element> Rescaled<T> {
+    /// `None` where no unit would help: x is small, or the sets that overflow are not finite.
+    pub fn new(x: &Operand<T>, norm: &Norm) -> Option<Self> {
+        let mut values = x.copy(norm);
+        let units = rescale(&mut values, norm)?;
+        Some(Self { values, units })
+    }
+
+    pub fn x(&self, norm: &Norm) -> Operand<'_, T> {
+        Operand::contiguous(&self.values, norm)
+    }
+}
+
+/// Divides the values of whole sets, which lie one after the other in the norm's format, by the
+/// unit of each set, and returns the unit of each plane; or `None` where all of them are 1.
+pub fn rescale<T: Element>(values: &mut [T], norm: &Norm) -> Option<Vec<f64>> {
+    let plane_of = |i: usize| plane_of(i, norm);
+    let mut largest = vec![0f64; values.len() / norm.planes.spatial];
+    for (i, v) in values.iter().enumerate() {
+        let (v, largest) = (v.to_f64().abs(), &mut largest[plane_of(i)]);
+        // NaN stays.
+        if v.is_nan() || v > *largest {
+            *largest = v;
+        }
+    }
+    let mut units = vec![1.; largest.len()];
+    let per_set = norm.channels_per_group;
+    for (units, largest) in units.chunks_mut(per_set).zip(largest.chunks(per_set)) {
+        let finite = largest.iter().all(|v| v.is_finite());
+        let largest = largest.iter().fold(0f64, |most, &v| most.max(v));
+        if finite && largest >= SAFE {
+            units.fill(power_of_two_below(largest));
+        }
+    }
+    if units.iter().all(|&unit| unit == 1.) {
+        return None;
+    }
+    for (i, v) in values.iter_mut().enumerate() {
+        let unit = units[plane_of(i)];
+        if unit != 1. {
+            *v = T::from_f64(v.to_f64() / unit);
+        }
+    }
+    Some(units)
+}
+
+/// The moments of whole planes, which lie one after the other in the norm's format, in two passes.
+pub fn moments<T: Element>(values: &[T], norm: &Norm) -> Vec<Moments> {
+    let n = norm.planes.spatial as f64;
+    let mut all = vec![
+        Moments {
+            n,
+            ..Moments::default()
+        };
+        values.len() / norm.planes.spatial
+    ];
+    for (i, v) in values.iter().enumerate() {
+        all[plane_of(i, norm)].mean += v.to_f64() / n;
+    }
+    for (i, v) in values.iter().enumerate() {
+        let plane = &mut all[plane_of(i, norm)];
+        plane.m2 += (v.to_f64() - plane.mean).powi(2);
+    }
+    all
+}
+
+/// The plane of an element of the norm's format, both counted from where whole samples, or planes
+/// in the planar format, begin.
+fn plane_of(element: usize, norm: &Norm) -> usize {
+    let planes = &norm.planes;
+    match norm.format {
+        Format::Planar => element / planes.spatial,
+        Format::ChannelsLast => {
+            let sample = element / (planes.c * planes.spatial);
+            sample * planes.c + element % planes.c
+        }
+    }
+}
+
+/// The largest power of 2 that is no larger than `v`, which is 1 or more.
+fn power_of_two_below(v: f64) -> f64 {
+    const EXPONENT: u64 = 0x7ff << 52;
+    f64::from_bits(v.to_bits() & EXPONENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_powers_of_two() {
+        for (v, want) in [
+            (1., 1.),
+            (1.9, 1.),
+            (3e38, 2f64.powi(127)),
+            (f64::MAX, 2f64.powi(1023)),
+        ] {
+            assert_eq!(power_of_two_below(v), want);
+        }
+    }
+}

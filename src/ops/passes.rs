@@ -1,0 +1,203 @@
+//! What a [`Normalization`] does to an x: forward, in place, backward, and its statistics alone.
+
+use super::normalization::Normalization;
+use super::stats::{plane_stats, PlaneStats};
+use crate::args::{Gradients, Second, Wanted};
+use crate::shapes::{from_format, in_format};
+use candle_core::{bail, Result, Tensor};
+
+/// The gradients of a [`Normalization`]; those of absent tensors are `None`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NormGrads {
+    /// Of the shape and dtype of x.
+    pub x: Tensor,
+    /// Of the shape and dtype of the weight.
+    pub weight: Option<Tensor>,
+    /// Of the shape and dtype of the bias.
+    pub bias: Option<Tensor>,
+    /// Of the shape and dtype of the residual.
+    pub residual: Option<Tensor>,
+    /// Of given statistics: the gradients of the mean and of rstd, of their shapes and dtypes.
+    pub stats: Option<PlaneStats>,
+}
+
+impl Normalization {
+    /// The result, differentiable.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.is_of_vectors(x) {
+            return self.of_planes()?.forward(&x.unsqueeze(2)?)?.squeeze(2);
+        }
+        let call = self.call(x)?;
+        from_format(&call.forward()?, call.norm.format)
+    }
+
+    /// Overwrites x with the result: inference without an allocation.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward), and where a gradient would be lost (x or another tensor is
+    /// tracked), x is not contiguous (planar or channels-last), or it shares memory with another
+    /// input.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// Normalization::instance(0.).forward_in_place(&x)?;
+    /// assert_eq!(x.to_vec3::<f32>()?, [[[-1., 1.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn forward_in_place(&self, x: &Tensor) -> Result<()> {
+        if self.is_of_vectors(x) {
+            return self.of_planes()?.forward_in_place(&x.unsqueeze(2)?);
+        }
+        let call = self.call(x)?;
+        // A view whose planes are not adjacent was copied for the call: its result would be lost.
+        let laid = &call.inputs.x;
+        let (storage, of_x) = (laid.storage_and_layout().0, x.storage_and_layout().0);
+        let copied = !std::ptr::eq(&*storage, &*of_x);
+        drop((storage, of_x));
+        if call.inputs.list().iter().any(|t| t.track_op()) {
+            bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
+        }
+        if copied || !laid.is_contiguous() {
+            bail!(
+                "norm: expected a contiguous x to work in place, got {:?}",
+                x.layout()
+            );
+        }
+        call.forward_in_place()
+    }
+
+    /// The gradients of all tensors for the gradient `dy` of the result: what
+    /// [`Tensor::backward`] computes, without the passes that candle's autograd adds around it.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward), and where `dy` differs from x in shape, dtype or device.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3., 8.]]], &Device::Cpu)?;
+    /// let dy = Tensor::new(&[[[2f32, 2., 2.]]], &Device::Cpu)?;
+    /// let norm = Normalization::instance(1e-5).residual(&x);
+    /// let grads = norm.backward(&x, &dy)?;
+    /// // A gradient that is the same everywhere passes by the norm.
+    /// assert_eq!(grads.x.to_vec3::<f32>()?, [[[0., 0., 0.]]]);
+    /// assert_eq!(grads.residual.unwrap().to_vec3::<f32>()?, [[[2., 2., 2.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn backward(&self, x: &Tensor, dy: &Tensor) -> Result<NormGrads> {
+        if self.is_of_vectors(x) {
+            let planes = self.of_planes()?;
+            let grads = planes.backward(&x.unsqueeze(2)?, &dy.unsqueeze(dy.rank())?)?;
+            return Ok(NormGrads {
+                x: grads.x.squeeze(2)?,
+                residual: grads.residual.map(|t| t.squeeze(2)).transpose()?,
+                ..grads
+            });
+        }
+        let call = self.call(x)?;
+        let params = &call.params;
+        let wanted = Wanted {
+            x: true,
+            weight: params.weight,
+            bias: params.bias,
+            v: params.residual.is_some(),
+            mean: params.given.map(|given| given[0]),
+            rstd: params.given.map(|given| given[1]),
+        };
+        let format = call.norm.format;
+        let Gradients {
+            x: Some(dx),
+            weight,
+            bias,
+            v,
+            mean,
+            rstd,
+        } = call.backward(&in_format(dy, format)?, &wanted)?
+        else {
+            bail!("norm: the gradient of x is missing")
+        };
+        let param = |grad: Option<Tensor>| {
+            grad.map(|t| {
+                if t.shape() == dx.shape() {
+                    from_format(&t, format)
+                } else {
+                    Ok(t)
+                }
+            })
+            .transpose()
+        };
+        Ok(NormGrads {
+            weight: param(weight)?,
+            bias: param(bias)?,
+            residual: param(v)?,
+            stats: mean.zip(rstd).map(|(mean, rstd)| PlaneStats { mean, rstd }),
+            x: from_format(&dx, format)?,
+        })
+    }
+
+    /// Whether x is `(N, C)`, which is grouped as planes of one element are.
+    fn is_of_vectors(&self, x: &Tensor) -> bool {
+        self.groups.is_some() && x.rank() == 2
+    }
+
+    /// The same of `(N, C, 1)`, where it is of `(N, C)`.
+    fn of_planes(&self) -> Result<Self> {
+        let mut this = self.clone();
+        if let Some(residual) = &mut this.beside.residual {
+            if residual.rank() == 2 {
+                *residual = residual.unsqueeze(2)?;
+            }
+        }
+        Ok(this)
+    }
+
+    /// The statistics of every `(n, c)` plane of x, with this eps and correction: what
+    /// [`stats`](Self::stats) takes, to normalize another tensor like this one. `(N, C)` each, in
+    /// f32, or f64 for f64; differentiable.
+    ///
+    /// # Errors
+    ///
+    /// As [`instance_stats`](crate::instance_stats), and where groups share their statistics.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let picture = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
+    /// let norm = Normalization::instance(1e-5);
+    /// let of_picture = norm.measure(&picture)?;
+    /// let tile = norm.stats(&of_picture).forward(&picture.narrow(3, 0, 4)?)?;
+    /// assert_eq!(tile.dims(), [1, 2, 8, 4]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn measure(&self, x: &Tensor) -> Result<PlaneStats> {
+        let (mean, rstd) = self.plane_stats(x, Second::Rstd)?;
+        Ok(PlaneStats { mean, rstd })
+    }
+
+    /// The mean and the deviation `1 / rstd` of every plane, likewise: a style of AdaIN's, which
+    /// other pictures get as their bias and weight.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let style = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let (mean, std) = Normalization::instance(0.).mean_and_std(&style)?;
+    /// assert_eq!((mean.to_vec2::<f32>()?, std.to_vec2::<f32>()?), (vec![vec![2.]], vec![vec![1.]]));
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn mean_and_std(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.plane_stats(x, Second::Std)
+    }
+
+    fn plane_stats(&self, x: &Tensor, second: Second) -> Result<(Tensor, Tensor)> {
+        if let Some(groups) = self.groups {
+            bail!("norm: expected instances to measure, got {groups} groups");
+        }
+        plane_stats(x, self.rule, second)
+    }
+}

@@ -1,0 +1,5 @@
+//! Helpers of these tests.
+
+pub mod reference;
+
+pub use testing::*;
