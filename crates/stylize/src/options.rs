@@ -42,8 +42,8 @@ The exit code is 0 when every picture was written, 1 otherwise.";
 pub struct Options {
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// A file, a folder or hf://owner/name[/file][@revision]: .safetensors, or .pth of any age. A
-    /// small network that paints in oils is built in.
+    /// A file, a folder or hf://owner/name/file@revision, whose last two parts may be left out:
+    /// .safetensors, or .pth of any age. A small network that paints in oils is built in.
     #[arg(long)]
     pub weights: Option<PathBuf>,
     /// The network the weights belong to; told from the names in them where not given.
