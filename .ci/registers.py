@@ -9,9 +9,17 @@ import subprocess
 import sys
 
 # What ptxas 13.0 keeps elsewhere to have more threads at a time: four registers at most. One more is
-# allowed; the sets' kernels, which an H200 timed like this, and two of f64 keep more.
+# allowed. The sets' kernels keep more, most of it where an activation is in the pass (in f16 up to 464
+# bytes of the gradients'; an H200 timed it like that), and so do two kernels in f64.
 ALLOWED_BYTES = 20
-ALLOWED_MORE = {"in_sets_fwd_block8": 24, "in_sets_fwd_cluster8": 60, "in_columns_write": 48, "in_split_write": 76}
+ALLOWED_MORE = {
+    "in_sets_fwd_block8": 64,
+    "in_sets_fwd_cluster8": 88,
+    "in_sets_bwd_block4": 464,
+    "in_sets_bwd_cluster4": 408,
+    "in_columns_write": 48,
+    "in_split_write": 76,
+}
 
 ptxas, folder = sys.argv[1:]
 files = sorted(pathlib.Path(folder).glob("*.ptx"))
