@@ -1,11 +1,11 @@
 //! What the kernels of the GPU backends are told beside tensors: the structs that all languages have
 //! field for field.
 
-use crate::args::{Activation, EpsMode, Norm, Second, Target};
 use crate::plan::Cut;
+use crate::spec::{Activation, EpsMode, NormSpec, Output, ScaleStat};
 use candle_core::DType;
 
-/// `Rule` of the kernels, in numbers of type `A`: f64, or f32 where there is no other.
+/// `RstdRule` of the kernels, in numbers of type `A`: f64, or f32 where there is no other.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct RuleArg<A> {
@@ -18,57 +18,57 @@ pub struct RuleArg<A> {
     slope: A,
     mode: i32,
     of_stats: i32,
-    second: i32,
+    stat: i32,
     /// 0 where nothing follows the normalization.
     pub activation: i32,
 }
 
 impl<A> RuleArg<A> {
-    pub fn new(norm: &Norm, number: fn(f64) -> A) -> Self {
-        let n = (norm.channels_per_group * norm.planes.spatial) as f64;
-        let unbiased = match norm.rule.correction {
+    pub fn new(spec: &NormSpec, number: fn(f64) -> A) -> Self {
+        let n = (spec.channels_per_group * spec.planes.spatial) as f64;
+        let unbiased = match spec.rule.correction {
             0 => 1.,
             correction => n / (n - correction as f64),
         };
-        let slope = match norm.activation {
+        let slope = match spec.activation {
             Activation::LeakyRelu(slope) => slope,
             _ => 0.,
         };
         let mut rule = Self {
-            eps: number(norm.rule.eps),
+            eps: number(spec.rule.eps),
             n: number(n),
             unbiased: number(unbiased),
-            alpha: number(norm.alpha),
-            beside_alpha: number(1. - norm.alpha),
-            weight_offset: number(norm.weight_offset),
+            alpha: number(spec.alpha),
+            beside_alpha: number(1. - spec.alpha),
+            weight_offset: number(spec.weight_offset),
             slope: number(slope),
-            mode: match norm.rule.mode {
+            mode: match spec.rule.mode {
                 EpsMode::AddToVar => 0,
                 EpsMode::AddToStd => 1,
                 EpsMode::MaxWithVar => 2,
             },
             of_stats: 0,
-            second: 0,
-            activation: match norm.activation {
+            stat: 0,
+            activation: match spec.activation {
                 Activation::None => 0,
                 Activation::Relu => 1,
                 Activation::LeakyRelu(_) => 2,
                 Activation::Silu => 3,
             },
         };
-        if let Target::StatsGradient(which) = norm.target {
+        if let Output::StatsGradient(which) = spec.output {
             rule.of_stats = 1;
-            rule.set_second(which);
+            rule.set_stat(which);
         }
         rule
     }
 
     /// The statistic that is asked for beside the mean.
-    pub fn set_second(&mut self, which: Second) {
-        self.second = match which {
-            Second::Var => 0,
-            Second::Std => 1,
-            Second::Rstd => 2,
+    pub fn set_stat(&mut self, which: ScaleStat) {
+        self.stat = match which {
+            ScaleStat::Var => 0,
+            ScaleStat::Std => 1,
+            ScaleStat::Rstd => 2,
         };
     }
 }

@@ -26,7 +26,6 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
-mod args;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -37,6 +36,7 @@ mod metal;
 #[cfg(feature = "nn")]
 pub mod nn;
 mod ops;
+mod spec;
 // How shapes are given to kernels is no part of the API: a test shows with it that its table reaches
 // all of them.
 #[doc(hidden)]
@@ -46,13 +46,13 @@ pub mod shapes;
 #[doc(hidden)]
 pub mod tuning;
 
-pub use args::{Activation, EpsMode};
 pub use ops::{
     adain, adain_mix, adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,
     conditional_instance_norm_mix, group_norm, instance_norm, instance_norm_backward,
     instance_norm_with_stats, instance_stats, AdaInConfig, AdaptiveConfig, NormGrads,
     Normalization, PlaneStats, StyleOrder, StyleSlices,
 };
+pub use spec::{Activation, EpsMode};
 
 /// The README's code is tested with the documentation's.
 #[cfg(all(doctest, feature = "nn"))]

@@ -145,43 +145,43 @@ pub fn from_format(t: &Tensor, format: Format) -> Result<Tensor> {
 
 /// How far a weight or bias reaches: its shape is `[C]`, `[N, C]` or that of x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Granularity {
-    Channel,
-    Sample,
-    Element,
+pub enum ParamShape {
+    PerChannel,
+    PerSample,
+    PerElement,
 }
 
-impl Granularity {
+impl ParamShape {
     /// Plane `p` takes number `p % period` of a parameter per channel or per sample.
     pub fn period(self, planes: &Planes) -> usize {
         match self {
-            Self::Channel => planes.c,
-            Self::Sample => planes.count(),
-            Self::Element => planes.elements(),
+            Self::PerChannel => planes.c,
+            Self::PerSample => planes.count(),
+            Self::PerElement => planes.elements(),
         }
     }
 }
 
 /// What is known of a weight or bias before its values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Param {
-    pub granularity: Granularity,
+pub struct ParamSpec {
+    pub shape: ParamShape,
     pub dtype: DType,
 }
 
-impl Param {
+impl ParamSpec {
     /// Whether there is a number of it for each element of x, not for each plane or channel.
     pub fn is_per_element(&self) -> bool {
-        self.granularity == Granularity::Element
+        self.shape == ParamShape::PerElement
     }
 
     /// Checks `param` (called `name` in messages) against the `x` it goes with.
     pub fn new(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
         let (n, c) = (planes.n, planes.c);
-        let granularity = match *param.dims() {
-            [channels] if channels == c => Granularity::Channel,
-            [batch, channels] if batch == n && channels == c => Granularity::Sample,
-            _ if param.dims() == x.dims() => Granularity::Element,
+        let shape = match *param.dims() {
+            [channels] if channels == c => ParamShape::PerChannel,
+            [batch, channels] if batch == n && channels == c => ParamShape::PerSample,
+            _ if param.dims() == x.dims() => ParamShape::PerElement,
             _ => bail!(
                 "norm: expected {name} of shape [{c}], [{n}, {c}] or that of x, {:?}, got {:?}",
                 x.dims(),
@@ -189,8 +189,8 @@ impl Param {
             ),
         };
         let dtype = param.dtype();
-        // Beside x itself in size, an f32 parameter would be read at half the speed.
-        let wide = is_half(x.dtype()) && granularity != Granularity::Element;
+        // Beside x itself, an f32 parameter would be read at half the speed.
+        let wide = is_half(x.dtype()) && shape != ParamShape::PerElement;
         if dtype != x.dtype() && !(dtype == DType::F32 && wide) {
             bail!(
                 "norm: expected {name} of dtype {:?}{}, got {dtype:?}",
@@ -199,7 +199,7 @@ impl Param {
             );
         }
         same_device(name, param, x)?;
-        Ok(Self { granularity, dtype })
+        Ok(Self { shape, dtype })
     }
 
     /// As [`new`](Self::new), for one that cannot be per element.

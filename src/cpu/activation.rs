@@ -2,7 +2,7 @@
 
 use super::element::Acc;
 use super::simd::Simd;
-use crate::args::Activation;
+use crate::spec::Activation;
 
 /// An activation as code that a loop is compiled with.
 pub trait Function<A: Acc>: Copy {

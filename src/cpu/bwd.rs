@@ -25,8 +25,8 @@ use super::rule::Spread;
 use super::set_op::{Lanes, Reads, SetOp, Workspace};
 use super::simd::Simd;
 use super::sweep::sweep;
-use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
-use crate::shapes::Param;
+use crate::shapes::ParamSpec;
+use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 use candle_core::{CpuStorage, Result};
 
 struct Backward<'a, T> {
@@ -54,7 +54,7 @@ const F: usize = 7;
 
 impl<T: Element> Backward<'_, T> {
     fn activation(&self) -> Activation {
-        self.operands.norm.activation
+        self.operands.spec.activation
     }
 
     /// `x`, and `dv`: the gradient of `v`.
@@ -69,7 +69,7 @@ impl<T: Element> Backward<'_, T> {
         let Reads {
             x,
             dy,
-            beside,
+            extras,
             residual,
             v,
         } = reads;
@@ -79,7 +79,7 @@ impl<T: Element> Backward<'_, T> {
             return (x, dy);
         }
         let out = Out::over(&mut v[..len]);
-        let scratch = [beside, residual];
+        let scratch = [extras, residual];
         let v = self
             .operands
             .normalize::<S, V>(x, place, k, Activation::None, out, scratch);
@@ -99,7 +99,7 @@ impl<T: Element> Backward<'_, T> {
         let Some(operand) = self.operands.weight.per_element() else {
             return dv;
         };
-        let offset = Acc::from_f64(self.operands.norm.weight_offset);
+        let offset = Acc::from_f64(self.operands.spec.weight_offset);
         let w = operand.read::<S>(place, dv.len(), scratch);
         let room = &mut room[..dv.len()];
         for ((g, &dv), &w) in room.iter_mut().zip(dv).zip(w) {
@@ -117,18 +117,18 @@ impl<T: Element> Backward<'_, T> {
         coefficients: &mut [[T::Acc; F]],
         shares: &mut [Share],
     ) {
-        let (o, norm) = (&self.operands, self.operands.norm);
-        let (per_set, units) = (norm.channels_per_group, o.units_from(first));
-        let weight = |plane| norm.full_weight(o.weight.of(plane));
+        let (o, spec) = (&self.operands, self.operands.spec);
+        let (per_set, units) = (spec.channels_per_group, o.units_from(first));
+        let weight = |plane| spec.full_weight(o.weight.of(plane));
         for start in (0..measures.len()).step_by(per_set) {
             let planes = start..start + per_set;
             let unit = unit_of(units, start);
             let set = set_stats::<T::Acc>(&measures[planes.clone()], unit);
-            let Spread { rstd, bend } = norm.rule.spread(&set);
+            let Spread { rstd, bend } = spec.rule.spread(&set);
             // sum(g * (x - mean)) over a plane, with the mean of the set.
             let product = |m: &CoMoments, mean: f64| m.cross + m.x.n * m.g_mean * (m.x.mean - mean);
             let (mut sum, mut cross) = (0., 0.);
-            if o.given.is_none() {
+            if o.stats.is_none() {
                 for i in planes.clone() {
                     let (w, m) = (weight(first + i), &measures[i]);
                     sum += w * m.x.n * m.g_mean / set.n;
@@ -137,17 +137,17 @@ impl<T: Element> Backward<'_, T> {
             }
             for i in planes {
                 let (plane, m) = (first + i, &measures[i]);
-                let (set, rstd) = o.given_or(plane, set, rstd);
+                let (set, rstd) = o.stats_or(plane, set, rstd);
                 let (w, product) = (weight(plane), product(m, set.mean));
                 let (mean, rest) = split::<T::Acc>(set.mean);
                 let g_mean = T::Acc::from_f64(m.g_mean);
                 let high = g_mean.to_f64();
-                let scale = norm.alpha * rstd;
+                let scale = spec.alpha * rstd;
                 // The gradient of x is that of x in its unit, less in the same proportion.
                 let of_x = scale / set.unit;
-                let (a, b) = (of_x * w + (1. - norm.alpha), of_x * bend * cross);
-                let b = if o.given.is_some() { 0. } else { b };
-                let shift = (1. - norm.alpha) * high + of_x * (w * high - sum) + b * rest;
+                let (a, b) = (of_x * w + (1. - spec.alpha), of_x * bend * cross);
+                let b = if o.stats.is_some() { 0. } else { b };
+                let shift = (1. - spec.alpha) * high + of_x * (w * high - sum) + b * rest;
                 coefficients[i][0] = mean;
                 if o.weight.per_element().is_some() {
                     // For the gradient of the weight, where no activation asked for them before.
@@ -160,10 +160,10 @@ impl<T: Element> Backward<'_, T> {
                 coefficients[i][6] = Acc::from_f64(shift);
                 shares[i] = Share {
                     weight: scale * product,
-                    bias: norm.alpha * m.x.n * m.g_mean,
+                    bias: spec.alpha * m.x.n * m.g_mean,
                     mean: -rstd * w * m.x.n * m.g_mean,
                     rstd: w * product,
-                    overflows: o.given.is_none() && !(set.var < T::Acc::LARGE && cross.is_finite()),
+                    overflows: o.stats.is_none() && !(set.var < T::Acc::LARGE && cross.is_finite()),
                 };
             }
         }
@@ -183,7 +183,7 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
     }
 
     fn measures(&self, round: usize) -> bool {
-        round + 1 == self.rounds() || self.operands.given.is_none()
+        round + 1 == self.rounds() || self.operands.stats.is_none()
     }
 
     fn workspace(&self) -> Workspace<T> {
@@ -207,7 +207,7 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
         }
         let k = [mean, scale, shift];
         let (x, dv) = self.x_and_dv::<S, V>(place, len, k, &mut ws.reads);
-        [x, self.g::<S>(dv, place, &mut ws.g, &mut ws.beside)]
+        [x, self.g::<S>(dv, place, &mut ws.g, &mut ws.extras)]
     }
 
     #[inline(always)]
@@ -238,7 +238,7 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
         [mean, scale, shift, g_mean, a, b, rest]: [V; F],
         ws: &mut Workspace<T>,
     ) {
-        let spatial = self.operands.norm.planes.spatial;
+        let spatial = self.operands.spec.planes.spatial;
         let k = [mean, scale, shift];
         let (x, dv) = self.x_and_dv::<S, V>(place, len, k, &mut ws.reads);
         let (mean, scale, shift) = (mean.cut(len), scale.cut(len), shift.cut(len));
@@ -264,7 +264,7 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
             T::narrow::<S>(to, &ws.output);
         }
         if let Some(target) = self.dx {
-            let g = self.g::<S>(dv, place, &mut ws.g, &mut ws.beside);
+            let g = self.g::<S>(dv, place, &mut ws.g, &mut ws.extras);
             let (g_mean, rest) = (g_mean.cut(len), rest.cut(len));
             let (a, b) = (a.cut(len), b.cut(len));
             // SAFETY: as for `dv`.
@@ -281,16 +281,17 @@ impl<T: Element> SetOp<T, 2, 4, F> for Backward<'_, T> {
 }
 
 pub fn backward<T: Element>(
-    inputs: &Inputs<View<CpuStorage>>,
+    x: View<CpuStorage>,
+    extras: &Extras<View<CpuStorage>>,
     dy: View<CpuStorage>,
-    norm: &Norm,
-    wanted: &Wanted,
+    spec: &NormSpec,
+    wanted: &GradMask,
 ) -> Result<Gradients<CpuStorage>> {
-    let operands = Operands::<T>::new(inputs, norm)?;
-    let dy = Operand::new(dy, norm)?;
-    let per_element = |param: Option<Param>| param.is_some_and(|p| p.is_per_element());
+    let operands = Operands::<T>::new(x, extras, spec)?;
+    let dy = Operand::new(dy, spec)?;
+    let per_element = |param: Option<ParamSpec>| param.is_some_and(|p| p.is_per_element());
     let [mut dx, mut dv, mut dweight] = [wanted.x, wanted.v, per_element(wanted.weight)]
-        .map(|wanted| wanted.then(|| Room::new(norm.planes.elements())));
+        .map(|wanted| wanted.then(|| Room::new(spec.planes.elements())));
     let op = Backward {
         operands,
         dy,
@@ -298,22 +299,22 @@ pub fn backward<T: Element>(
         dv: dv.as_mut().map(Room::target),
         dweight: dweight.as_mut().map(Room::target),
     };
-    let mut shares = sweep(&op, norm);
+    let mut shares = sweep(&op, spec);
     if shares.iter().any(|share| share.overflows) {
-        if let Some(rescaled) = Rescaled::new(&op.operands.x, norm) {
+        if let Some(rescaled) = Rescaled::new(&op.operands.x, spec) {
             let op = Backward {
                 operands: op.operands.rescaled(&rescaled),
                 ..op
             };
-            shares = sweep(&op, norm);
+            shares = sweep(&op, spec);
         }
     }
     // SAFETY: the sweep has written every element of each of them.
     let [dx, dv, dweight] =
         [dx, dv, dweight].map(|room| room.map(|room| T::store(unsafe { room.filled() })));
-    let reduce = |param: Option<Param>, pick: fn(&Share) -> f64| {
+    let reduce = |param: Option<ParamSpec>, pick: fn(&Share) -> f64| {
         let param = param.filter(|p| !p.is_per_element());
-        param.map(|p| reduce(&shares, norm, p, pick)).transpose()
+        param.map(|p| reduce(&shares, spec, p, pick)).transpose()
     };
     Ok(Gradients {
         x: dx,
@@ -331,14 +332,14 @@ pub fn backward<T: Element>(
 /// Sums the planes' shares of a parameter's gradient, over N for one that all samples use.
 fn reduce(
     shares: &[Share],
-    norm: &Norm,
-    param: Param,
+    spec: &NormSpec,
+    param: ParamSpec,
     pick: fn(&Share) -> f64,
 ) -> Result<CpuStorage> {
     fn narrow<T: Element>(sums: Vec<f64>) -> Result<CpuStorage> {
         Ok(T::store(sums.into_iter().map(T::from_f64).collect()))
     }
-    let period = param.granularity.period(&norm.planes);
+    let period = param.shape.period(&spec.planes);
     let mut sums = vec![0f64; period];
     for (plane, share) in shares.iter().enumerate() {
         sums[plane % period] += pick(share);

@@ -1,4 +1,4 @@
-//! The forward pass: `y = activation((x - mean) * scale + shift ...)`, see [`Norm`].
+//! The forward pass: `y = activation((x - mean) * scale + shift ...)`, see [`NormSpec`].
 
 use super::activation::{with_activation, Function, Identity, Loop};
 use super::element::{Acc, Element, Out, Scratch};
@@ -10,46 +10,50 @@ use super::rule::SetStats;
 use super::set_op::{Lanes, SetOp, Workspace};
 use super::simd::Simd;
 use super::sweep::sweep;
-use crate::args::{Activation, Beside, Inputs, Norm, Second, View};
 use crate::shapes::Format;
+use crate::spec::{Activation, Extras, NormSpec, ScaleStat, View};
 use candle_core::{CpuStorage, Layout, Result};
 
 /// What a pass reads beside dy.
 pub struct Operands<'a, T> {
-    pub norm: &'a Norm,
+    pub spec: &'a NormSpec,
     pub x: Operand<'a, T>,
     pub weight: Param<'a, T>,
     pub bias: Param<'a, T>,
     pub residual: Option<Operand<'a, T>>,
-    pub given: Option<[Param<'a, T>; 2]>,
+    pub stats: Option<[Param<'a, T>; 2]>,
     /// The unit that each plane of x is counted in; empty where all of them are 1.
     units: &'a [f64],
 }
 
 impl<'a, T: Element> Operands<'a, T> {
-    pub fn new(inputs: &Inputs<View<'a, CpuStorage>>, norm: &'a Norm) -> Result<Self> {
-        Self::with_x(Operand::new(inputs.x, norm)?, &inputs.beside, norm)
+    pub fn new(
+        x: View<'a, CpuStorage>,
+        extras: &Extras<View<'a, CpuStorage>>,
+        spec: &'a NormSpec,
+    ) -> Result<Self> {
+        Self::with_x(Operand::new(x, spec)?, extras, spec)
     }
 
     pub fn with_x(
         x: Operand<'a, T>,
-        beside: &Beside<View<'a, CpuStorage>>,
-        norm: &'a Norm,
+        extras: &Extras<View<'a, CpuStorage>>,
+        spec: &'a NormSpec,
     ) -> Result<Self> {
-        let residual = beside.residual.map(|view| Operand::new(view, norm));
-        let given = match beside.given {
+        let residual = extras.residual.map(|view| Operand::new(view, spec));
+        let stats = match extras.stats {
             Some([mean, rstd]) => {
-                Some([Param::new(Some(mean), norm)?, Param::new(Some(rstd), norm)?])
+                Some([Param::new(Some(mean), spec)?, Param::new(Some(rstd), spec)?])
             }
             None => None,
         };
         Ok(Self {
-            norm,
+            spec,
             x,
-            weight: Param::new(beside.weight, norm)?,
-            bias: Param::new(beside.bias, norm)?,
+            weight: Param::new(extras.weight, spec)?,
+            bias: Param::new(extras.bias, spec)?,
             residual: residual.transpose()?,
-            given,
+            stats,
             units: &[],
         })
     }
@@ -57,7 +61,7 @@ impl<'a, T: Element> Operands<'a, T> {
     /// The same with x in larger units.
     pub fn rescaled(self, to: &'a Rescaled<T>) -> Self {
         Self {
-            x: to.x(self.norm),
+            x: to.x(self.spec),
             units: &to.units,
             ..self
         }
@@ -80,24 +84,24 @@ impl<'a, T: Element> Operands<'a, T> {
         units: &[f64],
         coefficients: &mut [[T::Acc; F]],
     ) {
-        let per_set = self.norm.channels_per_group;
+        let per_set = self.spec.channels_per_group;
         for start in (0..measures.len()).step_by(per_set) {
-            let (set, rstd) = match &self.given {
+            let (set, rstd) = match &self.stats {
                 Some(_) => (GIVEN, 0.),
                 None => {
                     let unit = unit_of(units, start);
                     let set = set_stats::<T::Acc>(&measures[start..start + per_set], unit);
-                    (set, self.norm.rule.spread(&set).rstd)
+                    (set, self.spec.rule.spread(&set).rstd)
                 }
             };
             let of_set = &mut coefficients[start..start + per_set];
             for (i, coefficients) in of_set.iter_mut().enumerate() {
                 let plane = first + start + i;
-                let (set, rstd) = self.given_or(plane, set, rstd);
-                let weight = self.norm.full_weight(self.weight.of(plane));
+                let (set, rstd) = self.stats_or(plane, set, rstd);
+                let weight = self.spec.full_weight(self.weight.of(plane));
                 let bias = self.bias.of(plane).unwrap_or(0.);
                 let (mean, rest) = split(set.mean);
-                let (scale, shift) = self.norm.scale_and_shift(&set, rstd, weight, bias, rest);
+                let (scale, shift) = self.spec.scale_and_shift(&set, rstd, weight, bias, rest);
                 coefficients[0] = mean;
                 coefficients[1] = Acc::from_f64(scale);
                 coefficients[2] = Acc::from_f64(shift);
@@ -107,8 +111,8 @@ impl<'a, T: Element> Operands<'a, T> {
 
     /// The mean and rstd that the plane is normalized with.
     #[inline(always)]
-    pub fn given_or(&self, plane: usize, set: SetStats, rstd: f64) -> (SetStats, f64) {
-        match &self.given {
+    pub fn stats_or(&self, plane: usize, set: SetStats, rstd: f64) -> (SetStats, f64) {
+        match &self.stats {
             Some([mean, rstd]) => {
                 let mean = mean.of(plane).unwrap_or(0.);
                 (SetStats { mean, ..set }, rstd.of(plane).unwrap_or(1.))
@@ -127,7 +131,7 @@ impl<'a, T: Element> Operands<'a, T> {
         k: [V; 3],
         activation: Activation,
         mut out: Out<'r, T::Acc>,
-        [beside, beside_too]: [&mut Scratch<T::Acc>; 2],
+        [extras, beside_too]: [&mut Scratch<T::Acc>; 2],
     ) -> &'r mut [T::Acc] {
         let len = x.len();
         let residual = self.residual.as_ref();
@@ -152,13 +156,13 @@ impl<'a, T: Element> Operands<'a, T> {
             // SAFETY: the loop has written every element.
             let v = unsafe { out.written(len) };
             if let Some(operand) = weight {
-                let offset = Acc::from_f64(self.norm.weight_offset);
-                for (v, &w) in v.iter_mut().zip(operand.read::<S>(place, len, beside)) {
+                let offset = Acc::from_f64(self.spec.weight_offset);
+                for (v, &w) in v.iter_mut().zip(operand.read::<S>(place, len, extras)) {
                     *v *= w + offset;
                 }
             }
             if let Some(operand) = bias {
-                for (v, &b) in v.iter_mut().zip(operand.read::<S>(place, len, beside)) {
+                for (v, &b) in v.iter_mut().zip(operand.read::<S>(place, len, extras)) {
                     *v += b;
                 }
             }
@@ -268,16 +272,16 @@ struct Forward<'a, T> {
 
 impl<T: Element> Forward<'_, T> {
     fn overflows(&self, mut vars: impl Iterator<Item = f64>) -> bool {
-        self.operands.given.is_none() && vars.any(|var| !var.is_finite())
+        self.operands.stats.is_none() && vars.any(|var| !var.is_finite())
     }
 
     /// Counts whole sets of planes from `first` on, which nothing has been written to yet, in
     /// larger units where their sums overflow: the moments and units of the planes then.
     #[cold]
     fn rescale_in_place(&self, first: usize, planes: usize) -> Option<(Vec<Moments>, Vec<f64>)> {
-        let norm = self.operands.norm;
-        let spatial = norm.planes.spatial;
-        let place = match norm.format {
+        let spec = self.operands.spec;
+        let spatial = spec.planes.spatial;
+        let place = match spec.format {
             Format::Planar => Place::Plane {
                 plane: first,
                 at: 0,
@@ -289,8 +293,8 @@ impl<T: Element> Forward<'_, T> {
         let values = unsafe { self.y?.slice(place, spatial, planes * spatial) };
         // SAFETY: they are elements of x.
         let values = unsafe { &mut *(values as *mut [_] as *mut [T]) };
-        let units = rescale(values, norm)?;
-        Some((moments(values, norm), units))
+        let units = rescale(values, spec)?;
+        Some((moments(values, spec), units))
     }
 }
 
@@ -299,7 +303,7 @@ impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
     type Share = SetStats;
 
     fn measures(&self, _: usize) -> bool {
-        self.operands.given.is_none()
+        self.operands.stats.is_none()
     }
 
     fn workspace(&self) -> Workspace<T> {
@@ -355,13 +359,13 @@ impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
         ws: &mut Workspace<T>,
     ) {
         let Some(y) = self.y else { return };
-        let norm = self.operands.norm;
+        let spec = self.operands.spec;
         let x = self.operands.x.take::<S>(place, len, &mut ws.reads.x);
         // SAFETY: the caller promises that no other thread has the place. In place, x is a copy.
-        let y = unsafe { y.slice(place, norm.planes.spatial, len) };
+        let y = unsafe { y.slice(place, spec.planes.spatial, len) };
         let out = T::out(y, &mut ws.output);
-        let scratch = [&mut ws.reads.beside, &mut ws.reads.residual];
-        let (k, activation) = (coefficients, norm.activation);
+        let scratch = [&mut ws.reads.extras, &mut ws.reads.residual];
+        let (k, activation) = (coefficients, spec.activation);
         let operands = &self.operands;
         operands.normalize::<S, V>(x, place, k, activation, out, scratch);
         T::narrow::<S>(y, &ws.output);
@@ -370,29 +374,33 @@ impl<T: Element> SetOp<T, 1, 2, 3> for Forward<'_, T> {
 
 /// Runs the pass, and once more in larger units where sums overflow.
 fn run<'a, T: Element>(operands: Operands<'a, T>, y: Option<Target<'a, T>>) -> Vec<SetStats> {
-    let norm = operands.norm;
+    let spec = operands.spec;
     let op = Forward {
         operands,
         y,
         in_place: false,
     };
-    let stats = sweep(&op, norm);
+    let stats = sweep(&op, spec);
     if !op.overflows(stats.iter().map(|set| set.var)) {
         return stats;
     }
-    let Some(rescaled) = Rescaled::new(&op.operands.x, norm) else {
+    let Some(rescaled) = Rescaled::new(&op.operands.x, spec) else {
         return stats;
     };
     let op = Forward {
         operands: op.operands.rescaled(&rescaled),
         ..op
     };
-    sweep(&op, norm)
+    sweep(&op, spec)
 }
 
-pub fn forward<T: Element>(inputs: &Inputs<View<CpuStorage>>, norm: &Norm) -> Result<CpuStorage> {
-    let operands = Operands::<T>::new(inputs, norm)?;
-    let mut y = Room::new(norm.planes.elements());
+pub fn forward<T: Element>(
+    x: View<CpuStorage>,
+    extras: &Extras<View<CpuStorage>>,
+    spec: &NormSpec,
+) -> Result<CpuStorage> {
+    let operands = Operands::<T>::new(x, extras, spec)?;
+    let mut y = Room::new(spec.planes.elements());
     run(operands, Some(y.target()));
     // SAFETY: the sweep has written every element.
     Ok(T::store(unsafe { y.filled() }))
@@ -402,27 +410,31 @@ pub fn forward<T: Element>(inputs: &Inputs<View<CpuStorage>>, norm: &Norm) -> Re
 pub fn forward_in_place<T: Element>(
     x: &mut [T],
     layout: &Layout,
-    beside: &Beside<View<CpuStorage>>,
-    norm: &Norm,
+    extras: &Extras<View<CpuStorage>>,
+    spec: &NormSpec,
 ) -> Result<()> {
     // SAFETY: the sweep gives a set to one thread, or one segment to each, which has measured the
     // set, and dropped what it read, before a place of it is written; `Forward::write` takes copies.
-    let (x, y) = unsafe { Operand::in_place(x, layout, norm)? };
+    let (x, y) = unsafe { Operand::in_place(x, layout, spec)? };
     let op = Forward {
-        operands: Operands::with_x(x, beside, norm)?,
+        operands: Operands::with_x(x, extras, spec)?,
         y: Some(y),
         in_place: true,
     };
-    sweep(&op, norm);
+    sweep(&op, spec);
     Ok(())
 }
 
 /// The mean of every plane, then the second statistic of every plane.
-pub fn stats<T: Element>(x: View<CpuStorage>, norm: &Norm, second: Second) -> Result<CpuStorage> {
-    let operands = Operands::with_x(Operand::<T>::new(x, norm)?, &Beside::none(), norm)?;
+pub fn stats<T: Element>(
+    x: View<CpuStorage>,
+    spec: &NormSpec,
+    stat: ScaleStat,
+) -> Result<CpuStorage> {
+    let operands = Operands::<T>::new(x, &Extras::none(), spec)?;
     let stats = run(operands, None);
     let means = stats.iter().map(|set| set.mean * set.unit);
-    let seconds = stats.iter().map(|set| norm.rule.second(second, set));
+    let seconds = stats.iter().map(|set| spec.rule.stat(stat, set));
     let all = means.chain(seconds).map(Acc::from_f64).collect();
     Ok(<T::Acc as Element>::store(all))
 }

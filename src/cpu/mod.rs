@@ -18,7 +18,7 @@ mod simd;
 mod sums;
 mod sweep;
 
-use crate::args::{Beside, Gradients, Inputs, Norm, Second, View, Wanted};
+use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use ::half::{bf16, f16};
 use candle_core::backend::BackendStorage;
 use candle_core::{bail, CpuStorage, Layout, Result};
@@ -38,40 +38,45 @@ macro_rules! dispatch {
 }
 use dispatch;
 
-pub fn forward(inputs: &Inputs<View<CpuStorage>>, norm: &Norm) -> Result<CpuStorage> {
+pub fn forward(
+    x: View<CpuStorage>,
+    extras: &Extras<View<CpuStorage>>,
+    spec: &NormSpec,
+) -> Result<CpuStorage> {
     use fwd::forward;
-    dispatch!(inputs.x.0.dtype(), forward(inputs, norm))
+    dispatch!(x.0.dtype(), forward(x, extras, spec))
 }
 
 /// As [`forward`], into `x` itself, which is contiguous.
 pub fn forward_in_place(
     x: &mut CpuStorage,
     layout: &Layout,
-    beside: &Beside<View<CpuStorage>>,
-    norm: &Norm,
+    extras: &Extras<View<CpuStorage>>,
+    spec: &NormSpec,
 ) -> Result<()> {
     use fwd::forward_in_place as run;
     match x {
-        CpuStorage::F32(x) => run(x.as_mut_slice(), layout, beside, norm),
-        CpuStorage::F16(x) => run::<f16>(x.as_mut_slice(), layout, beside, norm),
-        CpuStorage::BF16(x) => run::<bf16>(x.as_mut_slice(), layout, beside, norm),
-        CpuStorage::F64(x) => run(x.as_mut_slice(), layout, beside, norm),
+        CpuStorage::F32(x) => run(x.as_mut_slice(), layout, extras, spec),
+        CpuStorage::F16(x) => run::<f16>(x.as_mut_slice(), layout, extras, spec),
+        CpuStorage::BF16(x) => run::<bf16>(x.as_mut_slice(), layout, extras, spec),
+        CpuStorage::F64(x) => run(x.as_mut_slice(), layout, extras, spec),
         x => bail!("norm: no CPU implementation for dtype {:?}", x.dtype()),
     }
 }
 
 pub fn backward(
-    inputs: &Inputs<View<CpuStorage>>,
+    x: View<CpuStorage>,
+    extras: &Extras<View<CpuStorage>>,
     dy: View<CpuStorage>,
-    norm: &Norm,
-    wanted: &Wanted,
+    spec: &NormSpec,
+    wanted: &GradMask,
 ) -> Result<Gradients<CpuStorage>> {
     use bwd::backward;
-    dispatch!(inputs.x.0.dtype(), backward(inputs, dy, norm, wanted))
+    dispatch!(x.0.dtype(), backward(x, extras, dy, spec, wanted))
 }
 
 /// The mean of every plane, then the second statistic of every plane.
-pub fn stats(x: View<CpuStorage>, norm: &Norm, second: Second) -> Result<CpuStorage> {
+pub fn stats(x: View<CpuStorage>, spec: &NormSpec, stat: ScaleStat) -> Result<CpuStorage> {
     use fwd::stats;
-    dispatch!(x.0.dtype(), stats(x, norm, second))
+    dispatch!(x.0.dtype(), stats(x, spec, stat))
 }

@@ -2,8 +2,8 @@
 
 use super::element::{Element, Scratch};
 use super::simd::Simd;
-use crate::args::{Norm, View};
 use crate::shapes::{adjacent, Format, PlaneLayout};
+use crate::spec::{NormSpec, View};
 use candle_core::backend::BackendStorage;
 use candle_core::{bail, CpuStorage, Layout, Result, WithDType};
 use std::marker::PhantomData;
@@ -48,23 +48,23 @@ unsafe impl<T: Sync> Send for Operand<'_, T> {}
 unsafe impl<T: Sync> Sync for Operand<'_, T> {}
 
 impl<'a, T: Element> Operand<'a, T> {
-    pub fn new((storage, layout): View<'a, CpuStorage>, norm: &Norm) -> Result<Self> {
+    pub fn new((storage, layout): View<'a, CpuStorage>, spec: &NormSpec) -> Result<Self> {
         let data = storage.as_slice::<T>()?;
-        Self::of(data.as_ptr(), data.len(), layout, norm, false)
+        Self::of(data.as_ptr(), data.len(), layout, spec, false)
     }
 
     /// All of `values`, contiguous in the norm's format.
-    pub fn contiguous(values: &'a [T], norm: &Norm) -> Self {
-        let stride_c = norm.planes.spatial;
+    pub fn contiguous(values: &'a [T], spec: &NormSpec) -> Self {
+        let stride_c = spec.planes.spatial;
         Self {
             data: values.as_ptr(),
             len: values.len(),
             layout: PlaneLayout {
                 offset: 0,
-                stride_n: norm.planes.c * stride_c,
+                stride_n: spec.planes.c * stride_c,
                 stride_c,
             },
-            c: norm.planes.c,
+            c: spec.planes.c,
             in_place: false,
             _life: PhantomData,
         }
@@ -80,7 +80,7 @@ impl<'a, T: Element> Operand<'a, T> {
     pub unsafe fn in_place(
         data: &'a mut [T],
         layout: &Layout,
-        norm: &Norm,
+        spec: &NormSpec,
     ) -> Result<(Self, Target<'a, T>)> {
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("norm: expected a contiguous x to work in place, got {layout:?}")
@@ -90,7 +90,7 @@ impl<'a, T: Element> Operand<'a, T> {
         }
         // One pointer serves both, so that neither is invalidated by the other's.
         let (all, len) = (data.as_mut_ptr(), data.len());
-        let x = Self::of(all, len, layout, norm, true)?;
+        let x = Self::of(all, len, layout, spec, true)?;
         let target = Target {
             // SAFETY: `start..end` is within the slice.
             data: unsafe { all.add(start) },
@@ -104,10 +104,10 @@ impl<'a, T: Element> Operand<'a, T> {
         data: *const T,
         len: usize,
         layout: &Layout,
-        norm: &Norm,
+        spec: &NormSpec,
         in_place: bool,
     ) -> Result<Self> {
-        let planes = match norm.format {
+        let planes = match spec.format {
             Format::Planar => adjacent(layout)?,
             // Contiguous, as the op made it.
             Format::ChannelsLast => PlaneLayout {
@@ -120,7 +120,7 @@ impl<'a, T: Element> Operand<'a, T> {
             data,
             len,
             layout: planes,
-            c: norm.planes.c,
+            c: spec.planes.c,
             in_place,
             _life: PhantomData,
         })
@@ -144,9 +144,9 @@ impl<'a, T: Element> Operand<'a, T> {
     }
 
     /// All elements, in the order of the norm's format.
-    pub fn copy(&self, norm: &Norm) -> Vec<T> {
-        let planes = &norm.planes;
-        if norm.format == Format::ChannelsLast {
+    pub fn copy(&self, spec: &NormSpec) -> Vec<T> {
+        let planes = &spec.planes;
+        if spec.format == Format::ChannelsLast {
             return self.slice(Place::Row(0), planes.elements()).to_vec();
         }
         let mut all = Vec::with_capacity(planes.elements());
@@ -237,11 +237,11 @@ pub enum Param<'a, T> {
 }
 
 impl<'a, T: Element> Param<'a, T> {
-    pub fn new(view: Option<View<'a, CpuStorage>>, norm: &Norm) -> Result<Self> {
+    pub fn new(view: Option<View<'a, CpuStorage>>, spec: &NormSpec) -> Result<Self> {
         match view {
             None => Ok(Self::Absent),
-            Some(view) if norm.is_per_element(view.1) => {
-                Ok(Self::PerElement(Operand::new(view, norm)?))
+            Some(view) if spec.is_per_element(view.1) => {
+                Ok(Self::PerElement(Operand::new(view, spec)?))
             }
             Some(view) => Ok(Self::PerPlane(widen(view)?)),
         }

@@ -8,8 +8,8 @@
 use super::element::Element;
 use super::moments::Moments;
 use super::operand::Operand;
-use crate::args::Norm;
 use crate::shapes::Format;
+use crate::spec::NormSpec;
 
 /// No sum of squares or products of numbers below this overflows before memory runs out.
 const SAFE: f64 = (1u64 << 32) as f64;
@@ -23,22 +23,22 @@ pub struct Rescaled<T> {
 
 impl<T: Element> Rescaled<T> {
     /// `None` where no unit would help: x is small, or the sets that overflow are not finite.
-    pub fn new(x: &Operand<T>, norm: &Norm) -> Option<Self> {
-        let mut values = x.copy(norm);
-        let units = rescale(&mut values, norm)?;
+    pub fn new(x: &Operand<T>, spec: &NormSpec) -> Option<Self> {
+        let mut values = x.copy(spec);
+        let units = rescale(&mut values, spec)?;
         Some(Self { values, units })
     }
 
-    pub fn x(&self, norm: &Norm) -> Operand<'_, T> {
-        Operand::contiguous(&self.values, norm)
+    pub fn x(&self, spec: &NormSpec) -> Operand<'_, T> {
+        Operand::contiguous(&self.values, spec)
     }
 }
 
 /// Divides the values of whole sets, which lie one after the other in the norm's format, by the
 /// unit of each set, and returns the unit of each plane; or `None` where all of them are 1.
-pub fn rescale<T: Element>(values: &mut [T], norm: &Norm) -> Option<Vec<f64>> {
-    let plane_of = |i: usize| plane_of(i, norm);
-    let mut largest = vec![0f64; values.len() / norm.planes.spatial];
+pub fn rescale<T: Element>(values: &mut [T], spec: &NormSpec) -> Option<Vec<f64>> {
+    let plane_of = |i: usize| plane_of(i, spec);
+    let mut largest = vec![0f64; values.len() / spec.planes.spatial];
     for (i, v) in values.iter().enumerate() {
         let (v, largest) = (v.to_f64().abs(), &mut largest[plane_of(i)]);
         // NaN stays.
@@ -47,7 +47,7 @@ pub fn rescale<T: Element>(values: &mut [T], norm: &Norm) -> Option<Vec<f64>> {
         }
     }
     let mut units = vec![1.; largest.len()];
-    let per_set = norm.channels_per_group;
+    let per_set = spec.channels_per_group;
     for (units, largest) in units.chunks_mut(per_set).zip(largest.chunks(per_set)) {
         let finite = largest.iter().all(|v| v.is_finite());
         let largest = largest.iter().fold(0f64, |most, &v| most.max(v));
@@ -68,20 +68,20 @@ pub fn rescale<T: Element>(values: &mut [T], norm: &Norm) -> Option<Vec<f64>> {
 }
 
 /// The moments of whole planes, which lie one after the other in the norm's format, in two passes.
-pub fn moments<T: Element>(values: &[T], norm: &Norm) -> Vec<Moments> {
-    let n = norm.planes.spatial as f64;
+pub fn moments<T: Element>(values: &[T], spec: &NormSpec) -> Vec<Moments> {
+    let n = spec.planes.spatial as f64;
     let mut all = vec![
         Moments {
             n,
             ..Moments::default()
         };
-        values.len() / norm.planes.spatial
+        values.len() / spec.planes.spatial
     ];
     for (i, v) in values.iter().enumerate() {
-        all[plane_of(i, norm)].mean += v.to_f64() / n;
+        all[plane_of(i, spec)].mean += v.to_f64() / n;
     }
     for (i, v) in values.iter().enumerate() {
-        let plane = &mut all[plane_of(i, norm)];
+        let plane = &mut all[plane_of(i, spec)];
         plane.m2 += (v.to_f64() - plane.mean).powi(2);
     }
     all
@@ -89,9 +89,9 @@ pub fn moments<T: Element>(values: &[T], norm: &Norm) -> Vec<Moments> {
 
 /// The plane of an element of the norm's format, both counted from where whole samples, or planes
 /// in the planar format, begin.
-fn plane_of(element: usize, norm: &Norm) -> usize {
-    let planes = &norm.planes;
-    match norm.format {
+fn plane_of(element: usize, spec: &NormSpec) -> usize {
+    let planes = &spec.planes;
+    match spec.format {
         Format::Planar => element / planes.spatial,
         Format::ChannelsLast => {
             let sample = element / (planes.c * planes.spatial);

@@ -10,8 +10,8 @@ use super::pool::for_each;
 use super::set_op::{SetOp, Workspace};
 use super::simd::{Isa, Kernel, Simd};
 use super::sums::{add_row, wide};
-use crate::args::Norm;
 use crate::plan::SEGMENT;
+use crate::spec::NormSpec;
 
 /// Lanes that are summed side by side: 1 KiB of f32 for every sum and shift, all in an L1.
 const LANES: usize = 256;
@@ -24,13 +24,13 @@ const BATCH: usize = 2 * SEGMENT;
 
 pub fn sweep<T, O, const I: usize, const K: usize, const F: usize>(
     op: &O,
-    norm: &Norm,
+    spec: &NormSpec,
     shares: &mut [O::Share],
 ) where
     T: Element,
     O: SetOp<T, I, K, F>,
 {
-    let planes = &norm.planes;
+    let planes = &spec.planes;
     let rows = Rows::new(planes.c, planes.spatial);
     let at_once = BATCH * rayon::current_num_threads() / rows.elements();
     let at_once = at_once.clamp(1, planes.n);

@@ -2,7 +2,7 @@
 
 use super::element::Acc;
 use super::moments::Moments;
-use crate::args::{EpsMode, Norm, Rule, Second, Target};
+use crate::spec::{EpsMode, NormSpec, Output, RstdRule, ScaleStat};
 
 /// `rstd` and `bend = -2 / rstd * d rstd / d var` of a set.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +11,7 @@ pub struct Spread {
     pub bend: f64,
 }
 
-impl Rule {
+impl RstdRule {
     /// Of x counted in the unit of the set. Without a deviation and without eps, rstd is 0: the
     /// normalized values of a constant plane are 0 whatever eps is.
     #[inline(always)]
@@ -61,25 +61,25 @@ impl Rule {
     }
 
     /// The statistic that comes with the mean.
-    pub fn second(&self, which: Second, set: &SetStats) -> f64 {
+    pub fn stat(&self, which: ScaleStat, set: &SetStats) -> f64 {
         let rstd = self.spread(set).rstd;
         match which {
-            Second::Var => self.factor(set.n) * set.var * set.unit * set.unit,
-            Second::Std if rstd == 0. && set.var == 0. => 0.,
-            Second::Std => set.unit / rstd,
-            Second::Rstd => rstd / set.unit,
+            ScaleStat::Var => self.factor(set.n) * set.var * set.unit * set.unit,
+            ScaleStat::Std if rstd == 0. && set.var == 0. => 0.,
+            ScaleStat::Std => set.unit / rstd,
+            ScaleStat::Rstd => rstd / set.unit,
         }
     }
 
     /// Its derivative by the biased variance, times the unit: what `x - mean` in that unit is
     /// multiplied by, apart from `2 / n`, for the derivative by x.
-    fn slope(&self, which: Second, set: &SetStats) -> f64 {
+    fn slope(&self, which: ScaleStat, set: &SetStats) -> f64 {
         let Spread { rstd, bend } = self.spread(set);
         match which {
-            Second::Var => self.factor(set.n) * set.unit,
-            Second::Std if rstd == 0. => 0.,
-            Second::Std => bend / (2. * rstd),
-            Second::Rstd => -bend * rstd / 2. / set.unit / set.unit,
+            ScaleStat::Var => self.factor(set.n) * set.unit,
+            ScaleStat::Std if rstd == 0. => 0.,
+            ScaleStat::Std => bend / (2. * rstd),
+            ScaleStat::Rstd => -bend * rstd / 2. / set.unit / set.unit,
         }
     }
 }
@@ -119,7 +119,7 @@ impl SetStats {
     }
 }
 
-impl Norm {
+impl NormSpec {
     /// The weight that counts, where the stored one is `w`.
     #[inline(always)]
     pub fn full_weight(&self, w: Option<f64>) -> f64 {
@@ -137,13 +137,13 @@ impl Norm {
         bias: f64,
         rest: f64,
     ) -> (f64, f64) {
-        let (scale, shift) = match self.target {
-            Target::Output => (
+        let (scale, shift) = match self.output {
+            Output::Normalized => (
                 self.alpha * rstd * weight + (1. - self.alpha) * set.unit,
                 self.alpha * bias + (1. - self.alpha) * set.unit * set.mean,
             ),
-            Target::StatsGradient(second) => (
-                weight * self.rule.slope(second, set) * 2. / set.n,
+            Output::StatsGradient(stat) => (
+                weight * self.rule.slope(stat, set) * 2. / set.n,
                 bias / set.n,
             ),
         };
@@ -159,13 +159,13 @@ mod tests {
     fn slopes_are_those_of_the_statistics() {
         let modes = [EpsMode::AddToVar, EpsMode::AddToStd, EpsMode::MaxWithVar];
         for (mode, correction) in modes.into_iter().flat_map(|m| [(m, 0), (m, 1)]) {
-            let rule = Rule {
+            let rule = RstdRule {
                 eps: 0.1,
                 mode,
                 correction,
             };
             for (var, n) in [(0.7, 9.), (3., 2.), (0.01, 5.)] {
-                for which in [Second::Var, Second::Std, Second::Rstd] {
+                for which in [ScaleStat::Var, ScaleStat::Std, ScaleStat::Rstd] {
                     let h = 1e-6 * var;
                     let set = |var| SetStats {
                         n,
@@ -174,7 +174,7 @@ mod tests {
                         unit: 1.,
                     };
                     let difference =
-                        rule.second(which, &set(var + h)) - rule.second(which, &set(var - h));
+                        rule.stat(which, &set(var + h)) - rule.stat(which, &set(var - h));
                     let (got, want) = (rule.slope(which, &set(var)), difference / (2. * h));
                     let what = format!("{rule:?} {which:?} {var} {n}");
                     assert!(
@@ -184,7 +184,7 @@ mod tests {
                 }
             }
         }
-        let flat = Rule {
+        let flat = RstdRule {
             eps: 1e-5,
             mode: EpsMode::AddToStd,
             correction: 0,

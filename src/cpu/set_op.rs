@@ -95,7 +95,7 @@ pub trait SetOp<T: Element, const I: usize, const K: usize, const F: usize>: Syn
 pub struct Workspace<T: Element> {
     pub reads: Reads<T>,
     /// A weight per element, read once more.
-    pub beside: Scratch<T::Acc>,
+    pub extras: Scratch<T::Acc>,
     /// [`CHUNK`] gradients of the normalized values; or empty.
     pub g: Vec<T::Acc>,
     pub output: Scratch<T::Acc>,
@@ -106,7 +106,7 @@ pub struct Reads<T: Element> {
     pub x: Scratch<T::Acc>,
     pub dy: Scratch<T::Acc>,
     /// Parameters per element, one after the other.
-    pub beside: Scratch<T::Acc>,
+    pub extras: Scratch<T::Acc>,
     pub residual: Scratch<T::Acc>,
     /// [`CHUNK`] values before the activation, then their gradients; or empty.
     pub v: Vec<T::Acc>,
@@ -119,11 +119,11 @@ impl<T: Element> Workspace<T> {
             reads: Reads {
                 x: T::scratch(),
                 dy: T::scratch(),
-                beside: T::scratch(),
+                extras: T::scratch(),
                 residual: T::scratch(),
                 v: room(values),
             },
-            beside: T::scratch(),
+            extras: T::scratch(),
             g: room(gradients),
             output: T::scratch(),
         }

@@ -7,30 +7,30 @@ use super::rows;
 use super::run::{MeasureRun, Run, WriteRun};
 use super::set_op::{SetOp, Workspace};
 use super::simd::{Isa, Kernel, Simd};
-use crate::args::Norm;
-use crate::plan::{CpuPlan, GROUP, SEGMENT};
+use crate::plan::{CpuPlan, L1_ELEMENTS, SEGMENT};
 use crate::shapes::Format;
+use crate::spec::NormSpec;
 use std::ops::Range;
 
 /// Runs `op` over all planes and returns what each leaves.
 pub fn sweep<T, O, const I: usize, const K: usize, const F: usize>(
     op: &O,
-    norm: &Norm,
+    spec: &NormSpec,
 ) -> Vec<O::Share>
 where
     T: Element,
     O: SetOp<T, I, K, F>,
 {
-    let planes = &norm.planes;
+    let planes = &spec.planes;
     let mut shares = vec![O::Share::default(); planes.count()];
     if planes.elements() == 0 {
         return shares;
     }
-    if norm.format == Format::ChannelsLast {
-        rows::sweep(op, norm, &mut shares);
+    if spec.format == Format::ChannelsLast {
+        rows::sweep(op, spec, &mut shares);
         return shares;
     }
-    let (spatial, per_set) = (planes.spatial, norm.channels_per_group);
+    let (spatial, per_set) = (planes.spatial, spec.channels_per_group);
     match CpuPlan::new(planes, per_set, rayon::current_num_threads()) {
         CpuPlan::Sets { at_once } => {
             let jobs = shares.chunks_mut(at_once * per_set).enumerate();
@@ -74,7 +74,7 @@ impl<T: Element, M: Copy + Default, const I: usize, const F: usize> Batch<T, M, 
         O: SetOp<T, I, K, F, Measure = M>,
         M: Measure<I, K>,
     {
-        let sets = (GROUP / (spatial * per_set)).clamp(1, (MOST / per_set).max(1));
+        let sets = (L1_ELEMENTS / (spatial * per_set)).clamp(1, (MOST / per_set).max(1));
         let planes = sets * per_set;
         Self {
             spatial,

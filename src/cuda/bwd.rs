@@ -5,25 +5,26 @@ use super::launch::Gpu;
 use super::memory::{alloc, write, Pointer};
 use super::params::sum_params;
 use super::parts::InParts;
-use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
 use crate::plan::Pass;
-use crate::shapes::{acc_dtype, Param, Planes};
+use crate::shapes::{acc_dtype, ParamSpec, Planes};
+use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Shape};
 
 pub fn backward(
-    inputs: &Inputs<View<CudaStorage>>,
+    x: View<CudaStorage>,
+    extras: &Extras<View<CudaStorage>>,
     dy: View<CudaStorage>,
-    norm: &Norm,
-    wanted: &Wanted,
+    spec: &NormSpec,
+    wanted: &GradMask,
 ) -> Result<Gradients<CudaStorage>> {
-    let (storage, _) = inputs.x;
-    let (device, dtype, planes) = (storage.device(), storage.dtype(), &norm.planes);
+    let (storage, _) = x;
+    let (device, dtype, planes) = (storage.device(), storage.dtype(), &spec.planes);
     // Without an activation the gradient of v is dy, and with parameters per element a bias has it.
-    let of_plane = |param: Option<Param>| param.filter(|p| !p.is_per_element());
-    let wanted = Wanted {
-        v: wanted.v && norm.activation != Activation::None,
+    let of_plane = |param: Option<ParamSpec>| param.filter(|p| !p.is_per_element());
+    let wanted = GradMask {
+        v: wanted.v && spec.activation != Activation::None,
         bias: of_plane(wanted.bias),
         ..*wanted
     };
@@ -34,7 +35,7 @@ pub fn backward(
         let new = || alloc(device, dtype, planes.elements());
         wanted.then(new).transpose()
     };
-    let shares = |param: Option<Param>| {
+    let shares = |param: Option<ParamSpec>| {
         let new = |_| alloc(device, acc_dtype(dtype), planes.count());
         of_plane(param).map(new).transpose()
     };
@@ -48,7 +49,7 @@ pub fn backward(
         rstd: shares(wanted.rstd)?,
     };
     let gpu = Gpu::of(storage)?;
-    launch(&gpu, inputs, dy, norm, &mut grads, &mut dweights)?;
+    launch(&gpu, x, extras, dy, spec, &mut grads, &mut dweights)?;
     let [weight, bias, mean, rstd] = sum_params(
         &gpu,
         [
@@ -72,17 +73,18 @@ pub fn backward(
 /// Fills what is there of the gradients per element and of every plane's shares of the others.
 fn launch(
     gpu: &Gpu,
-    inputs: &Inputs<View<CudaStorage>>,
+    x: View<CudaStorage>,
+    extras: &Extras<View<CudaStorage>>,
     dy: View<CudaStorage>,
-    norm: &Norm,
+    spec: &NormSpec,
     grads: &mut Gradients<CudaStorage>,
     dweights: &mut Option<CudaStorage>,
 ) -> Result<()> {
-    let mut tensors = Tensors::new(norm, gpu.dtype, &gpu.stream);
-    let mut call = CallArg::new(norm);
-    call.x = tensors.read(inputs.x)?;
+    let mut tensors = Tensors::new(spec, gpu.dtype, &gpu.stream);
+    let mut call = CallArg::new(spec);
+    call.x = tensors.read(x)?;
     call.dy = tensors.read(dy)?;
-    tensors.beside(&mut call, &inputs.beside)?;
+    tensors.extras(&mut call, extras)?;
     let mut pointers = vec![];
     let Gradients {
         x,
@@ -102,8 +104,8 @@ fn launch(
     };
     [call.out, call.dv, call.dweights] = [dx, dv, dweights].map(|a| tensors.contiguous(a));
 
-    let given = inputs.beside.given.is_some();
-    let plan = gpu.plan(Pass::Backward, norm, (&call, inputs.x.1), given)?;
+    let given = extras.stats.is_some();
+    let plan = gpu.plan(Pass::Backward, spec, (&call, x.1), given)?;
     if plan.is_on_chip() {
         // SAFETY: x and dy hold the planes at their strides, as does whatever goes with their
         // elements, the parameters hold `period` numbers each, the gradients per element an element
@@ -114,12 +116,12 @@ fn launch(
         gpu,
         &call,
         plan,
-        norm.planes.count(),
-        norm.channels_per_group,
+        spec.planes.count(),
+        spec.channels_per_group,
     )?;
     // What the forward pass made of an element: an activation needs it before anything is summed,
     // a weight per element (z, to be exact) when the gradients are written.
-    let activation = norm.activation != Activation::None;
+    let activation = spec.activation != Activation::None;
     let affines_first = activation || (given && dweights != 0);
     let affines_after = !affines_first && dweights != 0;
     let affines = match (affines_first, given) {
@@ -160,12 +162,12 @@ fn empty(
     device: &CudaDevice,
     dtype: DType,
     planes: &Planes,
-    wanted: &Wanted,
+    wanted: &GradMask,
 ) -> Result<Gradients<CudaStorage>> {
     let nothing = |wanted: bool| wanted.then(|| alloc(device, dtype, 0)).transpose();
-    let zeros = |param: Option<Param>| {
-        let zeros = |p: Param| {
-            let shape = Shape::from(p.granularity.period(planes));
+    let zeros = |param: Option<ParamSpec>| {
+        let zeros = |p: ParamSpec| {
+            let shape = Shape::from(p.shape.period(planes));
             device.zeros_impl(&shape, p.dtype)
         };
         param.map(zeros).transpose()

@@ -2,9 +2,9 @@
 //! become that.
 
 use super::memory::{read, Pointer};
-use crate::args::{Beside, Norm, Second, View};
 use crate::kernel_args::{is_f32_beside, CutArg, RuleArg};
 use crate::shapes::{adjacent, Format, PlaneLayout};
+use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DeviceRepr};
@@ -80,17 +80,17 @@ impl SharesArg {
 
 impl CallArg {
     /// Without any tensor yet.
-    pub fn new(norm: &Norm) -> Self {
+    pub fn new(spec: &NormSpec) -> Self {
         let none = TensorArg::default();
         Self {
             shape: ShapeArg {
-                spatial: norm.planes.spatial as i64,
+                spatial: spec.planes.spatial as i64,
                 // The plan has made sure that the number of planes fits.
-                planes: norm.planes.count() as i32,
-                c: norm.planes.c as i32,
-                group: norm.channels_per_group as i32,
+                planes: spec.planes.count() as i32,
+                c: spec.planes.c as i32,
+                group: spec.channels_per_group as i32,
             },
-            rule: RuleArg::new(norm, |v| v),
+            rule: RuleArg::new(spec, |v| v),
             x: none,
             dy: none,
             weights: none,
@@ -107,14 +107,14 @@ impl CallArg {
         }
     }
 
-    pub fn set_second(&mut self, which: Second) {
-        self.rule.set_second(which);
+    pub fn set_stat(&mut self, which: ScaleStat) {
+        self.rule.set_stat(which);
     }
 
     /// Whether there is nothing beside the normalization of planes: PLAIN of the kernels.
     pub fn is_plain(&self) -> bool {
-        let beside = [self.weights, self.biases, self.residual, self.dweights];
-        self.rule.activation == 0 && beside.iter().all(|t| t.data == 0)
+        let extras = [self.weights, self.biases, self.residual, self.dweights];
+        self.rule.activation == 0 && extras.iter().all(|t| t.data == 0)
     }
 }
 
@@ -130,16 +130,16 @@ impl CallArg {
 
 /// The tensors of a call, as long as launches may use their addresses.
 pub struct Tensors<'a> {
-    norm: &'a Norm,
+    spec: &'a NormSpec,
     dtype: DType,
     stream: &'a CudaStream,
     pointers: Vec<Pointer<'a>>,
 }
 
 impl<'a> Tensors<'a> {
-    pub fn new(norm: &'a Norm, dtype: DType, stream: &'a CudaStream) -> Self {
+    pub fn new(spec: &'a NormSpec, dtype: DType, stream: &'a CudaStream) -> Self {
         Self {
-            norm,
+            spec,
             dtype,
             stream,
             pointers: vec![],
@@ -162,7 +162,7 @@ impl<'a> Tensors<'a> {
 
     /// The elements of `layout`, the first of which is at `data`.
     pub fn at(&self, data: u64, layout: &Layout) -> Result<TensorArg> {
-        match self.norm.format {
+        match self.spec.format {
             Format::Planar => {
                 let planes = adjacent(layout)?;
                 Ok(TensorArg {
@@ -177,8 +177,8 @@ impl<'a> Tensors<'a> {
 
     /// A result: contiguous in the norm's format.
     pub fn contiguous(&self, data: u64) -> TensorArg {
-        let planes = &self.norm.planes;
-        let stride_c = match self.norm.format {
+        let planes = &self.spec.planes;
+        let stride_c = match self.spec.format {
             Format::Planar => planes.spatial,
             Format::ChannelsLast => 1,
         };
@@ -198,25 +198,25 @@ impl<'a> Tensors<'a> {
     }
 
     /// Everything beside x.
-    pub fn beside(
+    pub fn extras(
         &mut self,
         call: &mut CallArg,
-        beside: &Beside<View<'a, CudaStorage>>,
+        extras: &Extras<View<'a, CudaStorage>>,
     ) -> Result<()> {
         for (view, whole, per_plane) in [
-            (beside.weight, &mut call.weights, &mut call.weight),
-            (beside.bias, &mut call.biases, &mut call.bias),
+            (extras.weight, &mut call.weights, &mut call.weight),
+            (extras.bias, &mut call.biases, &mut call.bias),
         ] {
             match view {
-                Some(view) if self.norm.is_per_element(view.1) => *whole = self.read(view)?,
+                Some(view) if self.spec.is_per_element(view.1) => *whole = self.read(view)?,
                 Some(view) => *per_plane = self.param(view)?,
                 None => {}
             }
         }
-        if let Some(view) = beside.residual {
+        if let Some(view) = extras.residual {
             call.residual = self.read(view)?;
         }
-        if let Some([mean, rstd]) = beside.given {
+        if let Some([mean, rstd]) = extras.stats {
             (call.mean, call.rstd) = (self.param(mean)?, self.param(rstd)?);
         }
         Ok(())

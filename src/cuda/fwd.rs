@@ -4,27 +4,31 @@ use super::call::{CallArg, Tensors};
 use super::launch::Gpu;
 use super::memory::{alloc, write};
 use super::parts::InParts;
-use crate::args::{Beside, Inputs, Norm, Second, View};
 use crate::plan::Pass;
 use crate::shapes::acc_dtype;
+use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, Layout, Result};
 
-pub fn forward(inputs: &Inputs<View<CudaStorage>>, norm: &Norm) -> Result<CudaStorage> {
-    let (storage, _) = inputs.x;
-    let mut output = alloc(storage.device(), storage.dtype(), norm.planes.elements())?;
-    if norm.planes.elements() == 0 {
+pub fn forward(
+    x: View<CudaStorage>,
+    extras: &Extras<View<CudaStorage>>,
+    spec: &NormSpec,
+) -> Result<CudaStorage> {
+    let (storage, _) = x;
+    let mut output = alloc(storage.device(), storage.dtype(), spec.planes.elements())?;
+    if spec.planes.elements() == 0 {
         return Ok(output);
     }
     let gpu = Gpu::of(storage)?;
     {
-        let mut tensors = Tensors::new(norm, gpu.dtype, &gpu.stream);
-        let mut call = CallArg::new(norm);
-        call.x = tensors.read(inputs.x)?;
-        tensors.beside(&mut call, &inputs.beside)?;
+        let mut tensors = Tensors::new(spec, gpu.dtype, &gpu.stream);
+        let mut call = CallArg::new(spec);
+        call.x = tensors.read(x)?;
+        tensors.extras(&mut call, extras)?;
         let y = write(&mut output, &gpu.stream)?;
         call.out = tensors.contiguous(y.address);
-        launch(&gpu, norm, &call, inputs.x.1, inputs.beside.given.is_some())?;
+        launch(&gpu, spec, &call, x.1, extras.stats.is_some())?;
     }
     Ok(output)
 }
@@ -34,26 +38,26 @@ pub fn forward(inputs: &Inputs<View<CudaStorage>>, norm: &Norm) -> Result<CudaSt
 pub fn forward_in_place(
     x: &mut CudaStorage,
     layout: &Layout,
-    beside: &Beside<View<CudaStorage>>,
-    norm: &Norm,
+    extras: &Extras<View<CudaStorage>>,
+    spec: &NormSpec,
 ) -> Result<()> {
-    if norm.planes.elements() == 0 {
+    if spec.planes.elements() == 0 {
         return Ok(());
     }
     let (device, dtype) = (x.device().clone(), x.dtype());
     let gpu = Gpu::new(&device, dtype)?;
-    let mut tensors = Tensors::new(norm, dtype, &gpu.stream);
-    let mut call = CallArg::new(norm);
-    tensors.beside(&mut call, beside)?;
+    let mut tensors = Tensors::new(spec, dtype, &gpu.stream);
+    let mut call = CallArg::new(spec);
+    tensors.extras(&mut call, extras)?;
     let pointer = write(x, &gpu.stream)?;
     let start = (layout.start_offset() * dtype.size_in_bytes()) as u64;
     call.x = tensors.at(pointer.address + start, layout)?;
     call.out = call.x;
-    launch(&gpu, norm, &call, layout, beside.given.is_some())
+    launch(&gpu, spec, &call, layout, extras.stats.is_some())
 }
 
-fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, layout: &Layout, given: bool) -> Result<()> {
-    let plan = gpu.plan(Pass::Forward, norm, (call, layout), given)?;
+fn launch(gpu: &Gpu, spec: &NormSpec, call: &CallArg, layout: &Layout, given: bool) -> Result<()> {
+    let plan = gpu.plan(Pass::Forward, spec, (call, layout), given)?;
     if plan.is_on_chip() {
         // SAFETY: x holds the planes at their strides, as does whatever goes with its elements, the
         // parameters hold `period` numbers each, the output an element for each of x; the plan
@@ -64,8 +68,8 @@ fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, layout: &Layout, given: bool) 
         gpu,
         call,
         plan,
-        norm.planes.count(),
-        norm.channels_per_group,
+        spec.planes.count(),
+        spec.channels_per_group,
     )?;
     let parts = match given {
         true => None,
@@ -75,20 +79,20 @@ fn launch(gpu: &Gpu, norm: &Norm, call: &CallArg, layout: &Layout, given: bool) 
 }
 
 /// The mean of every plane, then the second statistic of every plane.
-pub fn stats(x: View<CudaStorage>, norm: &Norm, second: Second) -> Result<CudaStorage> {
+pub fn stats(x: View<CudaStorage>, spec: &NormSpec, stat: ScaleStat) -> Result<CudaStorage> {
     let (storage, _) = x;
-    let planes = norm.planes.count();
+    let planes = spec.planes.count();
     let acc = acc_dtype(storage.dtype());
     let mut output = alloc(storage.device(), acc, 2 * planes)?;
     if planes == 0 {
         return Ok(output);
     }
     let gpu = Gpu::of(storage)?;
-    let mut tensors = Tensors::new(norm, gpu.dtype, &gpu.stream);
-    let mut call = CallArg::new(norm);
+    let mut tensors = Tensors::new(spec, gpu.dtype, &gpu.stream);
+    let mut call = CallArg::new(spec);
     call.x = tensors.read(x)?;
-    call.set_second(second);
-    let plan = gpu.plan(Pass::Forward, norm, (&call, x.1), false)?;
+    call.set_stat(stat);
+    let plan = gpu.plan(Pass::Forward, spec, (&call, x.1), false)?;
     if plan.is_on_chip() {
         let out = write(&mut output, &gpu.stream)?;
         call.shares.mean = out.address;
@@ -99,7 +103,7 @@ pub fn stats(x: View<CudaStorage>, norm: &Norm, second: Second) -> Result<CudaSt
         drop(out);
         return Ok(output);
     }
-    let run = InParts::new(&gpu, &call, plan, planes, norm.channels_per_group)?;
+    let run = InParts::new(&gpu, &call, plan, planes, spec.channels_per_group)?;
     run.stats(&run.measure(Pass::Forward, &None)?, &mut output)?;
     Ok(output)
 }

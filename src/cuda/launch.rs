@@ -2,8 +2,8 @@
 
 use super::call::{is_aligned, CallArg};
 use super::module::Kernels;
-use crate::args::Norm;
 use crate::plan::{GpuPlan, Job, Kernel, Pass, Step, Tier};
+use crate::spec::NormSpec;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
     sys, CudaStream, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg,
@@ -36,12 +36,12 @@ impl<'a> Gpu<'a> {
     }
 
     /// What is planned for an x that starts at an address.
-    fn job(&self, pass: Pass, norm: &Norm, (call, layout): Start, given: bool) -> Job {
+    fn job(&self, pass: Pass, spec: &NormSpec, (call, layout): Start, given: bool) -> Job {
         Job {
             pass,
-            planes: norm.planes,
-            format: norm.format,
-            group: norm.channels_per_group,
+            planes: spec.planes,
+            format: spec.format,
+            group: spec.channels_per_group,
             given,
             element: self.dtype.size_in_bytes(),
             aligned: is_aligned(call.x.data, layout, self.dtype),
@@ -50,8 +50,8 @@ impl<'a> Gpu<'a> {
         }
     }
 
-    pub fn plan(&self, pass: Pass, norm: &Norm, x: Start, given: bool) -> Result<GpuPlan> {
-        GpuPlan::new(&self.job(pass, norm, x, given), self.kernels.caps)
+    pub fn plan(&self, pass: Pass, spec: &NormSpec, x: Start, given: bool) -> Result<GpuPlan> {
+        GpuPlan::new(&self.job(pass, spec, x, given), self.kernels.caps)
     }
 
     /// Launches `kernel` for the tensor's dtype, that for `plain` calls or that for all.

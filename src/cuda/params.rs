@@ -4,7 +4,7 @@ use super::launch::Gpu;
 use super::memory::{alloc, read, write};
 use crate::kernel_args::is_f32_beside;
 use crate::plan::Kernel;
-use crate::shapes::{acc_dtype, Param, Planes};
+use crate::shapes::{acc_dtype, ParamSpec, Planes};
 use crate::tuning::PARAM_THREADS;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CudaStorage, Result};
@@ -36,7 +36,7 @@ struct SumsArg {
 unsafe impl DeviceRepr for SumsArg {}
 
 /// The shares that each plane has of a parameter's gradient.
-pub type Shares = Option<(CudaStorage, Param)>;
+pub type Shares = Option<(CudaStorage, ParamSpec)>;
 
 /// The sums of shares over the planes that take the same number, in one launch for all parameters.
 pub fn sum_params(
@@ -50,7 +50,7 @@ pub fn sum_params(
         let Some((shares, param)) = shares else {
             continue;
         };
-        let period = param.granularity.period(planes);
+        let period = param.shape.period(planes);
         if period == planes.count() && param.dtype == acc_dtype(gpu.dtype) {
             *sum = Some(shares);
             continue;

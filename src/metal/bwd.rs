@@ -4,10 +4,10 @@ use super::call::{Arg, Call, SumArg};
 use super::launch::{Bound, Gpu, Launch, Slot};
 use super::module::element;
 use super::parts::InParts;
-use crate::args::{Activation, Gradients, Inputs, Norm, View, Wanted};
 use crate::kernel_args::{is_f32_beside, CutArg};
 use crate::plan::{GpuPlan, Kernel, Pass, Step};
-use crate::shapes::{Param, Planes};
+use crate::shapes::{ParamSpec, Planes};
+use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 use crate::tuning::PARAM_THREADS;
 use candle_core::{DType, Result};
 
@@ -16,17 +16,18 @@ const PARAM_COLUMNS: usize = 8;
 
 pub fn backward<G: Gpu>(
     gpu: &G,
-    inputs: &Inputs<View<G::Storage>>,
+    x: View<G::Storage>,
+    extras: &Extras<View<G::Storage>>,
     dy: View<G::Storage>,
-    norm: &Norm,
-    wanted: &Wanted,
+    spec: &NormSpec,
+    wanted: &GradMask,
 ) -> Result<Gradients<G::Storage>> {
-    let (dtype, planes) = (G::dtype(inputs.x.0), &norm.planes);
+    let (dtype, planes) = (G::dtype(x.0), &spec.planes);
     element(dtype)?;
     // Without an activation the gradient of v is dy, and with parameters per element a bias has it.
-    let of_plane = |param: Option<Param>| param.filter(|p| !p.is_per_element());
-    let wanted = Wanted {
-        v: wanted.v && norm.activation != Activation::None,
+    let of_plane = |param: Option<ParamSpec>| param.filter(|p| !p.is_per_element());
+    let wanted = GradMask {
+        v: wanted.v && spec.activation != Activation::None,
         bias: of_plane(wanted.bias),
         ..*wanted
     };
@@ -37,7 +38,7 @@ pub fn backward<G: Gpu>(
         let new = || gpu.alloc(dtype, planes.elements());
         wanted.then(new).transpose()
     };
-    let shares = |param: Option<Param>| {
+    let shares = |param: Option<ParamSpec>| {
         let new = |_| gpu.alloc(DType::F32, planes.count());
         of_plane(param).map(new).transpose()
     };
@@ -51,9 +52,9 @@ pub fn backward<G: Gpu>(
         rstd: shares(wanted.rstd)?,
     };
     {
-        let mut call = Call::new(gpu, norm, inputs.x)?;
+        let mut call = Call::new(gpu, spec, x)?;
         call.dy(dy)?;
-        call.beside(&inputs.beside)?;
+        call.extras(extras)?;
         call.result(Slot::Out, grads.x.as_ref());
         call.result(Slot::Dv, grads.v.as_ref());
         call.result(Slot::Dweights, dweights.as_ref());
@@ -63,7 +64,7 @@ pub fn backward<G: Gpu>(
         call.result(Slot::ShareRstd, grads.rstd.as_ref());
         launch(&call)?;
     }
-    let finish = |shares: Option<G::Storage>, param: Option<Param>| match (shares, param) {
+    let finish = |shares: Option<G::Storage>, param: Option<ParamSpec>| match (shares, param) {
         (Some(shares), Some(param)) => sum_params(gpu, dtype, shares, param, planes).map(Some),
         _ => Ok(None),
     };
@@ -97,7 +98,7 @@ fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
     let given = call.has(Slot::Mean);
     // What the forward pass made of an element: an activation needs it before anything is summed,
     // a weight per element (z, to be exact) when the gradients are written.
-    let activation = call.norm.activation != Activation::None;
+    let activation = call.spec.activation != Activation::None;
     let affines_first = activation || (given && dweights);
     let affines_after = !affines_first && dweights;
     let affines = match (affines_first, given) {
@@ -125,10 +126,10 @@ fn sum_params<G: Gpu>(
     gpu: &G,
     dtype: DType,
     shares: G::Storage,
-    param: Param,
+    param: ParamSpec,
     planes: &Planes,
 ) -> Result<G::Storage> {
-    let period = param.granularity.period(planes);
+    let period = param.shape.period(planes);
     if period == planes.count() && param.dtype == DType::F32 {
         return Ok(shares);
     }
@@ -167,11 +168,11 @@ fn empty<G: Gpu>(
     gpu: &G,
     dtype: DType,
     planes: &Planes,
-    wanted: &Wanted,
+    wanted: &GradMask,
 ) -> Result<Gradients<G::Storage>> {
     let nothing = |wanted: bool| wanted.then(|| gpu.alloc(dtype, 0)).transpose();
-    let zeros = |param: Option<Param>| {
-        let zeros = |p: Param| gpu.zeros(p.dtype, p.granularity.period(planes));
+    let zeros = |param: Option<ParamSpec>| {
+        let zeros = |p: ParamSpec| gpu.zeros(p.dtype, p.shape.period(planes));
         param.map(zeros).transpose()
     };
     Ok(Gradients {

@@ -2,10 +2,10 @@
 //! arguments become that.
 
 use super::launch::{Bound, Gpu, Launch, Slot};
-use crate::args::{Beside, Norm, Second, View};
 use crate::kernel_args::{is_f32_beside, CutArg, RuleArg};
 use crate::plan::{Job, Kernel, Pass};
 use crate::shapes::{adjacent, Format, PlaneLayout};
+use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::{DType, Layout, Result};
 
@@ -99,19 +99,19 @@ impl Arg {
 
 impl CallArg {
     /// Without any tensor yet.
-    fn new(norm: &Norm) -> Self {
+    fn new(spec: &NormSpec) -> Self {
         let tensor = TensorArg::default();
         let param = ParamArg::default();
         Self {
             shape: ShapeArg {
-                spatial: norm.planes.spatial as i64,
+                spatial: spec.planes.spatial as i64,
                 // The plan has made sure that the number of planes fits.
-                planes: norm.planes.count() as i32,
-                c: norm.planes.c as i32,
-                group: norm.channels_per_group as i32,
+                planes: spec.planes.count() as i32,
+                c: spec.planes.c as i32,
+                group: spec.channels_per_group as i32,
                 present: 0,
             },
-            rule: RuleArg::new(norm, |v| v as f32),
+            rule: RuleArg::new(spec, |v| v as f32),
             _unused: 0,
             x: tensor,
             dy: tensor,
@@ -132,7 +132,7 @@ impl CallArg {
 /// A call: the argument that its launches share, and the tensors that go with it.
 pub struct Call<'a, G: Gpu> {
     pub gpu: &'a G,
-    pub norm: &'a Norm,
+    pub spec: &'a NormSpec,
     /// That of x.
     pub dtype: DType,
     arg: CallArg,
@@ -142,13 +142,13 @@ pub struct Call<'a, G: Gpu> {
 
 impl<'a, G: Gpu> Call<'a, G> {
     /// Of an x of this dtype and layout.
-    pub fn new(gpu: &'a G, norm: &'a Norm, (x, layout): View<'a, G::Storage>) -> Result<Self> {
+    pub fn new(gpu: &'a G, spec: &'a NormSpec, (x, layout): View<'a, G::Storage>) -> Result<Self> {
         let dtype = G::dtype(x);
         let mut call = Self {
             gpu,
-            norm,
+            spec,
             dtype,
-            arg: CallArg::new(norm),
+            arg: CallArg::new(spec),
             bound: vec![],
             aligned: is_aligned(layout, dtype),
         };
@@ -161,9 +161,9 @@ impl<'a, G: Gpu> Call<'a, G> {
     pub fn job(&self, pass: Pass) -> Job {
         Job {
             pass,
-            planes: self.norm.planes,
-            format: self.norm.format,
-            group: self.norm.channels_per_group,
+            planes: self.spec.planes,
+            format: self.spec.format,
+            group: self.spec.channels_per_group,
             given: self.has(Slot::Mean),
             element: self.dtype.size_in_bytes(),
             aligned: self.aligned,
@@ -218,28 +218,28 @@ impl<'a, G: Gpu> Call<'a, G> {
     }
 
     /// Everything beside x.
-    pub fn beside(&mut self, beside: &Beside<View<'a, G::Storage>>) -> Result<()> {
-        if let Some((storage, layout)) = beside.weight {
-            if self.norm.is_per_element(layout) {
+    pub fn extras(&mut self, extras: &Extras<View<'a, G::Storage>>) -> Result<()> {
+        if let Some((storage, layout)) = extras.weight {
+            if self.spec.is_per_element(layout) {
                 self.arg.weights = self.at(layout)?;
                 self.bind(Slot::Weights, storage, false);
             } else {
                 self.arg.weight = self.param(Slot::Weight, (storage, layout));
             }
         }
-        if let Some((storage, layout)) = beside.bias {
-            if self.norm.is_per_element(layout) {
+        if let Some((storage, layout)) = extras.bias {
+            if self.spec.is_per_element(layout) {
                 self.arg.biases = self.at(layout)?;
                 self.bind(Slot::Biases, storage, false);
             } else {
                 self.arg.bias = self.param(Slot::Bias, (storage, layout));
             }
         }
-        if let Some((storage, layout)) = beside.residual {
+        if let Some((storage, layout)) = extras.residual {
             self.arg.residual = self.at(layout)?;
             self.bind(Slot::Residual, storage, false);
         }
-        if let Some([mean, rstd]) = beside.given {
+        if let Some([mean, rstd]) = extras.stats {
             self.arg.mean = self.param(Slot::Mean, mean);
             self.arg.rstd = self.param(Slot::Rstd, rstd);
         }
@@ -247,8 +247,8 @@ impl<'a, G: Gpu> Call<'a, G> {
     }
 
     /// The statistic that is asked for beside the mean.
-    pub fn set_second(&mut self, which: Second) {
-        self.arg.rule.set_second(which);
+    pub fn set_stat(&mut self, which: ScaleStat) {
+        self.arg.rule.set_stat(which);
     }
 
     fn param(&mut self, slot: Slot, (storage, layout): View<'a, G::Storage>) -> ParamArg {
@@ -262,7 +262,7 @@ impl<'a, G: Gpu> Call<'a, G> {
 
     /// How the elements of `layout` lie, of the size and format of x.
     fn at(&self, layout: &Layout) -> Result<TensorArg> {
-        match self.norm.format {
+        match self.spec.format {
             Format::Planar => {
                 let planes = adjacent(layout)?;
                 Ok(TensorArg {
@@ -276,8 +276,8 @@ impl<'a, G: Gpu> Call<'a, G> {
     }
 
     fn contiguous(&self, start: usize) -> TensorArg {
-        let planes = &self.norm.planes;
-        let stride_c = match self.norm.format {
+        let planes = &self.spec.planes;
+        let stride_c = match self.spec.format {
             Format::Planar => planes.spatial,
             Format::ChannelsLast => 1,
         };

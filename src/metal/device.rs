@@ -4,8 +4,8 @@ use super::call::Plain;
 use super::launch::{Gpu, Launch, Slot};
 use super::module::source;
 use super::{bwd, fwd};
-use crate::args::{Beside, Gradients, Inputs, Norm, Second, View, Wanted};
 use crate::plan::Kernel;
+use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use crate::tuning::WARP;
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{bail, DType, Error, Layout, MetalDevice, MetalStorage, Result, Shape};
@@ -14,31 +14,36 @@ use objc2_metal::{MTLCompileOptions, MTLComputePipelineState, MTLSize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-pub fn forward(inputs: &Inputs<View<MetalStorage>>, norm: &Norm) -> Result<MetalStorage> {
-    fwd::forward(&Metal::of(inputs.x.0)?, inputs, norm)
+pub fn forward(
+    x: View<MetalStorage>,
+    extras: &Extras<View<MetalStorage>>,
+    spec: &NormSpec,
+) -> Result<MetalStorage> {
+    fwd::forward(&Metal::of(x.0)?, x, extras, spec)
 }
 
 pub fn forward_in_place(
     x: &mut MetalStorage,
     layout: &Layout,
-    beside: &Beside<View<MetalStorage>>,
-    norm: &Norm,
+    extras: &Extras<View<MetalStorage>>,
+    spec: &NormSpec,
 ) -> Result<()> {
     let gpu = Metal::of(x)?;
-    fwd::forward_in_place(&gpu, x, layout, beside, norm)
+    fwd::forward_in_place(&gpu, x, layout, extras, spec)
 }
 
-pub fn stats(x: View<MetalStorage>, norm: &Norm, second: Second) -> Result<MetalStorage> {
-    fwd::stats(&Metal::of(x.0)?, x, norm, second)
+pub fn stats(x: View<MetalStorage>, spec: &NormSpec, stat: ScaleStat) -> Result<MetalStorage> {
+    fwd::stats(&Metal::of(x.0)?, x, spec, stat)
 }
 
 pub fn backward(
-    inputs: &Inputs<View<MetalStorage>>,
+    x: View<MetalStorage>,
+    extras: &Extras<View<MetalStorage>>,
     dy: View<MetalStorage>,
-    norm: &Norm,
-    wanted: &Wanted,
+    spec: &NormSpec,
+    wanted: &GradMask,
 ) -> Result<Gradients<MetalStorage>> {
-    bwd::backward(&Metal::of(inputs.x.0)?, inputs, dy, norm, wanted)
+    bwd::backward(&Metal::of(x.0)?, x, extras, dy, spec, wanted)
 }
 
 /// Where a call runs.

@@ -4,25 +4,26 @@ use super::call::Call;
 use super::launch::{Gpu, Slot};
 use super::module::element;
 use super::parts::InParts;
-use crate::args::{Beside, Inputs, Norm, Second, View};
 use crate::kernel_args::CutArg;
 use crate::plan::{GpuPlan, Kernel, Pass, Step};
+use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use candle_core::{DType, Layout, Result};
 
 pub fn forward<G: Gpu>(
     gpu: &G,
-    inputs: &Inputs<View<G::Storage>>,
-    norm: &Norm,
+    x: View<G::Storage>,
+    extras: &Extras<View<G::Storage>>,
+    spec: &NormSpec,
 ) -> Result<G::Storage> {
-    let dtype = G::dtype(inputs.x.0);
+    let dtype = G::dtype(x.0);
     element(dtype)?;
-    let output = gpu.alloc(dtype, norm.planes.elements())?;
-    if norm.planes.elements() == 0 {
+    let output = gpu.alloc(dtype, spec.planes.elements())?;
+    if spec.planes.elements() == 0 {
         return Ok(output);
     }
     {
-        let mut call = Call::new(gpu, norm, inputs.x)?;
-        call.beside(&inputs.beside)?;
+        let mut call = Call::new(gpu, spec, x)?;
+        call.extras(extras)?;
         call.result(Slot::Out, Some(&output));
         launch(&call)?;
     }
@@ -35,15 +36,15 @@ pub fn forward_in_place<G: Gpu>(
     gpu: &G,
     x: &mut G::Storage,
     layout: &Layout,
-    beside: &Beside<View<G::Storage>>,
-    norm: &Norm,
+    extras: &Extras<View<G::Storage>>,
+    spec: &NormSpec,
 ) -> Result<()> {
     element(G::dtype(x))?;
-    if norm.planes.elements() == 0 {
+    if spec.planes.elements() == 0 {
         return Ok(());
     }
-    let mut call = Call::new(gpu, norm, (x, layout))?;
-    call.beside(beside)?;
+    let mut call = Call::new(gpu, spec, (x, layout))?;
+    call.extras(extras)?;
     call.out_is_x();
     launch(&call)
 }
@@ -71,18 +72,18 @@ fn launch<G: Gpu>(call: &Call<G>) -> Result<()> {
 pub fn stats<G: Gpu>(
     gpu: &G,
     x: View<G::Storage>,
-    norm: &Norm,
-    second: Second,
+    spec: &NormSpec,
+    stat: ScaleStat,
 ) -> Result<G::Storage> {
     element(G::dtype(x.0))?;
-    let planes = norm.planes.count();
+    let planes = spec.planes.count();
     let output = gpu.alloc(DType::F32, 2 * planes)?;
     if planes == 0 {
         return Ok(output);
     }
     {
-        let mut call = Call::new(gpu, norm, x)?;
-        call.set_second(second);
+        let mut call = Call::new(gpu, spec, x)?;
+        call.set_stat(stat);
         call.result(Slot::Out, Some(&output));
         let plan = GpuPlan::in_parts(&call.job(Pass::Forward), gpu.caps())?;
         let run = InParts::new(&call, plan)?;

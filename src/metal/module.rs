@@ -56,8 +56,10 @@ mod tests {
     use super::super::launch::{Gpu, Launch};
     use super::super::{bwd, fwd};
     use super::*;
-    use crate::args::{Activation, Beside, EpsMode, Inputs, Norm, Rule, Second, Target, Wanted};
     use crate::shapes::{Format, Planes};
+    use crate::spec::{
+        Activation, EpsMode, Extras, GradMask, NormSpec, Output, RstdRule, ScaleStat,
+    };
     use candle_core::Layout;
 
     /// A device that must not be asked for anything.
@@ -94,11 +96,11 @@ mod tests {
             c: 3,
             spatial: 4,
         };
-        let norm = Norm {
+        let spec = NormSpec {
             planes,
             format: Format::Planar,
             channels_per_group: 1,
-            rule: Rule {
+            rule: RstdRule {
                 eps: 1e-5,
                 mode: EpsMode::AddToVar,
                 correction: 0,
@@ -106,21 +108,18 @@ mod tests {
             weight_offset: 0.,
             alpha: 1.,
             activation: Activation::None,
-            target: Target::Output,
+            output: Output::Normalized,
         };
         let layout = Layout::contiguous((2, 3, 4));
         for (dtype, name) in [(DType::F64, "F64"), (DType::U8, "U8")] {
-            let (mut x, beside) = (dtype, Beside::none());
-            let in_place = fwd::forward_in_place(&Untouched, &mut x, &layout, &beside, &norm);
-            let inputs = Inputs {
-                x: (&dtype, &layout),
-                beside,
-            };
+            let (mut x, extras) = (dtype, Extras::none());
+            let in_place = fwd::forward_in_place(&Untouched, &mut x, &layout, &extras, &spec);
+            let view = (&dtype, &layout);
             let results = [
                 in_place.err(),
-                fwd::forward(&Untouched, &inputs, &norm).err(),
-                fwd::stats(&Untouched, inputs.x, &norm, Second::Rstd).err(),
-                bwd::backward(&Untouched, &inputs, inputs.x, &norm, &Wanted::default()).err(),
+                fwd::forward(&Untouched, view, &extras, &spec).err(),
+                fwd::stats(&Untouched, view, &spec, ScaleStat::Rstd).err(),
+                bwd::backward(&Untouched, view, &extras, view, &spec, &GradMask::default()).err(),
                 source(dtype).err(),
             ];
             for error in results {

@@ -37,7 +37,7 @@ impl<'a, G: Gpu> InParts<'a, G> {
 
     /// Numbers in which sums are kept, `each` a plane.
     fn per_plane(&self, each: usize) -> Result<G::Storage> {
-        let planes = self.call.norm.planes.count();
+        let planes = self.call.spec.planes.count();
         self.call.gpu.alloc(DType::F32, planes * each)
     }
 
@@ -117,7 +117,7 @@ impl<'a, G: Gpu> InParts<'a, G> {
 
     /// A launch of a simdgroup for each set of planes.
     fn sets<const N: usize>(&self, kernel: Kernel, cut: Cut, buffers: [Maybe<G>; N]) -> Result<()> {
-        let sets = self.call.norm.planes.count() / self.call.norm.channels_per_group;
+        let sets = self.call.spec.planes.count() / self.call.spec.channels_per_group;
         let size = (sets.div_ceil(WARPS_PER_BLOCK), WARP * WARPS_PER_BLOCK);
         self.launch(kernel, (size.0 as u32, size.1 as u32), cut, buffers)
     }

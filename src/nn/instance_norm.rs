@@ -1,9 +1,9 @@
 //! `InstanceNorm1d`, `2d` and `3d`.
 
 use super::running::{valid_momentum, Running};
-use crate::args::{EpsMode, Rule, Second};
 use crate::ops::plane_stats;
 use crate::shapes::{acc_dtype, valid_eps};
+use crate::spec::{EpsMode, RstdRule, ScaleStat};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
@@ -366,7 +366,7 @@ impl<const D: usize> InstanceNorm<D> {
     fn batched(&self, x: &Tensor, norm: Normalization, train: bool) -> Result<Tensor> {
         if let (Some(running), false) = (&self.running, train) {
             // With a mean and a variance per channel: a batch norm in evaluation.
-            let rule = Rule::new(self.config.eps, self.config.eps_mode);
+            let rule = RstdRule::new(self.config.eps, self.config.eps_mode);
             let stats = running.moments(acc_dtype(x.dtype()))?.stats(&rule)?;
             return norm.stats(&stats).forward(x);
         }
@@ -391,11 +391,11 @@ fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
         return Ok(());
     }
     // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
-    let rule = Rule {
+    let rule = RstdRule {
         correction: (spatial > 1).into(),
-        ..Rule::new(0., EpsMode::AddToVar)
+        ..RstdRule::new(0., EpsMode::AddToVar)
     };
-    let (means, vars) = plane_stats(&x.detach(), rule, Second::Var)?;
+    let (means, vars) = plane_stats(&x.detach(), rule, ScaleStat::Var)?;
     running.track(&means.mean(0)?, &vars.mean(0)?)
 }
 

@@ -1,9 +1,9 @@
 //! Spatially adaptive normalization.
 
 use super::running::Running;
-use crate::args::{EpsMode, Rule};
 use crate::ops::{activate, Moments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
+use crate::spec::{EpsMode, RstdRule};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder};
@@ -220,7 +220,7 @@ impl Spade {
         } else {
             running.moments(acc_dtype(x.dtype()))?
         };
-        let rule = Rule::new(self.config.eps, EpsMode::AddToVar);
+        let rule = RstdRule::new(self.config.eps, EpsMode::AddToVar);
         norm.stats(&batch.stats(&rule)?).forward(x)
     }
 

@@ -4,11 +4,11 @@ use super::call::Fused;
 use super::custom_op::{apply, FusedOp};
 use super::normalization::Normalization;
 use super::stats::Stats;
-use crate::args::{Beside, EpsMode, Norm, Rule, Second, View};
 use crate::shapes::{
-    acc_dtype, float_dtype, format_of, from_format, in_format, same_device, Granularity, Param,
+    acc_dtype, float_dtype, format_of, from_format, in_format, same_device, ParamShape, ParamSpec,
     Planes,
 };
+use crate::spec::{EpsMode, Extras, NormSpec, RstdRule, ScaleStat, View};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]
@@ -55,8 +55,8 @@ impl Default for AdaInConfig {
 }
 
 impl AdaInConfig {
-    fn rule(&self) -> Rule {
-        Rule {
+    fn rule(&self) -> RstdRule {
+        RstdRule {
             eps: self.eps,
             mode: self.eps_mode,
             correction: self.correction,
@@ -111,10 +111,10 @@ impl AdaInConfig {
 /// ```
 pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<Tensor> {
     check_style(content, style)?;
-    let norm = config.normalization().norm(content)?;
-    let of_style = Stats::norm(Planes::new(style.dims())?, format_of(style)?, config.rule());
-    let op = AdaIn::new(norm, of_style, acc_dtype(content.dtype()));
-    let (content, format) = (in_format(content, norm.format)?, norm.format);
+    let spec = config.normalization().spec(content)?;
+    let of_style = Stats::spec(Planes::new(style.dims())?, format_of(style)?, config.rule());
+    let op = AdaIn::new(spec, of_style, acc_dtype(content.dtype()));
+    let (content, format) = (in_format(content, spec.format)?, spec.format);
     let style = in_format(style, of_style.format)?;
     from_format(&apply(op, &[&content, &style])?, format)
 }
@@ -205,25 +205,25 @@ struct AdaIn {
 }
 
 impl AdaIn {
-    fn new(content: Norm, style: Norm, dtype: DType) -> Self {
-        let granularity = if style.planes.n == content.planes.n {
-            Granularity::Sample
+    fn new(content: NormSpec, style: NormSpec, dtype: DType) -> Self {
+        let shape = if style.planes.n == content.planes.n {
+            ParamShape::PerSample
         } else {
             // One style for all samples.
-            Granularity::Channel
+            ParamShape::PerChannel
         };
-        let param = Some(Param { granularity, dtype });
+        let param = Some(ParamSpec { shape, dtype });
         Self {
             style: Stats {
-                norm: style,
-                second: Second::Std,
+                spec: style,
+                stat: ScaleStat::Std,
             },
             content: Fused {
-                norm: content,
-                params: Beside {
+                spec: content,
+                params: Extras {
                     weight: param,
                     bias: param,
-                    ..Beside::none()
+                    ..Extras::none()
                 },
             },
         }
@@ -231,8 +231,8 @@ impl AdaIn {
 
     /// The shape of the mean and of the deviation as parameters: `[N, C]` or `[C]`.
     fn shape(&self) -> Shape {
-        let Planes { n, c, .. } = self.style.norm.planes;
-        if n == self.content.norm.planes.n {
+        let Planes { n, c, .. } = self.style.spec.planes;
+        if n == self.content.spec.planes.n {
             Shape::from((n, c))
         } else {
             Shape::from(c)

@@ -82,7 +82,7 @@ impl AdaptiveConfig {
             ),
         };
         let last = style.rank() - 1;
-        let (first, second) = (style.narrow(last, 0, c)?, style.narrow(last, c, c)?);
+        let (first, stat) = (style.narrow(last, 0, c)?, style.narrow(last, c, c)?);
         let norm = Normalization::instance(self.eps);
         let norm = if self.one_plus {
             norm.one_plus_weight()
@@ -90,8 +90,8 @@ impl AdaptiveConfig {
             norm
         };
         Ok(match self.order {
-            StyleOrder::ScaleShift => (norm, [first, second]),
-            StyleOrder::ShiftScale => (norm, [second, first]),
+            StyleOrder::ScaleShift => (norm, [first, stat]),
+            StyleOrder::ShiftScale => (norm, [stat, first]),
         })
     }
 }

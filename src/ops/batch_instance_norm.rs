@@ -2,8 +2,8 @@
 
 use super::stats::plane_stats;
 use super::{Normalization, PlaneStats};
-use crate::args::{EpsMode, Rule, Second};
 use crate::shapes::Planes;
+use crate::spec::{EpsMode, RstdRule, ScaleStat};
 use candle_core::{bail, Result, Tensor};
 
 /// Batch-instance normalization (Nam and Kim,
@@ -73,8 +73,8 @@ pub(crate) struct Moments {
 
 impl Moments {
     pub fn of_planes(x: &Tensor) -> Result<Self> {
-        let rule = Rule::new(0., EpsMode::AddToVar);
-        let (mean, var) = plane_stats(x, rule, Second::Var)?;
+        let rule = RstdRule::new(0., EpsMode::AddToVar);
+        let (mean, var) = plane_stats(x, rule, ScaleStat::Var)?;
         Ok(Self { mean, var })
     }
 
@@ -93,7 +93,7 @@ impl Moments {
 
     /// What a batch norm with these moments normalizes with.
     #[cfg(feature = "nn")]
-    pub fn stats(&self, rule: &Rule) -> Result<PlaneStats> {
+    pub fn stats(&self, rule: &RstdRule) -> Result<PlaneStats> {
         Ok(PlaneStats {
             mean: self.mean.clone(),
             rstd: super::reference::rstd(rule, &self.var, 1.)?,

@@ -5,9 +5,9 @@ use super::custom_op::without_metal;
 use super::custom_op::{apply, FusedOp};
 use super::double_backward::{gradient, Composed};
 use super::reference;
-use crate::args::{Activation, Beside, Gradients, Inputs, Norm, View, Wanted};
 use crate::cpu;
-use crate::shapes::{same_device, to_format, Param};
+use crate::shapes::{same_device, to_format, ParamSpec};
+use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{
@@ -17,41 +17,51 @@ use std::sync::Arc;
 
 /// A checked call of the norm: x and what goes with its elements are in the norm's format.
 pub struct Call {
-    pub norm: Norm,
-    pub inputs: Inputs<Tensor>,
-    pub params: Beside<Param>,
+    pub spec: NormSpec,
+    pub x: Tensor,
+    pub extras: Extras<Tensor>,
+    pub params: Extras<ParamSpec>,
 }
 
 impl Call {
     fn op(&self) -> Fused {
         Fused {
-            norm: self.norm,
+            spec: self.spec,
             params: self.params.clone(),
         }
     }
 
+    /// x and what goes beside it, in the order of the op's inputs.
+    fn inputs(&self) -> Vec<&Tensor> {
+        [&self.x].into_iter().chain(self.extras.list()).collect()
+    }
+
+    pub fn is_tracked(&self) -> bool {
+        self.inputs().iter().any(|t| t.track_op())
+    }
+
     pub fn forward(&self) -> Result<Tensor> {
-        apply(self.op(), &self.inputs.list())
+        apply(self.op(), &self.inputs())
     }
 
     /// Overwrites x, which nothing may track and nothing else may share.
     pub fn forward_in_place(&self) -> Result<()> {
-        let x = &self.inputs.x;
-        for other in &self.inputs.list()[1..] {
+        let x = &self.x;
+        for other in self.extras.list() {
             let (storage, other) = (x.storage_and_layout().0, other.storage_and_layout().0);
             if std::ptr::eq(&*storage, &*other) {
                 bail!("norm: expected an x of its own to work in place, got one that shares memory with another input")
             }
         }
         x.inplace_op1(&InPlace {
-            norm: self.norm,
-            beside: self.inputs.beside.clone(),
+            spec: self.spec,
+            extras: self.extras.clone(),
         })
     }
 
     /// The gradients asked for; that of `v` is the residual's.
-    pub fn backward(&self, dy: &Tensor, wanted: &Wanted) -> Result<Gradients<Tensor>> {
-        let x = &self.inputs.x;
+    pub fn backward(&self, dy: &Tensor, wanted: &GradMask) -> Result<Gradients<Tensor>> {
+        let x = &self.x;
         if dy.shape() != x.shape() || dy.dtype() != x.dtype() {
             bail!(
                 "norm: expected a gradient of shape {:?} and dtype {:?}, got {:?} and {:?}",
@@ -62,21 +72,20 @@ impl Call {
             );
         }
         same_device("the gradient", dy, x)?;
-        let dy = &to_format(dy, self.norm.format)?;
+        let dy = &to_format(dy, self.spec.format)?;
         // Without an activation v is y, and its gradient there already.
-        let plain = self.norm.activation == Activation::None;
-        let element_bias = wanted.bias.filter(Param::is_per_element);
-        let asked = Wanted {
+        let plain = self.spec.activation == Activation::None;
+        let element_bias = wanted.bias.filter(ParamSpec::is_per_element);
+        let asked = GradMask {
             bias: wanted.bias.filter(|_| element_bias.is_none()),
             v: (wanted.v || element_bias.is_some()) && !plain,
             ..*wanted
         };
         let storages = self.backward_storages(dy, &asked)?;
-        let inputs = self.inputs.list();
+        let inputs = self.inputs();
         let op = self.op();
         let composed: Composed = Arc::new(move |inputs: &[Tensor]| op.composed(inputs));
-        let positions: Vec<usize> = (0..inputs.len()).collect();
-        let at = self.inputs.rename(&positions);
+        let at = self.extras.with(1..inputs.len());
         let tensor = |storage: Option<Storage>, of: Option<usize>| match (storage, of) {
             (Some(storage), Some(of)) => {
                 let shape = inputs[of].shape().clone();
@@ -84,18 +93,14 @@ impl Call {
             }
             _ => Ok(None),
         };
-        let Inputs {
-            x: at_x,
-            beside: at,
-        } = at;
-        let [mean, rstd] = at.given.map_or([None; 2], |given| given.map(Some));
+        let [mean, rstd] = at.stats.map_or([None; 2], |stats| stats.map(Some));
         let v = if plain {
             Some(dy.clone())
         } else {
             tensor(storages.v, at.residual.or(at.bias))?
         };
         Ok(Gradients {
-            x: tensor(storages.x, Some(at_x))?,
+            x: tensor(storages.x, Some(0))?,
             weight: tensor(storages.weight, at.weight)?,
             bias: match element_bias {
                 Some(_) => v.clone(),
@@ -108,9 +113,9 @@ impl Call {
     }
 
     /// `dy` is in the norm's format.
-    fn backward_storages(&self, dy: &Tensor, wanted: &Wanted) -> Result<Gradients<Storage>> {
-        let list = self.inputs.list();
-        let guards: Vec<_> = list.iter().map(|t| t.storage_and_layout()).collect();
+    fn backward_storages(&self, dy: &Tensor, wanted: &GradMask) -> Result<Gradients<Storage>> {
+        let inputs = self.inputs();
+        let guards: Vec<_> = inputs.iter().map(|t| t.storage_and_layout()).collect();
         let (dy, dy_layout) = dy.storage_and_layout();
         /// The views of a backend, or nothing where a tensor is of another.
         macro_rules! views {
@@ -122,35 +127,35 @@ impl Call {
                         _ => None,
                     })
                     .collect();
-                views.map(|views| self.inputs.rename(&views))
+                views.map(|views| (views[0], self.extras.with(views[1..].iter().copied())))
             }};
         }
         match &*dy {
             Storage::Cpu(dy) => {
-                if let Some(inputs) = views!(Cpu) {
-                    let grads = cpu::backward(&inputs, (dy, dy_layout), &self.norm, wanted)?;
+                if let Some((x, extras)) = views!(Cpu) {
+                    let grads = cpu::backward(x, &extras, (dy, dy_layout), &self.spec, wanted)?;
                     return Ok(grads.map(Storage::Cpu));
                 }
             }
             #[cfg(feature = "cuda")]
             Storage::Cuda(dy) => {
-                if let Some(inputs) = views!(Cuda) {
+                if let Some((x, extras)) = views!(Cuda) {
                     let dy = (dy, dy_layout);
-                    let grads = crate::cuda::backward(&inputs, dy, &self.norm, wanted)?;
+                    let grads = crate::cuda::backward(x, &extras, dy, &self.spec, wanted)?;
                     return Ok(grads.map(Storage::Cuda));
                 }
             }
             #[cfg(feature = "metal")]
             Storage::Metal(dy) => {
-                if let Some(inputs) = views!(Metal) {
+                if let Some((x, extras)) = views!(Metal) {
                     let dy = (dy, dy_layout);
-                    let grads = crate::metal::backward(&inputs, dy, &self.norm, wanted)?;
+                    let grads = crate::metal::backward(x, &extras, dy, &self.spec, wanted)?;
                     return Ok(grads.map(Storage::Metal));
                 }
             }
             _ => {}
         }
-        let x = &self.inputs.x;
+        let x = &self.x;
         bail!(
             "{}: no backend for dtype {:?} on {:?} in this build",
             Fused::NAME,
@@ -162,22 +167,19 @@ impl Call {
 
 /// The op on the graph; the params say which inputs there are.
 pub struct Fused {
-    pub norm: Norm,
-    pub params: Beside<Param>,
+    pub spec: NormSpec,
+    pub params: Extras<ParamSpec>,
 }
 
 impl Fused {
-    /// The names of the op's inputs.
-    fn named<T: Copy>(&self, inputs: &[T]) -> Inputs<T> {
-        Inputs {
-            x: inputs[0],
-            beside: self.params.rename(&inputs[1..]),
-        }
+    /// The op's inputs but x.
+    fn extras<T: Copy>(&self, inputs: &[T]) -> Extras<T> {
+        self.params.with(inputs[1..].iter().copied())
     }
 
     fn composed(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        let inputs: Vec<&Tensor> = inputs.iter().collect();
-        reference::norm(&self.norm, &self.named(&inputs))
+        let extras = self.params.with(&inputs[1..]);
+        reference::normalize(&inputs[0], &extras, &self.spec)
     }
 }
 
@@ -185,40 +187,42 @@ impl FusedOp for Fused {
     const NAME: &'static str = "norm";
 
     fn cpu(&self, inputs: &[View<CpuStorage>]) -> Result<(CpuStorage, Shape)> {
-        let y = cpu::forward(&self.named(inputs), &self.norm)?;
+        let y = cpu::forward(inputs[0], &self.extras(inputs), &self.spec)?;
         Ok((y, inputs[0].1.shape().clone()))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-        let y = crate::cuda::forward(&self.named(inputs), &self.norm)?;
+        let y = crate::cuda::forward(inputs[0], &self.extras(inputs), &self.spec)?;
         Ok((y, inputs[0].1.shape().clone()))
     }
 
     #[cfg(feature = "metal")]
     fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
-        let y = crate::metal::forward(&self.named(inputs), &self.norm)?;
+        let y = crate::metal::forward(inputs[0], &self.extras(inputs), &self.spec)?;
         Ok((y, inputs[0].1.shape().clone()))
     }
 
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let tracked: Vec<bool> = inputs.iter().map(|t| t.track_op()).collect();
-        let Inputs { x, beside } = self.named(&tracked);
+        let extras = self.extras(&tracked);
         let params = &self.params;
-        let of =
-            |param: Option<Param>, tracked: Option<bool>| param.filter(|_| tracked == Some(true));
-        let given = |i: usize| of(params.given.map(|g| g[i]), beside.given.map(|g| g[i]));
-        let wanted = Wanted {
-            x,
-            weight: of(params.weight, beside.weight),
-            bias: of(params.bias, beside.bias),
-            v: beside.residual == Some(true),
-            mean: given(0),
-            rstd: given(1),
+        let of = |param: Option<ParamSpec>, tracked: Option<bool>| {
+            param.filter(|_| tracked == Some(true))
+        };
+        let stats = |i: usize| of(params.stats.map(|s| s[i]), extras.stats.map(|s| s[i]));
+        let wanted = GradMask {
+            x: tracked[0],
+            weight: of(params.weight, extras.weight),
+            bias: of(params.bias, extras.bias),
+            v: extras.residual == Some(true),
+            mean: stats(0),
+            rstd: stats(1),
         };
         let call = Call {
-            norm: self.norm,
-            inputs: self.named(inputs).cloned(),
+            spec: self.spec,
+            x: inputs[0].clone(),
+            extras: self.params.with(inputs[1..].iter().map(|&t| t.clone())),
             params: params.clone(),
         };
         let grads = call.backward(grad, &wanted)?;
@@ -226,7 +230,7 @@ impl FusedOp for Fused {
         all.extend(params.weight.map(|_| grads.weight));
         all.extend(params.bias.map(|_| grads.bias));
         all.extend(params.residual.map(|_| grads.v));
-        if params.given.is_some() {
+        if params.stats.is_some() {
             all.extend([grads.mean, grads.rstd]);
         }
         Ok(all)
@@ -235,14 +239,14 @@ impl FusedOp for Fused {
 
 /// The forward pass over x itself.
 struct InPlace {
-    norm: Norm,
-    beside: Beside<Tensor>,
+    spec: NormSpec,
+    extras: Extras<Tensor>,
 }
 
 /// The inputs beside x as views of a backend.
 macro_rules! beside_views {
     ($self:ident, $variant:ident, |$views:ident| $run:expr) => {{
-        let list = $self.beside.list();
+        let list = $self.extras.list();
         let guards: Vec<_> = list.iter().map(|t| t.storage_and_layout()).collect();
         let mut views = vec![];
         for (storage, layout) in &guards {
@@ -251,7 +255,7 @@ macro_rules! beside_views {
                 _ => bail!("{}: expected all tensors on one device", Fused::NAME),
             }
         }
-        let $views = $self.beside.rename(&views);
+        let $views = $self.extras.with(views);
         $run
     }};
 }
@@ -262,22 +266,22 @@ impl InplaceOp1 for InPlace {
     }
 
     fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        beside_views!(self, Cpu, |beside| cpu::forward_in_place(
-            x, layout, &beside, &self.norm
+        beside_views!(self, Cpu, |extras| cpu::forward_in_place(
+            x, layout, &extras, &self.spec
         ))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, x: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        beside_views!(self, Cuda, |beside| crate::cuda::forward_in_place(
-            x, layout, &beside, &self.norm
+        beside_views!(self, Cuda, |extras| crate::cuda::forward_in_place(
+            x, layout, &extras, &self.spec
         ))
     }
 
     #[cfg(feature = "metal")]
     fn metal_fwd(&self, x: &mut MetalStorage, layout: &Layout) -> Result<()> {
-        beside_views!(self, Metal, |beside| crate::metal::forward_in_place(
-            x, layout, &beside, &self.norm
+        beside_views!(self, Metal, |extras| crate::metal::forward_in_place(
+            x, layout, &extras, &self.spec
         ))
     }
 

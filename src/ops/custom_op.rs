@@ -1,7 +1,7 @@
 //! One trait for the crate's ops, on any number of tensors, behind candle's custom ops on up to
 //! three.
 
-use crate::args::View;
+use crate::spec::View;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{

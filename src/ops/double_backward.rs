@@ -6,7 +6,7 @@
 //! twice by candle. That is slow beside the fused passes and right for every variant.
 
 use super::custom_op::{apply, FusedOp};
-use crate::args::View;
+use crate::spec::View;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]
@@ -120,9 +120,9 @@ impl FusedOp for Gradient {
             bail!("norm: the composed op does not depend on input {}", self.of)
         };
         // Without the graph behind it, which this pass is no part of.
-        let second = (first * grad.detach())?.sum_all()?.backward()?;
+        let stat = (first * grad.detach())?.sum_all()?.backward()?;
         let all: Vec<&Tensor> = inputs.iter().copied().chain([grad]).collect();
-        let on_graph = |(i, var): (usize, &Tensor)| match second.get(var) {
+        let on_graph = |(i, var): (usize, &Tensor)| match stat.get(var) {
             Some(t) => last(t, &all).map(Some),
             // candle wants a gradient for whatever is on the graph, also one that is always 0.
             None if inputs[i].track_op() => inputs[i].zeros_like().map(Some),
@@ -172,7 +172,7 @@ fn keeps_graphs() -> Result<bool> {
     let Some(first) = first.get(&v) else {
         return Ok(false);
     };
-    let second = first.backward()?;
-    let second = second.get(&v).map(|t| t.to_scalar::<f64>()).transpose()?;
-    Ok(second == Some(12.))
+    let stat = first.backward()?;
+    let stat = stat.get(&v).map(|t| t.to_scalar::<f64>()).transpose()?;
+    Ok(stat == Some(12.))
 }

@@ -2,10 +2,10 @@
 
 use super::call::Call;
 use super::stats::PlaneStats;
-use crate::args::{Activation, Beside, EpsMode, Inputs, Norm, Rule, Target};
 use crate::shapes::{
-    float_dtype, format_of, in_format, same_device, valid_eps, Granularity, Param, Planes,
+    float_dtype, format_of, in_format, same_device, valid_eps, ParamShape, ParamSpec, Planes,
 };
+use crate::spec::{Activation, EpsMode, Extras, NormSpec, Output, RstdRule};
 use candle_core::{bail, Result, Tensor};
 
 /// A normalization, what it is scaled by, and what follows it, all in one pass over memory:
@@ -65,11 +65,11 @@ use candle_core::{bail, Result, Tensor};
 pub struct Normalization {
     /// `None` where every channel has statistics of its own.
     pub(super) groups: Option<usize>,
-    pub(super) rule: Rule,
+    pub(super) rule: RstdRule,
     pub(super) weight_offset: f64,
     pub(super) alpha: f64,
     pub(super) activation: Activation,
-    pub(super) beside: Beside<Tensor>,
+    pub(super) extras: Extras<Tensor>,
 }
 
 impl Normalization {
@@ -86,11 +86,11 @@ impl Normalization {
     pub fn instance(eps: f64) -> Self {
         Self {
             groups: None,
-            rule: Rule::new(eps, EpsMode::AddToVar),
+            rule: RstdRule::new(eps, EpsMode::AddToVar),
             weight_offset: 0.,
             alpha: 1.,
             activation: Activation::None,
-            beside: Beside::none(),
+            extras: Extras::none(),
         }
     }
 
@@ -116,20 +116,20 @@ impl Normalization {
     /// Multiplied by a weight: per channel `[C]`, per sample `[N, C]` (conditional and adaptive
     /// norms) or per element (SPADE).
     pub fn weight(mut self, weight: &Tensor) -> Self {
-        self.beside.weight = Some(weight.clone());
+        self.extras.weight = Some(weight.clone());
         self
     }
 
     /// Shifted by a bias, of a shape that the weight may have.
     pub fn bias(mut self, bias: &Tensor) -> Self {
-        self.beside.bias = Some(bias.clone());
+        self.extras.bias = Some(bias.clone());
         self
     }
 
     /// A weight and a bias, each optional.
     pub(crate) fn affine(mut self, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Self {
-        self.beside.weight = weight.cloned();
-        self.beside.bias = bias.cloned();
+        self.extras.weight = weight.cloned();
+        self.extras.bias = bias.cloned();
         self
     }
 
@@ -142,7 +142,7 @@ impl Normalization {
     /// Normalizes with these instead of the statistics of x: for tiles, for video, for running
     /// statistics. The eps and the groups have no effect then.
     pub fn stats(mut self, stats: &PlaneStats) -> Self {
-        self.beside.given = Some([stats.mean.clone(), stats.rstd.clone()]);
+        self.extras.stats = Some([stats.mean.clone(), stats.rstd.clone()]);
         self
     }
 
@@ -167,7 +167,7 @@ impl Normalization {
 
     /// Adds a tensor of the shape of x, before the activation.
     pub fn residual(mut self, residual: &Tensor) -> Self {
-        self.beside.residual = Some(residual.clone());
+        self.extras.residual = Some(residual.clone());
         self
     }
 
@@ -178,7 +178,7 @@ impl Normalization {
     }
 
     /// The description of the pass over `x`, checked but for the tensors beside it.
-    pub(super) fn norm(&self, x: &Tensor) -> Result<Norm> {
+    pub(super) fn spec(&self, x: &Tensor) -> Result<NormSpec> {
         if self.groups.is_some() && x.rank() < 3 {
             bail!(
                 "norm: expected x of rank 2 or more, (N, C, *), got shape {:?}",
@@ -206,8 +206,8 @@ impl Normalization {
         if !self.alpha.is_finite() {
             bail!("norm: expected a finite alpha, got {}", self.alpha);
         }
-        let stored = self.beside.weight.is_some();
-        Ok(Norm {
+        let stored = self.extras.weight.is_some();
+        Ok(NormSpec {
             planes,
             format: format_of(x)?,
             channels_per_group,
@@ -215,43 +215,43 @@ impl Normalization {
             weight_offset: if stored { self.weight_offset } else { 0. },
             alpha: self.alpha,
             activation: self.activation,
-            target: Target::Output,
+            output: Output::Normalized,
         })
     }
 
     /// The call over `x`: all tensors checked against it and laid out as the backends read them.
     pub(super) fn call(&self, x: &Tensor) -> Result<Call> {
-        let norm = self.norm(x)?;
-        let Norm { planes, format, .. } = norm;
-        let Beside {
+        let spec = self.spec(x)?;
+        let NormSpec { planes, format, .. } = spec;
+        let Extras {
             weight,
             bias,
             residual,
-            given,
-        } = &self.beside;
+            stats,
+        } = &self.extras;
         let check = |name, param: &Option<Tensor>| {
-            let param = param.as_ref().map(|p| Param::new(name, p, x, &planes));
+            let param = param.as_ref().map(|p| ParamSpec::new(name, p, x, &planes));
             param.transpose()
         };
-        let params = Beside {
+        let params = Extras {
             weight: check("weight", weight)?,
             bias: check("bias", bias)?,
             residual: residual.as_ref().map(|r| same_as_x(r, x)).transpose()?,
-            given: match given {
+            stats: match stats {
                 Some([mean, rstd]) => Some([
-                    Param::per_plane("mean", mean, x, &planes)?,
-                    Param::per_plane("rstd", rstd, x, &planes)?,
+                    ParamSpec::per_plane("mean", mean, x, &planes)?,
+                    ParamSpec::per_plane("rstd", rstd, x, &planes)?,
                 ]),
                 None => None,
             },
         };
-        let per_element = |p: &Option<Param>| p.map(|p| p.is_per_element());
+        let per_element = |p: &Option<ParamSpec>| p.map(|p| p.is_per_element());
         let [of_weight, of_bias] = [&params.weight, &params.bias].map(per_element);
         if of_weight.is_some() && of_bias.is_some() && of_weight != of_bias {
             bail!("norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
                 weight.as_ref().map(|w| w.dims()), bias.as_ref().map(|b| b.dims()));
         }
-        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || given.is_some())
+        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || stats.is_some())
         {
             bail!("norm: expected no blending beside parameters per element or given statistics, got alpha {}", self.alpha);
         }
@@ -262,21 +262,23 @@ impl Normalization {
                 t.contiguous()
             }
         };
-        let all = Inputs {
-            x: x.clone(),
-            beside: self.beside.clone(),
-        };
-        let laid: Vec<Tensor> = all.list().into_iter().map(lay).collect::<Result<_>>()?;
+        let extras: Vec<Tensor> = self
+            .extras
+            .list()
+            .into_iter()
+            .map(lay)
+            .collect::<Result<_>>()?;
         Ok(Call {
-            norm,
-            inputs: all.rename(&laid.iter().collect::<Vec<_>>()).cloned(),
+            spec,
+            x: lay(x)?,
+            extras: self.extras.with(extras),
             params,
         })
     }
 }
 
 /// Of the shape, dtype and device of `x`; there is nothing to know of it beyond that.
-fn same_as_x(residual: &Tensor, x: &Tensor) -> Result<Param> {
+fn same_as_x(residual: &Tensor, x: &Tensor) -> Result<ParamSpec> {
     if residual.shape() != x.shape() || residual.dtype() != x.dtype() {
         bail!(
             "norm: expected a residual of shape {:?} and dtype {:?}, got {:?} and {:?}",
@@ -287,8 +289,8 @@ fn same_as_x(residual: &Tensor, x: &Tensor) -> Result<Param> {
         );
     }
     same_device("the residual", residual, x)?;
-    Ok(Param {
-        granularity: Granularity::Element,
+    Ok(ParamSpec {
+        shape: ParamShape::PerElement,
         dtype: x.dtype(),
     })
 }

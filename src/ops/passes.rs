@@ -2,8 +2,8 @@
 
 use super::normalization::Normalization;
 use super::stats::{plane_stats, PlaneStats};
-use crate::args::{Gradients, Second, Wanted};
 use crate::shapes::{from_format, in_format};
+use crate::spec::{GradMask, Gradients, ScaleStat};
 use candle_core::{bail, Result, Tensor};
 
 /// The gradients of a [`Normalization`]; those of absent tensors are `None`.
@@ -29,7 +29,7 @@ impl Normalization {
             return self.of_planes()?.forward(&x.unsqueeze(2)?)?.squeeze(2);
         }
         let call = self.call(x)?;
-        from_format(&call.forward()?, call.norm.format)
+        from_format(&call.forward()?, call.spec.format)
     }
 
     /// Overwrites x with the result: inference without an allocation.
@@ -54,11 +54,11 @@ impl Normalization {
         }
         let call = self.call(x)?;
         // A view whose planes are not adjacent was copied for the call: its result would be lost.
-        let laid = &call.inputs.x;
+        let laid = &call.x;
         let (storage, of_x) = (laid.storage_and_layout().0, x.storage_and_layout().0);
         let copied = !std::ptr::eq(&*storage, &*of_x);
         drop((storage, of_x));
-        if call.inputs.list().iter().any(|t| t.track_op()) {
+        if call.is_tracked() {
             bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
         }
         if copied || !laid.is_contiguous() {
@@ -101,15 +101,15 @@ impl Normalization {
         }
         let call = self.call(x)?;
         let params = &call.params;
-        let wanted = Wanted {
+        let wanted = GradMask {
             x: true,
             weight: params.weight,
             bias: params.bias,
             v: params.residual.is_some(),
-            mean: params.given.map(|given| given[0]),
-            rstd: params.given.map(|given| given[1]),
+            mean: params.stats.map(|stats| stats[0]),
+            rstd: params.stats.map(|stats| stats[1]),
         };
-        let format = call.norm.format;
+        let format = call.spec.format;
         let Gradients {
             x: Some(dx),
             weight,
@@ -148,7 +148,7 @@ impl Normalization {
     /// The same of `(N, C, 1)`, where it is of `(N, C)`.
     fn of_planes(&self) -> Result<Self> {
         let mut this = self.clone();
-        if let Some(residual) = &mut this.beside.residual {
+        if let Some(residual) = &mut this.extras.residual {
             if residual.rank() == 2 {
                 *residual = residual.unsqueeze(2)?;
             }
@@ -175,7 +175,7 @@ impl Normalization {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn measure(&self, x: &Tensor) -> Result<PlaneStats> {
-        let (mean, rstd) = self.plane_stats(x, Second::Rstd)?;
+        let (mean, rstd) = self.plane_stats(x, ScaleStat::Rstd)?;
         Ok(PlaneStats { mean, rstd })
     }
 
@@ -191,13 +191,13 @@ impl Normalization {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn mean_and_std(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.plane_stats(x, Second::Std)
+        self.plane_stats(x, ScaleStat::Std)
     }
 
-    fn plane_stats(&self, x: &Tensor, second: Second) -> Result<(Tensor, Tensor)> {
+    fn plane_stats(&self, x: &Tensor, stat: ScaleStat) -> Result<(Tensor, Tensor)> {
         if let Some(groups) = self.groups {
             bail!("norm: expected instances to measure, got {groups} groups");
         }
-        plane_stats(x, self.rule, second)
+        plane_stats(x, self.rule, stat)
     }
 }

@@ -1,63 +1,64 @@
 //! The norm in candle's own ops: slow, and right for every variant. Second derivatives are taken of it.
 
-use crate::args::{Activation, EpsMode, Inputs, Norm, Rule, Second};
 use crate::shapes::{acc_dtype, Format, Planes};
+use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule, ScaleStat};
 use candle_core::{Result, Tensor};
 
 /// What the fused pass computes, in f32 for the half types.
-pub fn norm(norm: &Norm, inputs: &Inputs<&Tensor>) -> Result<Tensor> {
-    let planes = &norm.planes;
-    let wide = acc_dtype(inputs.x.dtype());
-    let x = to_planes(&inputs.x.to_dtype(wide)?, norm)?;
+pub fn normalize(x: &Tensor, extras: &Extras<&Tensor>, spec: &NormSpec) -> Result<Tensor> {
+    let of_x = x;
+    let planes = &spec.planes;
+    let wide = acc_dtype(of_x.dtype());
+    let x = to_planes(&x.to_dtype(wide)?, spec)?;
     let per_plane = |t: &Tensor| -> Result<Tensor> {
         let t = t.to_dtype(wide)?;
-        if norm.is_per_element(t.layout()) {
-            to_planes(&t, norm)
+        if spec.is_per_element(t.layout()) {
+            to_planes(&t, spec)
         } else {
             t.reshape((t.elem_count() / planes.c, planes.c, 1))
         }
     };
-    let z = match inputs.beside.given {
+    let z = match extras.stats {
         Some([mean, rstd]) => x
             .broadcast_sub(&per_plane(mean)?)?
             .broadcast_mul(&per_plane(rstd)?)?,
         None => {
-            let groups = planes.c / norm.channels_per_group;
-            let sets = x.reshape((planes.n, groups, norm.channels_per_group * planes.spatial))?;
+            let groups = planes.c / spec.channels_per_group;
+            let sets = x.reshape((planes.n, groups, spec.channels_per_group * planes.spatial))?;
             let (_, centred, var) = moments(&sets)?;
             let n = sets.dim(2)? as f64;
-            let z = centred.broadcast_mul(&rstd(&norm.rule, &var, n)?)?;
+            let z = centred.broadcast_mul(&rstd(&spec.rule, &var, n)?)?;
             z.reshape(x.shape())?
         }
     };
     let mut v = z;
-    if let Some(weight) = inputs.beside.weight {
-        v = v.broadcast_mul(&(per_plane(weight)? + norm.weight_offset)?)?;
+    if let Some(weight) = extras.weight {
+        v = v.broadcast_mul(&(per_plane(weight)? + spec.weight_offset)?)?;
     }
-    if let Some(bias) = inputs.beside.bias {
+    if let Some(bias) = extras.bias {
         v = v.broadcast_add(&per_plane(bias)?)?;
     }
-    if norm.alpha != 1. {
-        v = ((v * norm.alpha)? + (x * (1. - norm.alpha))?)?;
+    if spec.alpha != 1. {
+        v = ((v * spec.alpha)? + (x * (1. - spec.alpha))?)?;
     }
-    if let Some(residual) = inputs.beside.residual {
-        v = (v + to_planes(&residual.to_dtype(wide)?, norm)?)?;
+    if let Some(residual) = extras.residual {
+        v = (v + to_planes(&residual.to_dtype(wide)?, spec)?)?;
     }
-    let y = activate(norm.activation, &v)?;
-    from_planes(&y, norm, inputs.x.dims())?.to_dtype(inputs.x.dtype())
+    let y = activate(spec.activation, &v)?;
+    from_planes(&y, spec, of_x.dims())?.to_dtype(of_x.dtype())
 }
 
 /// The plane statistics, of shape `(2, N, C)`.
-pub fn stats(norm: &Norm, second: Second, x: &Tensor) -> Result<Tensor> {
-    let x = to_planes(&x.to_dtype(acc_dtype(x.dtype()))?, norm)?;
+pub fn stats(spec: &NormSpec, stat: ScaleStat, x: &Tensor) -> Result<Tensor> {
+    let x = to_planes(&x.to_dtype(acc_dtype(x.dtype()))?, spec)?;
     let (mean, _, var) = moments(&x)?;
-    let n = norm.planes.spatial as f64;
-    let second = match second {
-        Second::Var => corrected(&norm.rule, &var, n)?,
-        Second::Std => rstd(&norm.rule, &var, n)?.recip()?,
-        Second::Rstd => rstd(&norm.rule, &var, n)?,
+    let n = spec.planes.spatial as f64;
+    let stat = match stat {
+        ScaleStat::Var => corrected(&spec.rule, &var, n)?,
+        ScaleStat::Std => rstd(&spec.rule, &var, n)?.recip()?,
+        ScaleStat::Rstd => rstd(&spec.rule, &var, n)?,
     };
-    Tensor::stack(&[mean.squeeze(2)?, second.squeeze(2)?], 0)
+    Tensor::stack(&[mean.squeeze(2)?, stat.squeeze(2)?], 0)
 }
 
 /// The mean, what is left of x, and the biased variance, over the last dimension.
@@ -68,14 +69,14 @@ fn moments(x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     Ok((mean, centred, var))
 }
 
-fn corrected(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
+fn corrected(rule: &RstdRule, var: &Tensor, n: f64) -> Result<Tensor> {
     match rule.correction {
         0 => Ok(var.clone()),
         correction => var * (n / (n - correction as f64)),
     }
 }
 
-pub fn rstd(rule: &Rule, var: &Tensor, n: f64) -> Result<Tensor> {
+pub fn rstd(rule: &RstdRule, var: &Tensor, n: f64) -> Result<Tensor> {
     let var = corrected(rule, var, n)?;
     match rule.mode {
         EpsMode::AddToVar => (var + rule.eps)?.sqrt()?.recip(),
@@ -98,9 +99,9 @@ pub fn activate(activation: Activation, v: &Tensor) -> Result<Tensor> {
 }
 
 /// As `(N, C, S)`.
-fn to_planes(t: &Tensor, norm: &Norm) -> Result<Tensor> {
-    let Planes { n, c, spatial } = norm.planes;
-    match norm.format {
+fn to_planes(t: &Tensor, spec: &NormSpec) -> Result<Tensor> {
+    let Planes { n, c, spatial } = spec.planes;
+    match spec.format {
         Format::Planar => t.contiguous()?.reshape((n, c, spatial)),
         Format::ChannelsLast => t
             .contiguous()?
@@ -111,8 +112,8 @@ fn to_planes(t: &Tensor, norm: &Norm) -> Result<Tensor> {
 }
 
 /// Back to these dimensions.
-fn from_planes(t: &Tensor, norm: &Norm, dims: &[usize]) -> Result<Tensor> {
-    match norm.format {
+fn from_planes(t: &Tensor, spec: &NormSpec, dims: &[usize]) -> Result<Tensor> {
+    match spec.format {
         Format::Planar => t.reshape(dims),
         Format::ChannelsLast => t.transpose(1, 2)?.contiguous()?.reshape(dims),
     }

@@ -3,9 +3,9 @@
 use super::custom_op::{apply, FusedOp};
 use super::double_backward::{gradient, Composed};
 use super::reference;
-use crate::args::{stats_shape, Activation, Beside, Inputs, Norm, Rule, Second, Target, View};
 use crate::cpu;
 use crate::shapes::{float_dtype, format_of, in_format, valid_eps, Format, Planes};
+use crate::spec::{stats_shape, Activation, Extras, NormSpec, Output, RstdRule, ScaleStat, View};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]
@@ -36,25 +36,25 @@ pub struct PlaneStats {
 }
 
 /// The mean and another statistic of every plane, `(N, C)` each.
-pub fn plane_stats(x: &Tensor, rule: Rule, second: Second) -> Result<(Tensor, Tensor)> {
+pub fn plane_stats(x: &Tensor, rule: RstdRule, stat: ScaleStat) -> Result<(Tensor, Tensor)> {
     float_dtype(x)?;
     valid_eps(rule.eps)?;
-    let norm = Stats::norm(Planes::new(x.dims())?, format_of(x)?, rule);
-    let stats = Stats { norm, second }.of(&in_format(x, norm.format)?)?;
+    let spec = Stats::spec(Planes::new(x.dims())?, format_of(x)?, rule);
+    let stats = Stats { spec, stat }.of(&in_format(x, spec.format)?)?;
     Ok((stats.get(0)?, stats.get(1)?))
 }
 
 /// The statistics of x, as one tensor `(2, N, C)`.
 #[derive(Clone, Copy)]
 pub struct Stats {
-    pub norm: Norm,
-    pub second: Second,
+    pub spec: NormSpec,
+    pub stat: ScaleStat,
 }
 
 impl Stats {
     /// A norm of instances, without parameters.
-    pub fn norm(planes: Planes, format: Format, rule: Rule) -> Norm {
-        Norm {
+    pub fn spec(planes: Planes, format: Format, rule: RstdRule) -> NormSpec {
+        NormSpec {
             planes,
             format,
             channels_per_group: 1,
@@ -62,7 +62,7 @@ impl Stats {
             weight_offset: 0.,
             alpha: 1.,
             activation: Activation::None,
-            target: Target::Output,
+            output: Output::Normalized,
         }
     }
 
@@ -76,29 +76,29 @@ impl FusedOp for Stats {
     const NAME: &'static str = "norm-stats";
 
     fn cpu(&self, inputs: &[View<CpuStorage>]) -> Result<(CpuStorage, Shape)> {
-        let stats = cpu::stats(inputs[0], &self.norm, self.second)?;
-        Ok((stats, stats_shape(&self.norm.planes)))
+        let stats = cpu::stats(inputs[0], &self.spec, self.stat)?;
+        Ok((stats, stats_shape(&self.spec.planes)))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-        let stats = crate::cuda::stats(inputs[0], &self.norm, self.second)?;
-        Ok((stats, stats_shape(&self.norm.planes)))
+        let stats = crate::cuda::stats(inputs[0], &self.spec, self.stat)?;
+        Ok((stats, stats_shape(&self.spec.planes)))
     }
 
     #[cfg(feature = "metal")]
     fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
-        let stats = crate::metal::stats(inputs[0], &self.norm, self.second)?;
-        Ok((stats, stats_shape(&self.norm.planes)))
+        let stats = crate::metal::stats(inputs[0], &self.spec, self.stat)?;
+        Ok((stats, stats_shape(&self.spec.planes)))
     }
 
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let x = inputs[0];
         let grad = &grad.contiguous()?;
-        let storage = stats_gradient(x, grad, &self.norm, self.second)?;
-        let (norm, second) = (self.norm, self.second);
+        let storage = stats_gradient(x, grad, &self.spec, self.stat)?;
+        let (spec, stat) = (self.spec, self.stat);
         let composed: Composed =
-            Arc::new(move |inputs: &[Tensor]| reference::stats(&norm, second, &inputs[0]));
+            Arc::new(move |inputs: &[Tensor]| reference::stats(&spec, stat, &inputs[0]));
         let dx = gradient(storage, x.shape().clone(), &[x], grad, &composed, 0)?;
         Ok(vec![Some(dx)])
     }
@@ -106,40 +106,36 @@ impl FusedOp for Stats {
 
 /// The gradient of x, in its format, for those of its statistics, `(2, N, C)` and contiguous: a
 /// pass like the forward one, with another scale and shift.
-fn stats_gradient(x: &Tensor, grad: &Tensor, norm: &Norm, second: Second) -> Result<Storage> {
-    let norm = Norm {
-        target: Target::StatsGradient(second),
-        ..*norm
+fn stats_gradient(x: &Tensor, grad: &Tensor, spec: &NormSpec, stat: ScaleStat) -> Result<Storage> {
+    let spec = NormSpec {
+        output: Output::StatsGradient(stat),
+        ..*spec
     };
     let (of_mean, of_second) = (grad.get(0)?, grad.get(1)?);
     let (x, x_layout) = x.storage_and_layout();
     let (bias, bias_layout) = of_mean.storage_and_layout();
     let (weight, weight_layout) = of_second.storage_and_layout();
-    macro_rules! inputs {
-        ($x:ident, $weight:ident, $bias:ident) => {
-            Inputs {
-                x: ($x, x_layout),
-                beside: Beside {
-                    weight: Some(($weight, weight_layout)),
-                    bias: Some(($bias, bias_layout)),
-                    ..Beside::none()
-                },
-            }
-        };
+    macro_rules! forward {
+        ($backend:ident, $x:ident, $weight:ident, $bias:ident) => {{
+            let extras = Extras {
+                weight: Some(($weight, weight_layout)),
+                bias: Some(($bias, bias_layout)),
+                ..Extras::none()
+            };
+            crate::$backend::forward(($x, x_layout), &extras, &spec)?
+        }};
     }
     match (&*x, &*weight, &*bias) {
         (Storage::Cpu(x), Storage::Cpu(w), Storage::Cpu(b)) => {
-            Ok(Storage::Cpu(cpu::forward(&inputs!(x, w, b), &norm)?))
+            Ok(Storage::Cpu(forward!(cpu, x, w, b)))
         }
         #[cfg(feature = "cuda")]
         (Storage::Cuda(x), Storage::Cuda(w), Storage::Cuda(b)) => {
-            let dx = crate::cuda::forward(&inputs!(x, w, b), &norm)?;
-            Ok(Storage::Cuda(dx))
+            Ok(Storage::Cuda(forward!(cuda, x, w, b)))
         }
         #[cfg(feature = "metal")]
         (Storage::Metal(x), Storage::Metal(w), Storage::Metal(b)) => {
-            let dx = crate::metal::forward(&inputs!(x, w, b), &norm)?;
-            Ok(Storage::Metal(dx))
+            Ok(Storage::Metal(forward!(metal, x, w, b)))
         }
         _ => bail!("{}: no backend for these tensors", Stats::NAME),
     }

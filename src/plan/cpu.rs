@@ -8,7 +8,7 @@ pub const SEGMENT: usize = 32 * 1024;
 
 /// Elements of small planes that the CPU takes through each step together: 16 KiB of f32, half of
 /// an L1 cache.
-pub const GROUP: usize = 4 * 1024;
+pub const L1_ELEMENTS: usize = 4 * 1024;
 
 /// How the CPU shares planes among threads. A set is the planes that share their statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@
 //! | the same, given statistics | `1 + b`, 1 | `4 + 2w`, `1 + o` | `4 + 2b`, `1 + o` | |
 //! | ... with no sums wanted | | `2 + w`, `1 + o` | `2 + b`, `1 + o` | |
 //!
-//! Beside that, each part of a plane leaves 16 bytes forward and 32 backward (f64: 32 and 64), written
+//! Extras that, each part of a plane leaves 16 bytes forward and 32 backward (f64: 32 and 64), written
 //! and read once, and each plane as many of coefficients, which every thread reads that has elements of
 //! it. tests/devices/traffic.rs counts it all on the emulated driver: with 8 places a thread channels-last
 //! reads 0.13 (forward) to 0.17 times more than the table has, for coefficients from the caches.
@@ -226,8 +226,8 @@ impl GpuPlan {
         if job.format == Format::ChannelsLast {
             let vectors = c.div_ceil(VECTOR_BYTES / job.element).max(1);
             let team = vectors.next_power_of_two().min(MAX_COLUMNS);
-            let (beside, rows) = (vectors.div_ceil(team), SPLIT_THREADS / team);
-            let wanted = blocks.div_ceil((n * beside).max(1));
+            let (extras, rows) = (vectors.div_ceil(team), SPLIT_THREADS / team);
+            let wanted = blocks.div_ceil((n * extras).max(1));
             // Each thread reads the coefficients of all its channels, so it has to have enough places.
             let (chunks, chunk) = chunks(spatial, wanted, rows * MIN_PLACES, rows);
             let tier = Tier::Columns(Cut {
@@ -235,7 +235,7 @@ impl GpuPlan {
                 chunk,
                 team,
             });
-            return Self::launch(tier, n * beside * chunks, SPLIT_THREADS);
+            return Self::launch(tier, n * extras * chunks, SPLIT_THREADS);
         }
         let lines = job.lines();
         // A warp is enough for what it loads at once.

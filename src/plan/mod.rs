@@ -7,7 +7,7 @@ mod gpu;
 #[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
 mod kernel;
 
-pub use cpu::{CpuPlan, GROUP, SEGMENT};
+pub use cpu::{CpuPlan, L1_ELEMENTS, SEGMENT};
 #[allow(unused_imports)] // likewise
 pub use gpu::{Caps, Cut, GpuPlan, Job, Pass, Tier};
 #[allow(unused_imports)]

@@ -2,11 +2,11 @@
 
 use super::super::{bwd, fwd};
 use super::shim::{Memory, Shim};
-use crate::args::{
-    Activation, Beside, EpsMode, Gradients, Inputs, Norm, Rule, Second, Target, View, Wanted,
-};
 use crate::cpu;
-use crate::shapes::{is_half, Format, Granularity, Param, Planes};
+use crate::shapes::{is_half, Format, ParamShape, ParamSpec, Planes};
+use crate::spec::{
+    Activation, EpsMode, Extras, GradMask, Gradients, NormSpec, Output, RstdRule, ScaleStat, View,
+};
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape};
 use half::{bf16, f16};
 use rand::{rngs::StdRng, Rng, SeedableRng};
@@ -111,37 +111,38 @@ impl Source {
     }
 
     /// A parameter per channel or per sample, of the dtype of x or f32.
-    fn param(&mut self, mean: f64, std: f64) -> (Data, Param) {
-        let granularity = self.one_of(&[Granularity::Channel, Granularity::Sample]);
+    fn param(&mut self, mean: f64, std: f64) -> (Data, ParamSpec) {
+        let shape = self.one_of(&[ParamShape::PerChannel, ParamShape::PerSample]);
         let dtype = self.one_of(&[self.dtype, DType::F32]);
         let (n, c) = (self.planes.n, self.planes.c);
-        let shape = match granularity {
-            Granularity::Channel => Shape::from(c),
+        let dims = match shape {
+            ParamShape::PerChannel => Shape::from(c),
             _ => Shape::from((n, c)),
         };
         let start = self.one_of(&[0, 1, 5]);
-        let storage = self.memory(dtype, start + shape.elem_count(), mean, std);
-        let layout = Layout::contiguous_with_offset(shape, start);
-        (Data { storage, layout }, Param { granularity, dtype })
+        let storage = self.memory(dtype, start + dims.elem_count(), mean, std);
+        let layout = Layout::contiguous_with_offset(dims, start);
+        (Data { storage, layout }, ParamSpec { shape, dtype })
     }
 
-    fn param_or_elements(&mut self, per_element: bool, mean: f64, std: f64) -> (Data, Param) {
+    fn param_or_elements(&mut self, per_element: bool, mean: f64, std: f64) -> (Data, ParamSpec) {
         if !per_element {
             return self.param(mean, std);
         }
-        let (granularity, dtype) = (Granularity::Element, self.dtype);
-        (self.like_x(mean, std), Param { granularity, dtype })
+        let (shape, dtype) = (ParamShape::PerElement, self.dtype);
+        (self.like_x(mean, std), ParamSpec { shape, dtype })
     }
 }
 
 /// A call, and the relative error that it may have in f32.
 struct Case {
     what: String,
-    norm: Norm,
-    second: Second,
-    inputs: Inputs<Data>,
+    spec: NormSpec,
+    stat: ScaleStat,
+    x: Data,
+    extras: Extras<Data>,
     dy: Data,
-    wanted: Wanted,
+    wanted: GradMask,
     cores: usize,
     bound: f64,
 }
@@ -172,11 +173,15 @@ impl Case {
         let given = from.sometimes(often(0.2));
         let per_element = from.sometimes(often(0.3));
         let of_set = channels_per_group * spatial;
-        let target = match from.sometimes(often(0.1)) && !given && !per_element {
-            true => Target::StatsGradient(from.one_of(&[Second::Var, Second::Std, Second::Rstd])),
-            false => Target::Output,
+        let output = match from.sometimes(often(0.1)) && !given && !per_element {
+            true => Output::StatsGradient(from.one_of(&[
+                ScaleStat::Var,
+                ScaleStat::Std,
+                ScaleStat::Rstd,
+            ])),
+            false => Output::Normalized,
         };
-        let bare = target != Target::Output;
+        let bare = output != Output::Normalized;
         let activation = match plain || bare {
             true => Activation::None,
             false => from.one_of(&[
@@ -187,11 +192,11 @@ impl Case {
             ]),
         };
         let modes = [EpsMode::AddToVar, EpsMode::AddToStd, EpsMode::MaxWithVar];
-        let norm = Norm {
+        let spec = NormSpec {
             planes,
             format,
             channels_per_group,
-            rule: Rule {
+            rule: RstdRule {
                 eps: from.one_of(&[1e-5, 1e-2]),
                 mode: from.one_of(&modes),
                 correction: (of_set > 1 && from.sometimes(0.5)) as u32,
@@ -202,11 +207,11 @@ impl Case {
                 false => 1.,
             },
             activation,
-            target,
+            output,
         };
         // An f32 rounds a mean of 1e4 by 5e-4, 5e-2 of a deviation of 1e-2; half types keep none.
         let (mean, std, bound) = match (dtype, activation) {
-            (DType::F32, Activation::None) if !given && norm.alpha == 1. => {
+            (DType::F32, Activation::None) if !given && spec.alpha == 1. => {
                 from.one_of(&[(0., 1., 2e-6), (1e4, 1., 1e-5), (1e4, 1e-2, 1e-4)])
             }
             _ => from.one_of(&[(0., 1., 4e-6), (2., 1., 4e-6)]),
@@ -220,12 +225,12 @@ impl Case {
         let residual = from.sometimes(often(0.4)) && !bare;
         let residual = residual.then(|| from.like_x(0., 1.));
         let stats = given.then(|| [from.param(1.5, 0.3), from.param(1., 0.3)]);
-        let asked = |param: &Option<(Data, Param)>, asked: bool| {
+        let asked = |param: &Option<(Data, ParamSpec)>, asked: bool| {
             param.as_ref().map(|(_, p)| *p).filter(|_| asked)
         };
         let of_bias = bias.as_ref().map(|(_, p)| *p);
         let element_bias = of_bias.is_some_and(|p| p.is_per_element());
-        let wanted = Wanted {
+        let wanted = GradMask {
             x: from.sometimes(0.8),
             weight: asked(&weight, from.sometimes(0.8)),
             bias: of_bias.filter(|_| !element_bias && from.sometimes(0.8)),
@@ -234,19 +239,20 @@ impl Case {
             rstd: stats.as_ref().map(|s| s[1].1),
         };
         let what = format!(
-            "{dtype:?} case {index} seed {seed}: mean {mean:e} std {std:e} {norm:?} {wanted:?}"
+            "{dtype:?} case {index} seed {seed}: mean {mean:e} std {std:e} {spec:?} {wanted:?}"
         );
-        let beside = Beside {
+        let extras = Extras {
             weight: weight.map(|w| w.0),
             bias: bias.map(|b| b.0),
             residual,
-            given: stats.map(|s| s.map(|s| s.0)),
+            stats: stats.map(|s| s.map(|s| s.0)),
         };
         Self {
             what,
-            norm,
-            second: from.one_of(&[Second::Var, Second::Std, Second::Rstd]),
-            inputs: Inputs { x, beside },
+            spec,
+            stat: from.one_of(&[ScaleStat::Var, ScaleStat::Std, ScaleStat::Rstd]),
+            x,
+            extras,
             dy,
             wanted,
             // On a single core the tiers on chip take all that they hold.
@@ -257,57 +263,42 @@ impl Case {
 
     /// What the activation is applied to, in f64.
     fn before_activation(&self) -> Result<Vec<f64>> {
-        let norm = Norm {
+        let spec = NormSpec {
             activation: Activation::None,
-            ..self.norm
+            ..self.spec
         };
-        let inputs = self.wide_inputs();
-        values(&cpu::forward(&views(&inputs), &norm)?)
+        let (x, extras) = (wide(&self.x), self.wide_extras());
+        values(&cpu::forward((&x.0, &x.1), &views(&extras), &spec)?)
     }
 
     /// Whether no element is so near to where the slope jumps that rounding decides the side.
     fn is_decided(&self) -> Result<bool> {
         let kinks = matches!(
-            self.norm.activation,
+            self.spec.activation,
             Activation::Relu | Activation::LeakyRelu(_)
         );
         let near = |v: &f64| *v != 0. && v.abs() < 4e-6;
         Ok(!kinks || !self.before_activation()?.iter().any(near))
     }
 
-    fn wide_inputs(&self) -> Inputs<(CpuStorage, Layout)> {
-        let list: Vec<(CpuStorage, Layout)> = self.inputs.list().into_iter().map(wide).collect();
-        let mut list = list.into_iter();
-        let mut next = |there: bool| if there { list.next() } else { None };
-        let beside = &self.inputs.beside;
-        let x = next(true).expect("x is there");
-        Inputs {
-            x,
-            beside: Beside {
-                weight: next(beside.weight.is_some()),
-                bias: next(beside.bias.is_some()),
-                residual: next(beside.residual.is_some()),
-                given: match [next(beside.given.is_some()), next(beside.given.is_some())] {
-                    [Some(mean), Some(rstd)] => Some([mean, rstd]),
-                    _ => None,
-                },
-            },
-        }
+    fn wide_extras(&self) -> Extras<(CpuStorage, Layout)> {
+        self.extras.with(self.extras.list().into_iter().map(wide))
     }
 
     fn check(&self, shim: &Shim) -> Result<()> {
         let gpu = shim.with_cores(self.cores);
-        let inputs = self.inputs.rename(&self.views());
-        let of_f64 = self.wide_inputs();
-        let of_f64 = views(&of_f64);
-        let y = fwd::forward(gpu, &inputs, &self.norm)?;
-        let want = values(&cpu::forward(&of_f64, &self.norm)?)?;
+        let list = self.extras.list().into_iter().map(Data::view);
+        let (view, extras) = (self.x.view(), self.extras.with(list));
+        let (wide_x, wide_extras) = (wide(&self.x), self.wide_extras());
+        let (wide_x, wide_extras) = ((&wide_x.0, &wide_x.1), views(&wide_extras));
+        let y = fwd::forward(gpu, view, &extras, &self.spec)?;
+        let want = values(&cpu::forward(wide_x, &wide_extras, &self.spec)?)?;
         self.compare("y", &y, &want, 1)?;
 
-        let x = &self.inputs.x;
+        let x = &self.x;
         if x.layout.is_contiguous() {
             let (mut in_place, layout) = (x.storage.clone(), &x.layout);
-            fwd::forward_in_place(gpu, &mut in_place, layout, &inputs.beside, &self.norm)?;
+            fwd::forward_in_place(gpu, &mut in_place, layout, &extras, &self.spec)?;
             let (start, end) = layout.contiguous_offsets().expect("contiguous");
             let mut whole = x.storage.to_f64();
             whole.splice(start..end, y.to_f64());
@@ -316,41 +307,38 @@ impl Case {
                 return Err(Error::Msg(format!("{}: differs in place", self.what)));
             }
         }
-        if self.norm.target != Target::Output {
+        if self.spec.output != Output::Normalized {
             return Ok(());
         }
         // Statistics alone are asked for of planes, never of groups.
-        if self.inputs.beside.given.is_none() && self.norm.channels_per_group == 1 {
-            let got = fwd::stats(gpu, inputs.x, &self.norm, self.second)?;
-            let want = values(&cpu::stats(of_f64.x, &self.norm, self.second)?)?;
+        if self.extras.stats.is_none() && self.spec.channels_per_group == 1 {
+            let got = fwd::stats(gpu, view, &self.spec, self.stat)?;
+            let want = values(&cpu::stats(wide_x, &self.spec, self.stat)?)?;
             self.compare("statistics", &got, &want, 1)?;
         }
-        let backward = || bwd::backward(gpu, &inputs, self.dy.view(), &self.norm, &self.wanted);
+        let backward =
+            || bwd::backward(gpu, view, &extras, self.dy.view(), &self.spec, &self.wanted);
         let got = backward()?;
         let bits = |g: Gradients<Memory>| {
             [g.x, g.weight, g.bias, g.v, g.mean, g.rstd].map(|m| m.map(|m| m.to_f64()))
         };
-        let (dy, in_f64) = (wide(&self.dy), |p: Param| Param {
+        let (dy, in_f64) = (wide(&self.dy), |p: ParamSpec| ParamSpec {
             dtype: DType::F64,
             ..p
         });
-        let wanted = Wanted {
+        let wanted = GradMask {
             weight: self.wanted.weight.map(in_f64),
             bias: self.wanted.bias.map(in_f64),
             mean: self.wanted.mean.map(in_f64),
             rstd: self.wanted.rstd.map(in_f64),
             ..self.wanted
         };
-        let want = cpu::backward(&of_f64, (&dy.0, &dy.1), &self.norm, &wanted)?;
+        let want = cpu::backward(wide_x, &wide_extras, (&dy.0, &dy.1), &self.spec, &wanted)?;
         self.compare_gradients(&got, &want)?;
         if bits(got) != bits(backward()?) {
             return Err(Error::Msg(format!("{}: gradients differ", self.what)));
         }
         Ok(())
-    }
-
-    fn views(&self) -> Vec<View<'_, Memory>> {
-        self.inputs.list().into_iter().map(Data::view).collect()
     }
 
     fn compare_gradients(
@@ -369,7 +357,7 @@ impl Case {
             match (got, want) {
                 (Some(got), Some(want)) => {
                     let want = values(want)?;
-                    let terms = self.norm.planes.elements() / want.len();
+                    let terms = self.spec.planes.elements() / want.len();
                     self.compare(name, got, &want, terms)?;
                 }
                 (None, None) => {}
@@ -403,9 +391,8 @@ impl Case {
     }
 }
 
-fn views(inputs: &Inputs<(CpuStorage, Layout)>) -> Inputs<View<'_, CpuStorage>> {
-    let list: Vec<View<CpuStorage>> = inputs.list().into_iter().map(|(s, l)| (s, l)).collect();
-    inputs.rename(&list)
+fn views(extras: &Extras<(CpuStorage, Layout)>) -> Extras<View<'_, CpuStorage>> {
+    extras.with(extras.list().into_iter().map(|(s, l)| (s, l)))
 }
 
 fn values(storage: &CpuStorage) -> Result<Vec<f64>> {

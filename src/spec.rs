@@ -1,102 +1,60 @@
-//! What an op hands to a backend and gets back, for any kind of storage.
+//! The description of a normalization, and the inputs and gradients that go with it, for every backend.
 
-use crate::shapes::{Format, Param, Planes};
+use crate::shapes::{Format, ParamSpec, Planes};
 use candle_core::{bail, Layout, Result, Shape};
 
 /// A storage and how a tensor lies in it.
 pub type View<'a, S> = (&'a S, &'a Layout);
 
-/// Something for each input of a pass: a tensor, a [`View`], or what is known of it.
+/// The optional inputs beside x: tensors, [`View`]s, or what is known of them.
 ///
-/// `x`, the residual and the parameters per element are of the norm's [`Format`]: planes of
+/// x, the residual and the parameters per element are of the [`NormSpec`]'s format: planes of
 /// adjacent elements at any strides over N and C, or contiguous channels-last. The parameters per
-/// channel and per sample, and given statistics, are contiguous.
+/// channel and per sample, and the statistics, are contiguous.
 #[derive(Debug, Clone)]
-pub struct Inputs<T> {
-    pub x: T,
-    pub beside: Beside<T>,
-}
-
-/// Something for each input beside x; those that are absent have no effect.
-#[derive(Debug, Clone)]
-pub struct Beside<T> {
+pub struct Extras<T> {
     pub weight: Option<T>,
     pub bias: Option<T>,
     /// Added before the activation.
     pub residual: Option<T>,
-    /// The statistics to normalize with, mean and rstd, where they are not those of x.
-    pub given: Option<[T; 2]>,
+    /// The mean and rstd to normalize with instead of those of x.
+    pub stats: Option<[T; 2]>,
 }
 
-impl<T> Inputs<T> {
-    /// One after the other, without the absent.
-    pub fn list(&self) -> Vec<&T> {
-        let beside = self.beside.list();
-        [&self.x].into_iter().chain(beside).collect()
-    }
-
-    /// The same names for what [`list`](Self::list) lists.
-    pub fn rename<U: Copy>(&self, list: &[U]) -> Inputs<U> {
-        Inputs {
-            x: list[0],
-            beside: self.beside.rename(&list[1..]),
-        }
-    }
-}
-
-impl<T: Clone> Inputs<&T> {
-    pub fn cloned(&self) -> Inputs<T> {
-        let Beside {
-            weight,
-            bias,
-            residual,
-            given,
-        } = &self.beside;
-        Inputs {
-            x: self.x.clone(),
-            beside: Beside {
-                weight: weight.cloned(),
-                bias: bias.cloned(),
-                residual: residual.cloned(),
-                given: given.map(|given| given.map(T::clone)),
-            },
-        }
-    }
-}
-
-impl<T> Beside<T> {
+impl<T> Extras<T> {
     pub fn none() -> Self {
         Self {
             weight: None,
             bias: None,
             residual: None,
-            given: None,
+            stats: None,
         }
     }
 
+    /// The inputs that are present, in the order of the fields.
     pub fn list(&self) -> Vec<&T> {
         let optional = [&self.weight, &self.bias, &self.residual];
-        let given = self.given.iter().flatten();
-        optional.into_iter().flatten().chain(given).collect()
+        let stats = self.stats.iter().flatten();
+        optional.into_iter().flatten().chain(stats).collect()
     }
 
-    pub fn rename<U: Copy>(&self, list: &[U]) -> Beside<U> {
-        let mut rest = list.iter().copied();
-        let mut next = |present: bool| if present { rest.next() } else { None };
-        let given = self.given.is_some();
-        Beside {
+    /// The fields for as many values, in the order of [`list`](Self::list).
+    pub fn with<U>(&self, values: impl IntoIterator<Item = U>) -> Extras<U> {
+        let mut values = values.into_iter();
+        let mut next = |present: bool| if present { values.next() } else { None };
+        let stats = self.stats.is_some();
+        Extras {
             weight: next(self.weight.is_some()),
             bias: next(self.bias.is_some()),
             residual: next(self.residual.is_some()),
-            given: match [next(given), next(given)] {
-                [Some(mean), Some(rstd)] => Some([mean, rstd]),
-                _ => None,
-            },
+            stats: next(stats)
+                .zip(next(stats))
+                .map(|(mean, rstd)| [mean, rstd]),
         }
     }
 }
 
-/// What a pass computes:
+/// The computation of a pass:
 ///
 /// ```text
 /// z = (x - mean) * rstd
@@ -104,29 +62,29 @@ impl<T> Beside<T> {
 /// y = activation(v)
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Norm {
+pub struct NormSpec {
     pub planes: Planes,
     pub format: Format,
     /// Neighbouring channels that share their statistics: 1 for instance norm.
     pub channels_per_group: usize,
-    pub rule: Rule,
+    pub rule: RstdRule,
     /// 1 where the weight is stored as what it exceeds 1 by, else 0.
     pub weight_offset: f64,
     pub alpha: f64,
     pub activation: Activation,
-    pub target: Target,
+    pub output: Output,
 }
 
 /// How rstd follows from the biased variance `var` of `n` elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
+pub struct RstdRule {
     pub eps: f64,
     pub mode: EpsMode,
     /// The variance counts as `var * n / (n - correction)`; 0 or 1.
     pub correction: u32,
 }
 
-impl Rule {
+impl RstdRule {
     /// Of the biased variance itself.
     pub fn new(eps: f64, mode: EpsMode) -> Self {
         Self {
@@ -188,17 +146,17 @@ pub enum Activation {
 
 /// What the scale and shift of a plane are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum Output {
     /// The normalized planes.
-    Output,
-    /// The gradient of x of [`Second`] statistics, whose own gradients come as bias (the mean's)
+    Normalized,
+    /// The gradient of x of [`ScaleStat`] statistics, whose own gradients come as bias (the mean's)
     /// and weight (the second's): `(x - mean) * weight * d second/d var * 2 / n + bias / n`.
-    StatsGradient(Second),
+    StatsGradient(ScaleStat),
 }
 
 /// The statistic that comes with the mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Second {
+pub enum ScaleStat {
     /// `var * n / (n - correction)`
     Var,
     /// `1 / rstd`
@@ -209,15 +167,15 @@ pub enum Second {
 /// The gradients that are asked for. The weight's and bias's are those of parameters per channel
 /// or per sample, or, per element, of the shape of x.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted {
+pub struct GradMask {
     pub x: bool,
-    pub weight: Option<Param>,
-    pub bias: Option<Param>,
+    pub weight: Option<ParamSpec>,
+    pub bias: Option<ParamSpec>,
     /// The gradient of `v`: that of the residual, and of a bias per element.
     pub v: bool,
     /// Those of given statistics.
-    pub mean: Option<Param>,
-    pub rstd: Option<Param>,
+    pub mean: Option<ParamSpec>,
+    pub rstd: Option<ParamSpec>,
 }
 
 /// The gradients asked for, in contiguous storages with the dtypes of what they belong to.
@@ -243,7 +201,7 @@ impl<S> Gradients<S> {
     }
 }
 
-impl Norm {
+impl NormSpec {
     /// Whether a parameter of this layout has the shape of x, rather than `[C]` or `[N, C]`.
     pub fn is_per_element(&self, param: &Layout) -> bool {
         param.dims().len() > 2
