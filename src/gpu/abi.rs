@@ -145,30 +145,6 @@ const _: () = assert!(EpsMode::MaxWithVar as i32 == 2);
 const _: () = assert!(ScaleStat::Var as i32 == 0 && ScaleStat::Std as i32 == 1);
 const _: () = assert!(ScaleStat::Rstd as i32 == 2);
 
-/// The bytes of a struct.
-///
-/// # Safety
-///
-/// No byte of the struct is padding.
-pub unsafe trait Bytes: Copy {
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: `self` is valid for reads of its size for as long as it is borrowed, and all of its
-        // bytes are initialised since none is padding.
-        unsafe { std::slice::from_raw_parts((self as *const Self).cast(), size_of::<Self>()) }
-    }
-}
-
-const SPEC_F32: usize = 7 * 4 + 4 * 4;
-const FIELDS_F32: usize = 8 + 4 * 4 + SPEC_F32 + 4 + 8 * 24 + 4 * 16 + 4 * 8;
-const _: () = assert!(size_of::<Call<f32>>() == FIELDS_F32);
-// SAFETY: its fields, filler included, take all of its size, as asserted above; so do theirs, each of
-// which is a multiple of its alignment.
-unsafe impl Bytes for Call<f32> {}
-// SAFETY: three numbers of four bytes take the 12 that are asserted above.
-unsafe impl Bytes for Chunks {}
-// SAFETY: two numbers of eight bytes and four of four take the 32 that are asserted above.
-unsafe impl Bytes for ParamSum {}
-
 impl<R: Real> Spec<R> {
     fn new(spec: &NormSpec) -> Self {
         let n = (spec.channels_per_group * spec.planes.spatial) as f64;

@@ -64,6 +64,7 @@ impl<'a, S> Bound<'a, S> {
         self.slots & slot.bit() != 0
     }
 
+    #[cfg(any(feature = "metal", test))]
     pub fn storage(&self) -> &S {
         match &self.storage {
             Access::Read(storage) => storage,
@@ -71,6 +72,7 @@ impl<'a, S> Bound<'a, S> {
         }
     }
 
+    #[cfg(any(feature = "metal", test))]
     pub fn is_written(&self) -> bool {
         matches!(self.storage, Access::Write(_))
     }

@@ -1,6 +1,6 @@
 //! The kernels' source, and the arguments of a launch in the form that they take.
 
-use crate::gpu::abi::Bytes;
+use crate::gpu::abi;
 use crate::gpu::launch::{Arg, Launch};
 use crate::gpu::Gpu;
 use crate::tuning;
@@ -66,6 +66,30 @@ pub fn source(dtype: DType) -> Result<String> {
     }
     Ok(text)
 }
+
+/// The bytes of a struct.
+///
+/// # Safety
+///
+/// No byte of the struct is padding.
+unsafe trait Bytes: Copy {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `self` is valid for reads of its size for as long as it is borrowed, and all of its
+        // bytes are initialised since none is padding.
+        unsafe { std::slice::from_raw_parts((self as *const Self).cast(), size_of::<Self>()) }
+    }
+}
+
+const SPEC_F32: usize = 7 * 4 + 4 * 4;
+const FIELDS_F32: usize = 8 + 4 * 4 + SPEC_F32 + 4 + 8 * 24 + 4 * 16 + 4 * 8;
+const _: () = assert!(size_of::<abi::Call<f32>>() == FIELDS_F32);
+// SAFETY: its fields, filler included, take all of its size, as asserted above; so do theirs, each of
+// which is a multiple of its alignment.
+unsafe impl Bytes for abi::Call<f32> {}
+// SAFETY: three numbers of four bytes take the 12 that abi.rs asserts.
+unsafe impl Bytes for abi::Chunks {}
+// SAFETY: two numbers of eight bytes and four of four take the 32 that abi.rs asserts.
+unsafe impl Bytes for abi::ParamSum {}
 
 #[cfg(test)]
 mod tests {
