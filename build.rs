@@ -1,4 +1,4 @@
-//! Compiles `kernels/*.cu` to PTX with nvcc where the `cuda` feature is on; does nothing else.
+//! Compiles `kernels/cuda/*.cu` to PTX with nvcc where the `cuda` feature is on; does nothing else.
 //!
 //! What it writes is compressed to an eighth, and listed in `ptx.rs`.
 
@@ -18,8 +18,8 @@ const HOPPER: &str = "hopper";
 const OF_ELEMENTS: [&str; 6] = [
     "in_fwd",
     "in_bwd",
-    "in_sets_fwd",
-    "in_sets_bwd",
+    "in_groups_fwd",
+    "in_groups_bwd",
     "split",
     "channels_last",
 ];
@@ -34,7 +34,8 @@ const DTYPES: [(&str, &str); 4] = [
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/tuning.rs");
-    println!("cargo::rerun-if-changed=kernels");
+    println!("cargo::rerun-if-changed=kernels/cuda");
+    println!("cargo::rerun-if-changed=kernels/shared");
     for name in ["NVCC", "CUDA_HOME", "PATH", "CUDA_COMPUTE_CAP"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
@@ -71,7 +72,7 @@ fn compile() -> Result<(), String> {
             for (device, arch) in [(BASELINE, baseline), (HOPPER, ARCHS[1].max(baseline))] {
                 let of_type = format!("-DELEMENT={element}");
                 units.push(Unit {
-                    source: format!("kernels/{source}.cu"),
+                    source: format!("kernels/cuda/{source}.cu"),
                     target: out.join(format!("{name}.{dtype}.{device}.ptx")),
                     arch,
                     macros: define

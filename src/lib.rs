@@ -27,12 +27,8 @@
 //! ```
 
 mod cpu;
-#[cfg(feature = "cuda")]
-mod cuda;
 #[cfg(any(feature = "cuda", feature = "metal", test))]
-mod kernel_args;
-#[cfg(any(feature = "metal", test))]
-mod metal;
+mod gpu;
 #[cfg(feature = "nn")]
 pub mod nn;
 mod ops;
@@ -45,6 +41,11 @@ pub mod plan;
 pub mod shapes;
 #[doc(hidden)]
 pub mod tuning;
+
+#[cfg(feature = "cuda")]
+use gpu::cuda;
+#[cfg(feature = "metal")]
+use gpu::metal;
 
 pub use ops::{
     adain, adain_mix, adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,

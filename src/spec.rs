@@ -109,6 +109,7 @@ impl RstdRule {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
+#[repr(i32)]
 pub enum EpsMode {
     /// `1 / sqrt(var + eps)`: PyTorch and most others.
     #[default]
@@ -156,6 +157,7 @@ pub enum Output {
 
 /// The statistic that comes with the mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub enum ScaleStat {
     /// `var * n / (n - correction)`
     Var,

@@ -20,15 +20,34 @@ pub const SPLIT_VECTORS: usize = 4;
 pub const MAX_COLUMNS: usize = 8;
 /// Threads of a block that sums gradients over N.
 pub const PARAM_THREADS: usize = 256;
-/// The fewest vectors of a plane of a set whose gradients are kept on chip: a warp sums each plane that
+/// The most parameters whose gradients one launch sums: weight, bias, mean and rstd.
+pub const MAX_PARAMS: usize = 4;
+/// The fewest vectors of a plane of a group whose gradients are kept on chip: a warp sums each plane that
 /// it meets by itself.
-pub const MIN_SET_VECTORS: usize = 4;
+pub const MIN_GROUP_VECTORS: usize = 4;
 /// Bytes of one vector access.
 pub const VECTOR_BYTES: usize = 16;
 
+/// Sizes of the structs in kernels/shared/abi.h, and where `x` is in a `Call`, behind what may be padding:
+/// with numbers of f64, and of f32 where there is no other.
+pub const CALL_BYTES_F64: usize = 384;
+pub const CALL_BYTES_F32: usize = 360;
+pub const CALL_X_AT_F64: usize = 96;
+pub const CALL_X_AT_F32: usize = 72;
+pub const CHUNKS_BYTES: usize = 12;
+pub const PARAM_SUM_BYTES: usize = 32;
+/// `ParamSums` in kernels/cuda/finish.cu.
+pub const PARAM_SUMS_BYTES: usize = 136;
+
+/// Numbers of the type of sums that the structs between launches take at most, in whole vectors.
+pub const MOMENTS_NUMBERS: usize = 4;
+pub const COMOMENTS_NUMBERS: usize = 8;
+pub const AFFINE_NUMBERS: usize = 4;
+pub const GRADIENT_NUMBERS: usize = 8;
+
 /// The name and value of each of them.
 #[allow(dead_code)] // build.rs and the Metal backend use it
-pub const ALL: [(&str, usize); 10] = [
+pub const ALL: [(&str, usize); 22] = [
     ("WARP", WARP),
     ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),
     ("MAX_THREADS", MAX_THREADS),
@@ -37,6 +56,18 @@ pub const ALL: [(&str, usize); 10] = [
     ("SPLIT_VECTORS", SPLIT_VECTORS),
     ("MAX_COLUMNS", MAX_COLUMNS),
     ("PARAM_THREADS", PARAM_THREADS),
-    ("MIN_SET_VECTORS", MIN_SET_VECTORS),
+    ("MAX_PARAMS", MAX_PARAMS),
+    ("MIN_GROUP_VECTORS", MIN_GROUP_VECTORS),
     ("VECTOR_BYTES", VECTOR_BYTES),
+    ("CALL_BYTES_F64", CALL_BYTES_F64),
+    ("CALL_BYTES_F32", CALL_BYTES_F32),
+    ("CALL_X_AT_F64", CALL_X_AT_F64),
+    ("CALL_X_AT_F32", CALL_X_AT_F32),
+    ("CHUNKS_BYTES", CHUNKS_BYTES),
+    ("PARAM_SUM_BYTES", PARAM_SUM_BYTES),
+    ("PARAM_SUMS_BYTES", PARAM_SUMS_BYTES),
+    ("MOMENTS_NUMBERS", MOMENTS_NUMBERS),
+    ("COMOMENTS_NUMBERS", COMOMENTS_NUMBERS),
+    ("AFFINE_NUMBERS", AFFINE_NUMBERS),
+    ("GRADIENT_NUMBERS", GRADIENT_NUMBERS),
 ];

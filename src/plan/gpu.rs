@@ -9,19 +9,19 @@
 //!
 //! | tier | forward | backward | backward through an activation | statistics |
 //! |---|---|---|---|---|
-//! | lanes, block, cluster, sets | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | 1, 0 |
+//! | lanes, block, cluster, groups | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | 1, 0 |
 //! | split, columns | `2 + b`, 1 | `4 + 2w`, `1 + o` | `5 + 2b`, `1 + o` | 1, 0 |
 //! | the same, given statistics | `1 + b`, 1 | `4 + 2w`, `1 + o` | `4 + 2b`, `1 + o` | |
 //! | ... with no sums wanted | | `2 + w`, `1 + o` | `2 + b`, `1 + o` | |
 //!
-//! Extras that, each part of a plane leaves 16 bytes forward and 32 backward (f64: 32 and 64), written
+//! Besides, each chunk of a plane leaves 16 bytes forward and 32 backward (f64: 32 and 64), written
 //! and read once, and each plane as many of coefficients, which every thread reads that has elements of
 //! it. tests/devices/traffic.rs counts it all on the emulated driver: with 8 places a thread channels-last
 //! reads 0.13 (forward) to 0.17 times more than the table has, for coefficients from the caches.
 
 use crate::shapes::{Format, Planes};
 use crate::tuning::{
-    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, MIN_SET_VECTORS, SPLIT_THREADS, SPLIT_VECTORS,
+    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, MIN_GROUP_VECTORS, SPLIT_THREADS, SPLIT_VECTORS,
     VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
 };
 use candle_core::{bail, Result};
@@ -64,36 +64,67 @@ impl Pass {
     }
 }
 
-/// What a plan is made for: the shape of a call.
+/// The shape of a call, for which a plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Job {
     pub pass: Pass,
     pub planes: Planes,
     pub format: Format,
-    /// Neighbouring planes that share their statistics.
-    pub group: usize,
-    /// Whether the statistics are given, so that nothing has to be measured first.
+    /// Neighbouring channels that share their statistics.
+    pub channels_per_group: usize,
+    /// The statistics are given, so that nothing has to be measured first.
     pub given: bool,
     /// The size of an element in bytes.
     pub element: usize,
-    /// Whether every plane starts at a multiple of [`VECTOR_BYTES`].
+    /// Every plane starts at a multiple of [`VECTOR_BYTES`].
     pub aligned: bool,
-    /// Whether the backend has kernels that keep sets of planes on chip, and the planes of a set lie
-    /// behind each other in every tensor of the call.
-    pub sets_on_chip: bool,
-    /// Whether nothing goes beside the normalization.
+    /// The planes of a sample lie behind each other in every tensor of the call.
+    pub adjacent: bool,
+    /// Nothing goes beside the normalization, and the backend has kernels for this.
     pub plain: bool,
 }
 
-/// What a plan has to know of a GPU.
+/// The properties of a GPU, and of the kernels for it, that decide a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
     /// Multiprocessors.
     pub sm_count: usize,
-    /// Whether the blocks of a cluster reach each other's shared memory (compute capability 9.0).
+    /// The blocks of a cluster reach each other's shared memory (compute capability 9.0).
     pub clusters: bool,
-    /// The fewest lanes of a warp that the backend's kernels give a plane.
+    /// The fewest lanes of a warp that kernels give a plane.
     pub least_lanes: usize,
+    /// There are kernels that keep groups of planes on chip.
+    pub groups_on_chip: bool,
+    /// There are kernels for calls with nothing beside the normalization.
+    pub plain_kernels: bool,
+    /// The kernels that keep planes on chip can write statistics instead of a result.
+    pub stats_on_chip: bool,
+}
+
+impl Caps {
+    /// An NVIDIA GPU.
+    pub const fn cuda(sm_count: usize, clusters: bool) -> Self {
+        Self {
+            sm_count,
+            clusters,
+            least_lanes: 4,
+            groups_on_chip: true,
+            plain_kernels: true,
+            stats_on_chip: true,
+        }
+    }
+
+    /// An Apple GPU of so many cores, each of which runs about one threadgroup of the largest size.
+    pub const fn metal(cores: usize) -> Self {
+        Self {
+            sm_count: cores,
+            clusters: false,
+            least_lanes: WARP,
+            groups_on_chip: false,
+            plain_kernels: false,
+            stats_on_chip: false,
+        }
+    }
 }
 
 /// Who computes a plane.
@@ -105,20 +136,30 @@ pub enum Tier {
     Block { vectors: usize },
     /// So many blocks of a cluster, the plane in their registers.
     Cluster { blocks: usize },
-    /// A set of planes by a block or by so many of a cluster, in their registers.
-    Sets { blocks: usize },
-    /// Planes are cut in parts: one launch measures those, one merges them, one maps the elements.
-    Split(Cut),
-    /// As `Split`, where channels are adjacent.
-    Columns(Cut),
+    /// A group of planes by a block or by so many of a cluster, in their registers.
+    Groups { blocks: usize },
+    /// Planes are cut in chunks: one launch measures those, one merges them, one maps the elements.
+    Split(Chunks),
+    /// `Split` for adjacent channels.
+    Columns(Chunks),
 }
 
-/// `Cut` of call.cuh: `chunks` parts of `chunk` vectors each, for `team` threads, or, channels-last,
-/// of `chunk` places with `team` vectors of channels side by side.
+impl Tier {
+    /// Blocks of a cluster; 1 without clusters.
+    pub fn cluster(self) -> usize {
+        match self {
+            Self::Cluster { blocks } | Self::Groups { blocks } => blocks,
+            _ => 1,
+        }
+    }
+}
+
+/// `count` chunks of `length` vectors each, for `team` threads, or, channels-last, of `length` places
+/// with `team` vectors of channels side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
-    pub chunks: usize,
-    pub chunk: usize,
+pub struct Chunks {
+    pub count: usize,
+    pub length: usize,
     pub team: usize,
 }
 
@@ -133,16 +174,16 @@ pub struct GpuPlan {
 impl GpuPlan {
     pub fn new(job: &Job, caps: Caps) -> Result<Self> {
         let sm_count = caps.sm_count;
-        if let Some(plan) = Self::of_sets(job, caps)? {
+        if let Some(plan) = Self::of_groups(job, caps)? {
             return Ok(plan);
         }
         // Otherwise only planes of adjacent elements are kept on chip, each with statistics of its own.
         let own = match job.pass {
-            Pass::Forward => job.group == 1 || job.given,
-            Pass::Backward => job.group == 1 && !job.given,
+            Pass::Forward => job.channels_per_group == 1 || job.given,
+            Pass::Backward => job.channels_per_group == 1 && !job.given,
         };
         if !own || job.format == Format::ChannelsLast {
-            return Self::in_parts(job, caps);
+            return Self::multi_pass(job, caps);
         }
         let (count, max) = (job.count()?, job.pass.max_vectors());
         let lines = job.lines();
@@ -179,22 +220,31 @@ impl GpuPlan {
             let (threads, _) = block(lines.div_ceil(blocks), max);
             return Self::launch(Tier::Cluster { blocks }, count * blocks, threads);
         }
-        Self::in_parts(job, caps)
+        Self::multi_pass(job, caps)
     }
 
-    /// Sets of several planes, each of which is whole vectors, where they fit on chip.
-    fn of_sets(job: &Job, caps: Caps) -> Result<Option<Self>> {
-        let fit = job.sets_on_chip && job.aligned && !job.given;
-        if !fit || job.group == 1 || job.format == Format::ChannelsLast {
+    /// The plan of statistics alone.
+    pub fn of_stats(job: &Job, caps: Caps) -> Result<Self> {
+        if caps.stats_on_chip {
+            Self::new(job, caps)
+        } else {
+            Self::multi_pass(job, caps)
+        }
+    }
+
+    /// Groups of several planes, each of which is whole vectors, if they fit on chip.
+    fn of_groups(job: &Job, caps: Caps) -> Result<Option<Self>> {
+        let fit = caps.groups_on_chip && job.adjacent && job.aligned && !job.given;
+        if !fit || job.channels_per_group == 1 || job.format == Format::ChannelsLast {
             return Ok(None);
         }
-        let (sets, max, lines) = (
-            job.count()? / job.group,
+        let (groups, max, lines) = (
+            job.count()? / job.channels_per_group,
             job.pass.max_vectors(),
             job.lines(),
         );
         let most = if caps.clusters { MAX_CLUSTER } else { 1 };
-        let size = lines.saturating_mul(job.group);
+        let size = lines.saturating_mul(job.channels_per_group);
         let (blocks, of_block) = match job.pass {
             Pass::Forward => {
                 let blocks = blocks(size, max);
@@ -205,60 +255,59 @@ impl GpuPlan {
             Pass::Backward => {
                 let of = |threads: usize| match threads * max / lines {
                     0 => usize::MAX,
-                    planes => job.group.div_ceil(planes),
+                    planes => job.channels_per_group.div_ceil(planes),
                 };
                 let half = of(MAX_THREADS / 2);
                 let blocks = if half <= most { half } else { of(MAX_THREADS) };
-                (blocks, job.group.div_ceil(blocks) * lines)
+                (blocks, job.channels_per_group.div_ceil(blocks) * lines)
             }
         };
-        if blocks > most || job.pass == Pass::Backward && lines < MIN_SET_VECTORS {
+        if blocks > most || job.pass == Pass::Backward && lines < MIN_GROUP_VECTORS {
             return Ok(None);
         }
         let threads = of_block.div_ceil(max).next_multiple_of(WARP);
-        Self::launch(Tier::Sets { blocks }, sets * blocks, threads).map(Some)
+        Self::launch(Tier::Groups { blocks }, groups * blocks, threads).map(Some)
     }
 
-    /// The split or the columns tier, whatever the shape: also how statistics alone are measured.
-    pub fn in_parts(job: &Job, caps: Caps) -> Result<Self> {
-        let (count, blocks) = (job.count()?, job.blocks_per_sm() * caps.sm_count);
+    /// The split or the columns tier, whatever the shape.
+    fn multi_pass(job: &Job, caps: Caps) -> Result<Self> {
+        let (planes, blocks) = (job.count()?, job.blocks_per_sm() * caps.sm_count);
         let Planes { n, c, spatial } = job.planes;
         if job.format == Format::ChannelsLast {
             let vectors = c.div_ceil(VECTOR_BYTES / job.element).max(1);
             let team = vectors.next_power_of_two().min(MAX_COLUMNS);
-            let (extras, rows) = (vectors.div_ceil(team), SPLIT_THREADS / team);
-            let wanted = blocks.div_ceil((n * extras).max(1));
+            let (side_by_side, rows) = (vectors.div_ceil(team), SPLIT_THREADS / team);
+            let wanted = blocks.div_ceil((n * side_by_side).max(1));
             // Each thread reads the coefficients of all its channels, so it has to have enough places.
-            let (chunks, chunk) = chunks(spatial, wanted, rows * MIN_PLACES, rows);
-            let tier = Tier::Columns(Cut {
-                chunks,
-                chunk,
+            let (count, length) = chunks(spatial, wanted, rows * MIN_PLACES, rows);
+            let tier = Tier::Columns(Chunks {
+                count,
+                length,
                 team,
             });
-            return Self::launch(tier, n * extras * chunks, SPLIT_THREADS);
+            return Self::launch(tier, n * side_by_side * count, SPLIT_THREADS);
         }
         let lines = job.lines();
         // A warp is enough for what it loads at once.
-        let team = match lines <= WARP * SPLIT_VECTORS {
-            true => WARP,
-            false => SPLIT_THREADS,
+        let team = if lines <= WARP * SPLIT_VECTORS {
+            WARP
+        } else {
+            SPLIT_THREADS
         };
         // Rounded down: all blocks run at once.
-        let wanted = (blocks / count.max(1)).max(1);
-        let (chunks, chunk) = chunks(lines, wanted, SPLIT_THREADS * SPLIT_VECTORS, CHUNK_VECTORS);
-        let tier = Tier::Split(Cut {
-            chunks,
-            chunk,
+        let wanted = (blocks / planes.max(1)).max(1);
+        let least = SPLIT_THREADS * SPLIT_VECTORS;
+        let (count, length) = chunks(lines, wanted, least, CHUNK_VECTORS);
+        let tier = Tier::Split(Chunks {
+            count,
+            length,
             team,
         });
-        Self::launch(
-            tier,
-            (count * chunks).div_ceil(SPLIT_THREADS / team),
-            SPLIT_THREADS,
-        )
+        let grid = (planes * count).div_ceil(SPLIT_THREADS / team);
+        Self::launch(tier, grid, SPLIT_THREADS)
     }
 
-    /// Whether one launch does it all.
+    /// True if one launch does it all.
     pub fn is_on_chip(&self) -> bool {
         !matches!(self.tier, Tier::Split(_) | Tier::Columns(_))
     }

@@ -6,19 +6,19 @@ use crate::tuning::WARP;
 #[cfg(feature = "cuda")]
 use candle_core::DType;
 
-/// What a kernel does; the number is that of the vectors a thread keeps.
+/// A kernel by its job; the number is that of the vectors a thread keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// So many lanes of a warp, and vectors.
     Lanes(Pass, usize, usize),
     Block(Pass, usize),
-    /// Where the GPU has clusters.
+    /// For GPUs with clusters.
     Cluster(Pass),
-    /// Sets of planes.
-    SetsBlock(Pass),
-    SetsCluster(Pass),
-    Split(Pass, Step),
-    Columns(Pass, Step),
+    /// Groups of planes.
+    GroupsBlock(Pass),
+    GroupsCluster(Pass),
+    Split(Pass, Phase),
+    Columns(Pass, Phase),
     /// From parts to the coefficients of planes.
     Finish(Pass),
     Stats,
@@ -27,22 +27,22 @@ pub enum Kernel {
 
 /// A launch over the elements, in the tiers that have two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum Phase {
     Measure,
     Write,
 }
 
 impl Kernel {
-    /// That of a tier for a step; on chip there is but one.
-    pub fn of(tier: Tier, pass: Pass, step: Step) -> Self {
+    /// The kernel of a tier for a phase; on chip there is but one.
+    pub fn of(tier: Tier, pass: Pass, phase: Phase) -> Self {
         match tier {
             Tier::Lanes { lanes, vectors } => Self::Lanes(pass, lanes, vectors),
             Tier::Block { vectors } => Self::Block(pass, vectors),
             Tier::Cluster { .. } => Self::Cluster(pass),
-            Tier::Sets { blocks: 1 } => Self::SetsBlock(pass),
-            Tier::Sets { .. } => Self::SetsCluster(pass),
-            Tier::Split(_) => Self::Split(pass, step),
-            Tier::Columns(_) => Self::Columns(pass, step),
+            Tier::Groups { blocks: 1 } => Self::GroupsBlock(pass),
+            Tier::Groups { .. } => Self::GroupsCluster(pass),
+            Tier::Split(_) => Self::Split(pass, phase),
+            Tier::Columns(_) => Self::Columns(pass, phase),
         }
     }
 
@@ -52,20 +52,20 @@ impl Kernel {
             Pass::Forward => "fwd",
             Pass::Backward => "bwd",
         };
-        let step = |pass, step| match (pass, step) {
-            (Pass::Forward, Step::Measure) => "moments",
-            (Pass::Backward, Step::Measure) => "comoments",
-            (Pass::Forward, Step::Write) => "write",
-            (Pass::Backward, Step::Write) => "write_grad",
+        let phase = |pass, phase| match (pass, phase) {
+            (Pass::Forward, Phase::Measure) => "moments",
+            (Pass::Backward, Phase::Measure) => "comoments",
+            (Pass::Forward, Phase::Write) => "write",
+            (Pass::Backward, Phase::Write) => "write_grad",
         };
         match self {
             Self::Lanes(p, lanes, n) => format!("in_{}_lanes{lanes}x{n}", of(p)),
             Self::Block(p, n) => format!("in_{}_block{n}", of(p)),
             Self::Cluster(p) => format!("in_{}_cluster{}", of(p), p.max_vectors()),
-            Self::SetsBlock(p) => format!("in_sets_{}_block{}", of(p), p.max_vectors()),
-            Self::SetsCluster(p) => format!("in_sets_{}_cluster{}", of(p), p.max_vectors()),
-            Self::Split(p, s) => format!("in_split_{}", step(p, s)),
-            Self::Columns(p, s) => format!("in_columns_{}", step(p, s)),
+            Self::GroupsBlock(p) => format!("in_groups_{}_block{}", of(p), p.max_vectors()),
+            Self::GroupsCluster(p) => format!("in_groups_{}_cluster{}", of(p), p.max_vectors()),
+            Self::Split(p, s) => format!("in_split_{}", phase(p, s)),
+            Self::Columns(p, s) => format!("in_columns_{}", phase(p, s)),
             Self::Finish(Pass::Forward) => "in_finish".to_string(),
             Self::Finish(Pass::Backward) => "in_finish_grad".to_string(),
             Self::Stats => "in_stats".to_string(),
@@ -81,8 +81,12 @@ impl Kernel {
             Self::Lanes(Pass::Backward, ..) | Self::Block(Pass::Backward, _) => "in_bwd",
             Self::Cluster(Pass::Forward) => "in_fwd",
             Self::Cluster(Pass::Backward) => "in_bwd",
-            Self::SetsBlock(Pass::Forward) | Self::SetsCluster(Pass::Forward) => "in_sets_fwd",
-            Self::SetsBlock(Pass::Backward) | Self::SetsCluster(Pass::Backward) => "in_sets_bwd",
+            Self::GroupsBlock(Pass::Forward) | Self::GroupsCluster(Pass::Forward) => {
+                "in_groups_fwd"
+            }
+            Self::GroupsBlock(Pass::Backward) | Self::GroupsCluster(Pass::Backward) => {
+                "in_groups_bwd"
+            }
             Self::Split(..) => "split",
             Self::Columns(..) => "channels_last",
             Self::Finish(_) | Self::Stats | Self::SumParams => {
@@ -93,8 +97,8 @@ impl Kernel {
         format!("{of_elements}.{variant}.{}", dtype.as_str())
     }
 
-    /// Every kernel that a plan can lead to, on a GPU with or without clusters, and `sets` or not.
-    pub fn all(caps: Caps, sets: bool) -> Vec<Self> {
+    /// Every kernel that a plan can lead to.
+    pub fn all(caps: Caps) -> Vec<Self> {
         let mut all = vec![Self::Stats, Self::SumParams];
         for pass in [Pass::Forward, Pass::Backward] {
             let max = pass.max_vectors();
@@ -115,17 +119,17 @@ impl Kernel {
                 all.extend(some.map(|v| Self::Lanes(pass, lanes, v)));
             }
             all.extend(sizes(pass.few_vectors()).map(|v| Self::Block(pass, v)));
-            if sets {
-                all.push(Self::SetsBlock(pass));
+            if caps.groups_on_chip {
+                all.push(Self::GroupsBlock(pass));
             }
             if caps.clusters {
                 all.push(Self::Cluster(pass));
             }
-            if sets && caps.clusters {
-                all.push(Self::SetsCluster(pass));
+            if caps.groups_on_chip && caps.clusters {
+                all.push(Self::GroupsCluster(pass));
             }
-            for step in [Step::Measure, Step::Write] {
-                all.extend([Self::Split(pass, step), Self::Columns(pass, step)]);
+            for phase in [Phase::Measure, Phase::Write] {
+                all.extend([Self::Split(pass, phase), Self::Columns(pass, phase)]);
             }
             all.push(Self::Finish(pass));
         }

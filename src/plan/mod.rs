@@ -9,6 +9,6 @@ mod kernel;
 
 pub use cpu::{CpuPlan, L1_ELEMENTS, SEGMENT};
 #[allow(unused_imports)] // likewise
-pub use gpu::{Caps, Cut, GpuPlan, Job, Pass, Tier};
+pub use gpu::{Caps, Chunks, GpuPlan, Job, Pass, Tier};
 #[allow(unused_imports)]
-pub use kernel::{Kernel, Step};
+pub use kernel::{Kernel, Phase};

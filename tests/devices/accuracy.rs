@@ -2,7 +2,7 @@
 
 use crate::common::reference::{Affine, Case, Exact, Random};
 use crate::common::{self, assert_close, max_abs, to_f64, Tolerance};
-use crate::plan::{self, Caps, CpuPlan, Cut, GpuPlan, Job, Pass, Tier};
+use crate::plan::{self, Caps, Chunks, CpuPlan, GpuPlan, Job, Pass, Tier};
 use crate::{shapes, tuning};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -372,12 +372,7 @@ fn entries_and_ptx_agree() -> Result<()> {
     for dtype in ["f32", "f16", "bf16", "f64"] {
         for (end, clusters) in [("baseline", false), ("hopper", true)] {
             let end = format!("{dtype}.{end}");
-            let caps = Caps {
-                sm_count: 132,
-                clusters,
-                least_lanes: 4,
-            };
-            let all = plan::Kernel::all(caps, true);
+            let all = plan::Kernel::all(Caps::cuda(132, clusters));
             let mut wanted: Vec<String> = all.iter().map(|k| k.entry()).collect();
             wanted.sort();
             for variant in ["plain", "full"] {
@@ -385,8 +380,8 @@ fn entries_and_ptx_agree() -> Result<()> {
                 for source in [
                     "in_fwd",
                     "in_bwd",
-                    "in_sets_fwd",
-                    "in_sets_bwd",
+                    "in_groups_fwd",
+                    "in_groups_bwd",
                     "split",
                     "channels_last",
                 ] {
@@ -415,30 +410,25 @@ fn the_table_reaches_every_kernel() -> Result<()> {
                     pass,
                     planes,
                     format: shapes::Format::Planar,
-                    group: 1,
+                    channels_per_group: 1,
                     given: false,
                     element: size,
                     aligned,
-                    sets_on_chip: true,
+                    adjacent: true,
                     plain: true,
                 };
-                let caps = Caps {
-                    sm_count: SM_COUNT,
-                    clusters,
-                    least_lanes: 4,
-                };
-                let plan = GpuPlan::new(&job, caps)?;
+                let plan = GpuPlan::new(&job, Caps::cuda(SM_COUNT, clusters))?;
                 let tier = match plan.tier {
                     Tier::Lanes { lanes, vectors } => format!("lanes{lanes}x{vectors}"),
                     Tier::Block { vectors } => format!("block{vectors}"),
                     Tier::Cluster { .. } => "cluster".to_string(),
                     Tier::Split(_) => "split".to_string(),
-                    Tier::Sets { .. } | Tier::Columns(_) => unreachable!("planes of their own"),
+                    Tier::Groups { .. } | Tier::Columns(_) => unreachable!("planes of their own"),
                 };
                 seen.insert(format!("{pass:?} {tier} {dtype:?}"));
-                if let Tier::Split(Cut { chunk, .. }) = plan.tier {
+                if let Tier::Split(Chunks { length, .. }) = plan.tier {
                     let at_once = tuning::SPLIT_THREADS * tuning::SPLIT_VECTORS;
-                    seen.insert(format!("{pass:?} loops: {}", chunk > at_once));
+                    seen.insert(format!("{pass:?} loops: {}", length > at_once));
                 }
             }
             let segments = spatial.div_ceil(plan::SEGMENT).min(2);

@@ -43,7 +43,7 @@ struct Memory {
     ~Memory() { std::free(data); }
 };
 
-// Every kernel has these arguments: ARGUMENTS in call.metal.
+// Every kernel has these arguments: ARGUMENTS in kernels/metal/call.metal.
 using Kernel = void(const void *, const void *, void *, void *, void *, void *, void *, void *,
                     void *, void *, void *, void *, void *, void *, void *, void *, void *, void *,
                     void *, void *, void *, unsigned, unsigned, unsigned);

@@ -121,7 +121,8 @@ impl Body<'_> {
                 Statement::Label(name) => drop(labels.insert(name.clone(), self.code.len())),
                 Statement::Source { at, inlined_at } => {
                     // A line of one of CUDA's headers says less than the line that includes it.
-                    let of_kernel = self.module.files.get(&at.0).is_some_and(|f| f.contains(".cu"));
+                    let ours = |file: &String| file.contains(".cu") || file.contains("shared/");
+                    let of_kernel = self.module.files.get(&at.0).is_some_and(ours);
                     self.source = inlined_at.filter(|_| !of_kernel).unwrap_or(*at);
                 }
                 Statement::Registers { ty, names } => self.decoder.declare(*ty, names),

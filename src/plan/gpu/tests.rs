@@ -2,22 +2,18 @@ use super::*;
 use crate::plan::Kernel;
 use proptest::prelude::*;
 
-const H200: Caps = Caps {
-    sm_count: 132,
-    clusters: true,
-    least_lanes: 4,
-};
+const H200: Caps = Caps::cuda(132, true);
 
 fn job(n: usize, c: usize, spatial: usize, element: usize) -> Job {
     Job {
         pass: Pass::Forward,
         planes: Planes { n, c, spatial },
         format: Format::Planar,
-        group: 1,
+        channels_per_group: 1,
         given: false,
         element,
         aligned: (spatial * element).is_multiple_of(VECTOR_BYTES),
-        sets_on_chip: true,
+        adjacent: true,
         plain: true,
     }
 }
@@ -59,19 +55,19 @@ fn tiers_change_where_the_registers_end() {
     assert_eq!(forward(8, 512, 16 * 1024 + 4, 4).tier, cluster(2));
     assert_eq!(forward(8, 512, 128 * 1024, 4).tier, cluster(8));
     assert_eq!(forward(8, 512, 128 * 1024, 4).grid, 8 * 512 * 8);
-    let in_parts = |plan: GpuPlan| matches!(plan.tier, Tier::Split(_));
-    assert!(in_parts(forward(8, 512, 128 * 1024 + 4, 4)));
+    let multi_pass = |plan: GpuPlan| matches!(plan.tier, Tier::Split(_));
+    assert!(multi_pass(forward(8, 512, 128 * 1024 + 4, 4)));
     let without = Caps {
         clusters: false,
         ..H200
     };
     let job_of = |spatial| job(8, 512, spatial, 4);
-    assert!(in_parts(
+    assert!(multi_pass(
         GpuPlan::new(&job_of(16 * 1024 + 4), without).unwrap()
     ));
     // Few planes are shared by several blocks as soon as they are large enough.
     assert_eq!(forward(1, 33, 8 * 1024, 4).tier, cluster(8));
-    assert!(in_parts(
+    assert!(multi_pass(
         GpuPlan::new(&job(1, 33, 8 * 1024, 4), without).unwrap()
     ));
     assert!(matches!(
@@ -87,17 +83,17 @@ fn tiers_change_where_the_registers_end() {
 #[test]
 fn a_4k_frame_fills_the_machine() {
     let plan = forward(1, 3, 2160 * 3840, 4);
-    let Tier::Split(Cut { chunks, chunk, .. }) = plan.tier else {
+    let Tier::Split(Chunks { count, length, .. }) = plan.tier else {
         panic!("{plan:?}")
     };
-    assert_eq!((chunks, plan.grid), (88, 264));
-    assert!(chunk * chunks >= 2160 * 3840 / 4 && chunk % CHUNK_VECTORS == 0);
+    assert_eq!((count, plan.grid), (88, 264));
+    assert!(length * count >= 2160 * 3840 / 4 && length % CHUNK_VECTORS == 0);
     let job = Job {
         format: Format::ChannelsLast,
         ..job(1, 3, 2160 * 3840, 4)
     };
     let plan = GpuPlan::new(&job, H200).unwrap();
-    assert!(matches!(plan.tier, Tier::Columns(Cut { team: 1, .. })));
+    assert!(matches!(plan.tier, Tier::Columns(Chunks { team: 1, .. })));
     assert!((120..=132).contains(&plan.grid), "{plan:?}");
 }
 
@@ -108,8 +104,8 @@ fn what_stays_on_chip() {
     assert!(matches!(plan(base).tier, Tier::Lanes { .. }));
     for job in [
         Job {
-            group: 10,
-            sets_on_chip: false,
+            channels_per_group: 10,
+            adjacent: false,
             ..base
         },
         Job {
@@ -119,78 +115,87 @@ fn what_stays_on_chip() {
         },
     ] {
         // 8 planes a block, a warp each.
-        let cut = Cut {
-            chunks: 1,
-            chunk: 32,
+        let chunks = Chunks {
+            count: 1,
+            length: 32,
             team: WARP,
         };
-        assert_eq!((plan(job).tier, plan(job).grid), (Tier::Split(cut), 80));
+        assert_eq!((plan(job).tier, plan(job).grid), (Tier::Split(chunks), 80));
     }
     let odd = Job {
-        group: 10,
+        channels_per_group: 10,
         aligned: false,
         ..base
     };
     assert!(matches!(plan(odd).tier, Tier::Split(_)));
     // Groups of whole vectors: 320 of them, 8 a thread, or 4 of x and of dy.
-    let sets = plan(Job { group: 10, ..base });
+    let groups = plan(Job {
+        channels_per_group: 10,
+        ..base
+    });
     assert_eq!(
-        (sets.tier, sets.grid, sets.threads),
-        (Tier::Sets { blocks: 1 }, 64, 64)
+        (groups.tier, groups.grid, groups.threads),
+        (Tier::Groups { blocks: 1 }, 64, 64)
     );
-    let sets = plan(Job {
-        group: 10,
+    let groups = plan(Job {
+        channels_per_group: 10,
         pass: Pass::Backward,
         ..base
     });
     assert_eq!(
-        (sets.tier, sets.grid, sets.threads),
-        (Tier::Sets { blocks: 1 }, 64, 96)
+        (groups.tier, groups.grid, groups.threads),
+        (Tier::Groups { blocks: 1 }, 64, 96)
     );
-    let sets = plan(Job {
-        group: 8,
+    let groups = plan(Job {
+        channels_per_group: 8,
         pass: Pass::Backward,
         ..job(32, 256, 56 * 56, 4)
     });
     assert_eq!(
-        (sets.tier, sets.grid, sets.threads),
-        (Tier::Sets { blocks: 8 }, 8192, 224)
+        (groups.tier, groups.grid, groups.threads),
+        (Tier::Groups { blocks: 8 }, 8192, 224)
     );
     // Planes of less than four vectors.
     let small = Job {
-        group: 10,
+        channels_per_group: 10,
         pass: Pass::Backward,
         ..job(2, 320, 12, 4)
     };
     assert!(matches!(plan(small).tier, Tier::Split(_)));
-    let sets = plan(Job {
-        group: 10,
+    let groups = plan(Job {
+        channels_per_group: 10,
         ..job(2, 320, 64 * 64, 4)
     });
-    assert_eq!((sets.tier, sets.grid), (Tier::Sets { blocks: 4 }, 256));
+    assert_eq!(
+        (groups.tier, groups.grid),
+        (Tier::Groups { blocks: 4 }, 256)
+    );
     let last = Job {
         format: Format::ChannelsLast,
         ..base
     };
     // 40 vectors of channels, 8 of them side by side, 32 places at a time.
-    let cut = Cut {
-        chunks: 1,
-        chunk: 256,
+    let chunks = Chunks {
+        count: 1,
+        length: 256,
         team: 8,
     };
-    assert_eq!((plan(last).tier, plan(last).grid), (Tier::Columns(cut), 10));
+    assert_eq!(
+        (plan(last).tier, plan(last).grid),
+        (Tier::Columns(chunks), 10)
+    );
 }
 
 #[test]
 fn more_planes_than_a_grid_has_rows_and_more_elements_than_an_i32() {
     assert_eq!(forward(1000, 70, 49, 2).grid, 2_188);
     let plan = forward(1, 1, 3 << 31, 2);
-    let Tier::Split(Cut { chunks, chunk, .. }) = plan.tier else {
+    let Tier::Split(Chunks { count, length, .. }) = plan.tier else {
         panic!("{plan:?}")
     };
-    assert!(chunks * chunk * 8 >= 3 << 31);
+    assert!(count * length * 8 >= 3 << 31);
     assert!(
-        chunk * 8 < i32::MAX as usize,
+        length * 8 < i32::MAX as usize,
         "offsets in a chunk are 32-bit"
     );
     assert!(GpuPlan::new(&job(1 << 20, 1 << 20, 1, 4), H200).is_err());
@@ -203,7 +208,7 @@ fn jobs() -> impl Strategy<Value = Job> {
         |(
             (n, groups, group, spatial),
             log_element,
-            (backward, last, given, aligned, sets_on_chip, plain),
+            (backward, last, given, aligned, adjacent, plain),
         )| Job {
             pass: if backward {
                 Pass::Backward
@@ -220,11 +225,11 @@ fn jobs() -> impl Strategy<Value = Job> {
             } else {
                 Format::Planar
             },
-            group,
+            channels_per_group: group,
             given,
             element: 1 << log_element,
             aligned,
-            sets_on_chip,
+            adjacent,
             plain,
         },
     )
@@ -234,17 +239,17 @@ proptest! {
     #[test]
     fn every_plan_covers_its_planes(job in jobs(), sm_count in 1usize..200, clusters: bool) {
         let (planes, pass) = (job.planes, job.pass);
-        let caps = Caps { sm_count, clusters, least_lanes: 4 };
+        let caps = Caps::cuda(sm_count, clusters);
         let plan = GpuPlan::new(&job, caps).unwrap();
         let (grid, threads) = (plan.grid as usize, plan.threads as usize);
         let lines = job.lines();
-        let own = if pass == Pass::Forward { job.group == 1 || job.given } else { job.group == 1 && !job.given };
+        let own = if pass == Pass::Forward { job.channels_per_group == 1 || job.given } else { job.channels_per_group == 1 && !job.given };
         let on_chip = own && job.format == Format::Planar;
         prop_assert!(threads % WARP == 0 && threads <= MAX_THREADS);
         match plan.tier {
             Tier::Lanes { lanes, vectors } => {
                 prop_assert!(on_chip);
-                prop_assert!(Kernel::all(caps, true).contains(&Kernel::Lanes(pass, lanes, vectors)));
+                prop_assert!(Kernel::all(caps).contains(&Kernel::Lanes(pass, lanes, vectors)));
                 prop_assert!(lanes * vectors >= lines);
                 prop_assert!(grid * threads / lanes >= planes.count());
                 prop_assert!((grid - 1) * threads / lanes < planes.count());
@@ -262,33 +267,33 @@ proptest! {
                 prop_assert!(blocks * threads * pass.max_vectors() >= lines);
                 prop_assert_eq!(grid, planes.count() * blocks);
             }
-            Tier::Sets { blocks } => {
-                prop_assert!(job.sets_on_chip && job.aligned && !job.given);
-                prop_assert!(job.group > 1 && job.format == Format::Planar);
+            Tier::Groups { blocks } => {
+                prop_assert!(job.adjacent && job.aligned && !job.given);
+                prop_assert!(job.channels_per_group > 1 && job.format == Format::Planar);
                 prop_assert!(blocks == 1 || clusters && blocks <= MAX_CLUSTER);
                 let of_block = threads * pass.max_vectors();
                 match pass {
-                    Pass::Forward => prop_assert!(blocks * of_block >= lines * job.group),
-                    Pass::Backward => prop_assert!(job.group.div_ceil(blocks) * lines <= of_block),
+                    Pass::Forward => prop_assert!(blocks * of_block >= lines * job.channels_per_group),
+                    Pass::Backward => prop_assert!(job.channels_per_group.div_ceil(blocks) * lines <= of_block),
                 }
-                prop_assert_eq!(grid * job.group, planes.count() * blocks);
+                prop_assert_eq!(grid * job.channels_per_group, planes.count() * blocks);
             }
-            Tier::Split(Cut { chunks, chunk, team }) => {
+            Tier::Split(Chunks { count, length, team }) => {
                 prop_assert_eq!(job.format, Format::Planar);
-                prop_assert!(chunk * chunks >= lines);
-                prop_assert!(chunk * (chunks - 1) < lines, "an empty chunk");
+                prop_assert!(length * count >= lines);
+                prop_assert!(length * (count - 1) < lines, "an empty chunk");
                 prop_assert!(team == WARP || team == SPLIT_THREADS);
                 let teams = SPLIT_THREADS / team;
-                prop_assert!(grid * teams >= planes.count() * chunks);
-                prop_assert!((grid - 1) * teams < planes.count() * chunks);
+                prop_assert!(grid * teams >= planes.count() * count);
+                prop_assert!((grid - 1) * teams < planes.count() * count);
             }
-            Tier::Columns(Cut { chunks, chunk, team }) => {
+            Tier::Columns(Chunks { count, length, team }) => {
                 prop_assert_eq!(job.format, Format::ChannelsLast);
-                prop_assert!(chunk * chunks >= planes.spatial);
-                prop_assert!(chunk * (chunks - 1) < planes.spatial, "an empty chunk");
+                prop_assert!(length * count >= planes.spatial);
+                prop_assert!(length * (count - 1) < planes.spatial, "an empty chunk");
                 prop_assert!(team.is_power_of_two() && team <= MAX_COLUMNS);
                 let vectors = planes.c.div_ceil(VECTOR_BYTES / job.element);
-                prop_assert_eq!(grid, planes.n * chunks * vectors.div_ceil(team));
+                prop_assert_eq!(grid, planes.n * count * vectors.div_ceil(team));
                 prop_assert!(vectors.div_ceil(team) == 1 || team == MAX_COLUMNS);
             }
         }

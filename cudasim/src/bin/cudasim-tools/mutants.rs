@@ -167,7 +167,7 @@ fn kills(emulator: &str, file: &Path, tests: &[Test], times: &[Duration], trial:
     Ok(false)
 }
 
-/// For each line of PTX, the line of the .cu or .cuh file that it comes from, and the line of PTX, from
+/// For each line of PTX, the line of the source or header that it comes from, and the line of PTX, from
 /// 1, after which all are from there.
 fn source_lines(ptx: &[&str]) -> Vec<(String, usize)> {
     let files: BTreeMap<&str, Vec<String>> = ptx

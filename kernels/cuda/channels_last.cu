@@ -1,0 +1,148 @@
+// Tensors whose channels are adjacent, (N, *S, C): each thread has a vector of channels, and a part
+// of each of their planes is the same places of all of them.
+#include "multi_pass.cuh"
+
+// Some places of a vector of channels, first + k * step for all k that are below `rows`.
+struct Places {
+    static constexpr int COUNT = 4;
+
+    Span<T> span;  // of channels
+    int vector;
+    long long first, rows;
+    int step;
+
+    // What is kept of each of them.
+    template <typename V> struct Of {
+        V at[COUNT];
+        __device__ V &operator[](int k) { return at[k]; }
+        __device__ const V &operator[](int k) const { return at[k]; }
+    };
+    using X = Of<Vector<T>>;
+
+    __device__ bool has(int k) const { return first + (long long)k * step < rows; }
+
+    __device__ VectorRef<T> ref(int k) const {
+        return {span, vector, (first + (long long)k * step) * span.end};
+    }
+
+    // Calls f(k, site) for each of them.
+    template <typename F> __device__ __forceinline__ void each(F f) const {
+#pragma unroll
+        for (int k = 0; k < COUNT; ++k) {
+            if (has(k)) f(k, ref(k));
+        }
+    }
+
+    // Calls f(x, ...) for each element of a channel of what is kept.
+    template <typename F, typename... Kept>
+    __device__ __forceinline__ void values(int channel, F f, const Kept &...x) const {
+        each([&](int k, const VectorRef<T> &) { f(widen(x[k]).v[channel]...); });
+    }
+
+    // How many there are.
+    __device__ int count() const {
+        int n = 0;
+#pragma unroll
+        for (int k = 0; k < COUNT; ++k) n += has(k);
+        return n;
+    }
+
+    // f(k, site) for each of them, 0 where there is nothing.
+    template <typename F> __device__ __forceinline__ auto map(F f) const {
+        Of<decltype(f(0, VectorRef<T>{}))> out{};
+        each([&](int k, const VectorRef<T> &ref) { out[k] = f(k, ref); });
+        return out;
+    }
+
+    // Whether no vector of a tensor needs a branch, so that all are asked for before any is waited for.
+    __device__ bool are_whole(const T *tensor) const {
+        return is_aligned(tensor) && span.end % PER_VECTOR<T> == 0;
+    }
+
+    __device__ __forceinline__ X load(const T *from) const {
+        if (!are_whole(from)) return map([&](int, const VectorRef<T> &ref) { return ::load(from, ref); });
+        return map([&](int, const VectorRef<T> &ref) { return whole(from + ref.offset()); });
+    }
+
+    __device__ X load_other(const T *from) const { return load(from); }
+
+    __device__ __forceinline__ void store(T *to, const X &value) const {
+        if (are_whole(to)) {
+            each([&](int k, const VectorRef<T> &ref) { put_whole(to + ref.offset(), value[k]); });
+        } else {
+            each([&](int k, const VectorRef<T> &ref) { ::store(to, ref, value[k]); });
+        }
+    }
+};
+
+// A block has `chunks.team` vectors of channels side by side, a power of two, and `chunks.length` places.
+struct Columns {
+    static constexpr int PLANES = PER_VECTOR<T>;
+
+    const Call &call;
+    const Chunks &chunks;
+    int channel;          // the first one
+    int sample, part;     // the plane of channel 0 is sample * c
+    long long row, rows;  // the first place, and the end of the block's
+    int step;             // places between two of a thread's
+    Span<T> span;     // of channels
+    int vector;
+
+    __device__ Columns(const Call &call, const Chunks &chunks)
+        : call(call), chunks(chunks), step(SPLIT_THREADS / chunks.team), span{0, call.shape.c} {
+        const int blocks = (span.vectors() + chunks.team - 1) / chunks.team;  // beside each other
+        const int rest = blockIdx.x / blocks;
+        part = rest % chunks.count, sample = rest / chunks.count;
+        vector = blockIdx.x % blocks * chunks.team + threadIdx.x % chunks.team;
+        channel = vector * PLANES;
+        const long long begin = (long long)part * chunks.length;
+        row = begin + threadIdx.x / chunks.team;
+        rows = min(call.shape.spatial, begin + chunks.length);
+        if (vector >= span.vectors()) rows = 0;  // columns beyond the last channel
+    }
+
+    // All threads of a block merge what they have, those without a channel too.
+    __device__ bool exists() const { return true; }
+
+    __device__ int plane() const { return sample * span.end; }
+
+    __device__ T *at(const Tensor &tensor) const { return ::at<T>(tensor, call.shape, plane()); }
+
+    __device__ PerElement<T> per_element() const { return {call, plane()}; }
+
+    template <typename C> __device__ OfChannels<C, PLANES> of(const Padded<C> *all) const {
+        OfChannels<C, PLANES> out{};
+#pragma unroll
+        for (int j = 0; j < PLANES; ++j) {
+            if (all != nullptr && channel + j < span.end) out.each[j] = all[plane() + channel + j].get();
+        }
+        return out;
+    }
+
+    // Calls f(fragment) for the places of the thread, some at a time.
+    template <typename F> __device__ __forceinline__ void some(F f) const {
+        for (long long first = row; first < rows; first += (long long)step * Places::COUNT) {
+            f(Places{span, vector, first, rows, step});
+        }
+    }
+
+    // Each channel's part goes where split.cu would put it.
+    template <typename M> __device__ void put(const M (&m)[PLANES], Padded<M> *parts) const {
+        constexpr int WARPS = SPLIT_THREADS / WARP;
+        __shared__ M of_warp[WARPS][MAX_COLUMNS * PLANES];
+        const int lane = threadIdx.x % WARP;
+#pragma unroll
+        for (int j = 0; j < PLANES; ++j) {
+            const M merged = warp_merge(m[j], chunks.team);
+            if (lane < chunks.team) of_warp[threadIdx.x / WARP][lane * PLANES + j] = merged;
+        }
+        __syncthreads();
+        const int i = threadIdx.x, of = channel - threadIdx.x % chunks.team * PLANES + i;
+        if (i >= chunks.team * PLANES || of >= span.end) return;
+        M total = of_warp[0][i];
+        for (int warp = 1; warp < WARPS; ++warp) total = merge(total, of_warp[warp][i]);
+        parts[(long long)(plane() + of) * chunks.count + part].put(total);
+    }
+};
+
+MULTI_PASS_KERNELS(columns, Columns)

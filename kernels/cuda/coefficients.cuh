@@ -1,0 +1,48 @@
+// From the statistics of a group to what is done with each element, and to the gradients of the
+// parameters. Everything here is computed in A on chip, and in f64 where planes are split.
+#pragma once
+#include "moments.cuh"
+#include "../shared/coefficients.h"
+
+// The derivative of a statistic by the biased variance.
+template <typename A> __device__ A slope_of(const Stats<A> &stats, ScaleStat which, A bessel) {
+    if (which == ScaleStat::Var) return bessel;
+    if (which == ScaleStat::Std) return stats.rstd_slope * inverse(2 * stats.rstd);
+    return -stats.rstd_slope * stats.rstd / 2;
+}
+
+// The factor of a plane: the parameter's, with its offset; 1 where there is none.
+template <typename T, typename A> __device__ A weight_of(const Call &call, int plane) {
+    if (call.weight.origin == nullptr) return 1;
+    return A(load<T>(call.weight, plane, 1)) + A(call.spec.weight_offset);
+}
+
+// The statistics of a plane that are given.
+template <typename T, typename A> __device__ Stats<A> given_stats(const Call &call, int plane) {
+    return {load<T>(call.mean, plane, 0), load<T>(call.rstd, plane, 1)};
+}
+
+__device__ bool wants_shares(const Shares &shares) {
+    return shares.weight || shares.bias || shares.mean || shares.rstd;
+}
+
+// Writes a plane's mean, and the statistic that is asked for with it.
+template <typename T, typename A>
+__device__ void put_statistics(const Call &call, int plane, const Stats<A> &stats) {
+    static_cast<Acc<T> *>(call.shares.mean)[plane] = stats.mean.high + stats.mean.rest;
+    static_cast<Acc<T> *>(call.shares.rstd)[plane] = stats.scale_stat(call.spec.stat);
+}
+
+// Writes a plane's shares: `sum` is that of g over the plane, `cross` that of g * (x - mean).
+template <typename T, typename A>
+__device__ void put_shares(const Call &call, int plane, const Stats<A> &stats, A weight, A sum,
+                           A cross) {
+    const auto put = [&](void *to, A value) {
+        if (to != nullptr) static_cast<Acc<T> *>(to)[plane] = value;
+    };
+    const A alpha = A(call.spec.alpha);
+    put(call.shares.weight, alpha * stats.rstd * cross);
+    put(call.shares.bias, alpha * sum);
+    put(call.shares.mean, -stats.rstd * weight * sum);
+    put(call.shares.rstd, weight * cross);
+}

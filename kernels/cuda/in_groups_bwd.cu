@@ -1,0 +1,139 @@
+// The gradients of groups of planes that fit on chip. The statistics are sums over the group; what the
+// gradients of the parameters take, over each of its planes. A block has whole planes, so that the
+// latter stay within it.
+#include "groups.cuh"
+
+// Sums over elements, with d = x - mean and e = g - g_mean.
+struct Sums {
+    A d, e, de;
+
+    __device__ void operator+=(const Sums &by) { d += by.d, e += by.e, de += by.de; }
+};
+
+// The vectors of a group that this block has. A warp has some that lie behind each other, so that it
+// meets few planes.
+template <int N> struct BlockPart {
+    static constexpr int OF_WARP = WARP * N;
+
+    int vectors;      // of a plane
+    int plane, first; // the block's first plane and vector
+    int end;
+
+    __device__ BlockPart(const Shape &shape, int rank, int blocks)
+        : vectors(shape.spatial / PER_VECTOR<T>) {
+        const int planes = (shape.channels_per_group + blocks - 1) / blocks;
+        plane = min(rank * planes, shape.channels_per_group), first = plane * vectors;
+        end = min(plane + planes, shape.channels_per_group) * vectors;
+    }
+
+    __device__ Fragment<T, N> fragment(const T *group) const {
+        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+        return {Run<T>(group, end * PER_VECTOR<T>), first + warp * OF_WARP + lane, WARP, {-1}};
+    }
+
+    // Calls put(plane, sums) for every plane of the block, in one thread each. `sums_of(p)` is what this
+    // thread has of one. All threads of a block call this together.
+    template <typename F, typename G> __device__ void sum(F sums_of, G put) const {
+        // A place for each warp and each plane that it meets: the next warp meets the last of them too.
+        __shared__ Sums of_warp[MAX_THREADS * N / MIN_GROUP_VECTORS + MAX_THREADS / WARP];
+        const int warp = threadIdx.x / WARP;
+        const int begin = first + warp * OF_WARP, stop = min(begin + OF_WARP, end);
+        for (int p = begin / vectors; p * vectors < stop; ++p) {
+            const Sums mine = sums_of(p);
+            A sums[3] = {mine.d, mine.e, mine.de};
+            warp_sum<WARP>(sums);
+            if (threadIdx.x % WARP == 0) of_warp[p - plane + warp] = {sums[0], sums[1], sums[2]};
+        }
+        __syncthreads();
+        for (int p = plane + threadIdx.x; p * vectors < end; p += blockDim.x) {
+            const int from = p * vectors - first;
+            Sums sums{};
+            for (int w = from / OF_WARP; w <= (from + vectors - 1) / OF_WARP; ++w) sums += of_warp[p - plane + w];
+            put(p, sums);
+        }
+    }
+};
+
+template <typename Team, int N> __device__ void backward(const Call &call) {
+    const Team team;
+    const int first = team.plane * call.shape.channels_per_group;
+    const T *from = at<T>(call.x, call.shape, first);
+    const T *from_dy = at<T>(call.dy, call.shape, first);
+    T *to = at<T>(call.out, call.shape, first);
+    const BlockPart<N> part(call.shape, team.rank(), team.blocks());
+    const auto fragment = part.fragment(from);
+    const auto x = fragment.load(from);
+    const auto dy = fragment.load_other(from_dy);
+    const GroupParams group(call, first);
+    const PerElement<T> per_element(call, first);
+    team.await_start();
+    const A n = (A)call.shape.spatial * call.shape.channels_per_group, inverse = 1 / n;
+    Stats<A> stats(0, 1);
+    if (per_element.recomputes()) stats = {call.spec, measure<0>(team, fragment, n, x)};
+    const auto g = fragment.map([&](auto k, const auto &place) {
+        const auto affine = PLAIN ? OfPlane<Affine<A>>{} : group.affine(stats, group.plane(place));
+        return normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
+    });
+
+    A means[3] = {};  // of x, g and the weight
+    Kept<A, A, N, 1> weight{};
+    fragment.each([&](auto k, const auto &place) {
+        weight[k] = group.weight(group.plane(place));
+        const auto add = [&](A x, A g) { means[0] += x * inverse, means[1] += g * inverse; };
+        zip(add, widen(x[k]), widen(g[k]));
+        means[2] += weight[k] * PER_VECTOR<T> * inverse;
+    });
+    team.template sum<2>(means);
+    const A mean = means[0], g_mean = means[1], weight_mean = means[2];
+    const auto sums_of = [&](auto k) {
+        Sums sums{};
+        const auto add = [&](A x, A g) {
+            const A d = x - mean, e = g - g_mean;
+            sums += {d, e, d * e};
+        };
+        zip(add, widen(x[k]), widen(g[k]));
+        return sums;
+    };
+    A sums[5] = {};  // of d, d^2, and weight times d, e and d * e
+    fragment.each([&](auto k, const auto &) {
+        const Sums of = sums_of(k);
+        zip([&](A x) { sums[1] += (x - mean) * (x - mean); }, widen(x[k]));
+        sums[0] += of.d;
+        sums[2] += weight[k] * of.d, sums[3] += weight[k] * of.e, sums[4] += weight[k] * of.de;
+    });
+    team.template sum<3>(sums);
+    // What rounding left out of the mean, and the sum of g * (x - mean) of so many elements.
+    const A rest = sums[0] * inverse;
+    const auto cross = [=](A n, A d, A e, A de) { return de - rest * e + g_mean * (d - n * rest); };
+    stats = {call.spec, Moments<A>{n, {mean, rest}, not_below_0(sums[1] - sums[0] * rest)}};
+    if (wants_shares(call.shares)) {
+        const auto of_plane = [&](int p) {
+            Sums sums{};
+            fragment.each([&](auto k, const auto &place) {
+                if (group.plane(place) == p) sums += sums_of(k);
+            });
+            return sums;
+        };
+        part.sum(of_plane, [&](int p, const Sums &s) {
+            const A n = call.shape.spatial;
+            put_shares<T>(call, first + p, stats, group.weight(p), s.e + n * g_mean, cross(n, s.d, s.e, s.de));
+        });
+    }
+    if (to == nullptr) return;
+    const A slope = cross(n * weight_mean, sums[2], sums[3], sums[4]) * inverse;
+    fragment.store(to, fragment.map([&](auto k, const auto &place) {
+        const A excess = g_mean * (weight[k] - weight_mean) - sums[3] * inverse;
+        const Gradient<A> gradient(call.spec, stats, weight[k], g_mean, excess, slope);
+        return input_gradient(x[k], g[k], OfPlane<Gradient<A>>{gradient});
+    }));
+}
+
+#define BACKWARD(TIER, NAME, N)                                                                    \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS) in_groups_bwd_##NAME##N(Call call) { \
+        backward<Team<Tier::TIER>, N>(call);                                                       \
+    }
+
+BACKWARD(Block, block, 4)
+#if __CUDA_ARCH__ >= 900
+BACKWARD(Cluster, cluster, 4)
+#endif

@@ -1,0 +1,364 @@
+// Element types, and planes seen as 16-byte vectors.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <type_traits>
+
+// Sums of the half types and of f32 are kept in f32, those of f64 in f64.
+template <typename T> struct AccOf { using type = float; };
+template <> struct AccOf<double> { using type = double; };
+template <typename T> using Acc = typename AccOf<T>::type;
+
+__device__ __forceinline__ float widen(float v) { return v; }
+__device__ __forceinline__ double widen(double v) { return v; }
+__device__ __forceinline__ float widen(__half v) { return __half2float(v); }
+__device__ __forceinline__ float widen(__nv_bfloat16 v) { return __bfloat162float(v); }
+
+__device__ __forceinline__ void narrow(float v, float &out) { out = v; }
+__device__ __forceinline__ void narrow(double v, double &out) { out = v; }
+__device__ __forceinline__ void narrow(float v, __half &out) { out = __float2half_rn(v); }
+__device__ __forceinline__ void narrow(float v, __nv_bfloat16 &out) { out = __float2bfloat16_rn(v); }
+
+template <typename T> constexpr int PER_VECTOR = VECTOR_BYTES / sizeof(T);
+
+// L elements that lie beside each other: a vector, or one. Pairs of a half type are kept in words:
+// as elements each would take a register of its own.
+template <typename T, int L = PER_VECTOR<T>> struct alignas(L * sizeof(T)) Vector {
+    static constexpr bool PAIRS = sizeof(T) == 2 && L > 1;
+    using Word = std::conditional_t<PAIRS, unsigned, T>;
+
+    Word words[PAIRS ? L / 2 : L];
+
+    __device__ __forceinline__ T get(int j) const {
+        if constexpr (PAIRS) {
+            const unsigned short bits = words[j / 2] >> j % 2 * 16;
+            return reinterpret_cast<const T &>(bits);
+        } else {
+            return words[j];
+        }
+    }
+
+    __device__ __forceinline__ void set(int j, T x) {
+        if constexpr (PAIRS) {
+            const unsigned bits = reinterpret_cast<const unsigned short &>(x), shift = j % 2 * 16;
+            words[j / 2] = (words[j / 2] & ~(0xffffu << shift)) | bits << shift;
+        } else {
+            words[j] = x;
+        }
+    }
+};
+
+// The same before they are rounded to their type.
+template <typename T, int L = PER_VECTOR<T>> struct Wide { Acc<T> v[L]; };
+
+// A pair at once: half as many instructions.
+__device__ __forceinline__ float2 widen_pair(unsigned pair, __half) {
+    return __half22float2(reinterpret_cast<const __half2 &>(pair));
+}
+__device__ __forceinline__ float2 widen_pair(unsigned pair, __nv_bfloat16) {
+    return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000)};
+}
+
+__device__ __forceinline__ unsigned narrow_pair(float a, float b, __half) {
+    const __half2 pair = __floats2half2_rn(a, b);
+    return reinterpret_cast<const unsigned &>(pair);
+}
+__device__ __forceinline__ unsigned narrow_pair(float a, float b, __nv_bfloat16) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+    return reinterpret_cast<const unsigned &>(pair);
+}
+
+template <typename T, int L> __device__ __forceinline__ Wide<T, L> widen(const Vector<T, L> &x) {
+    Wide<T, L> out;
+    if constexpr (Vector<T, L>::PAIRS) {
+#pragma unroll
+        for (int j = 0; j < L; j += 2) {
+            const float2 pair = widen_pair(x.words[j / 2], T{});
+            out.v[j] = pair.x, out.v[j + 1] = pair.y;
+        }
+    } else {
+#pragma unroll
+        for (int j = 0; j < L; ++j) out.v[j] = widen(x.words[j]);
+    }
+    return out;
+}
+
+template <typename T, int L>
+__device__ __forceinline__ const Wide<T, L> &widen(const Wide<T, L> &x) { return x; }
+
+// Calls f(x, ...) for each place of vectors.
+template <typename F, typename T, int L, typename... More>
+__device__ __forceinline__ void zip(F f, const Wide<T, L> &x, const More &...more) {
+#pragma unroll
+    for (int j = 0; j < L; ++j) f(x.v[j], more.v[j]...);
+}
+
+template <typename T, int L> __device__ __forceinline__ Vector<T, L> narrow(const Wide<T, L> &x) {
+    Vector<T, L> out;
+    if constexpr (Vector<T, L>::PAIRS) {
+#pragma unroll
+        for (int j = 0; j < L; j += 2) out.words[j / 2] = narrow_pair(x.v[j], x.v[j + 1], T{});
+    } else {
+#pragma unroll
+        for (int j = 0; j < L; ++j) narrow(x.v[j], out.words[j]);
+    }
+    return out;
+}
+
+// Whether a vector can be accessed as a whole.
+template <typename T> __device__ __forceinline__ bool is_aligned(const T *at) {
+    return reinterpret_cast<size_t>(at) % VECTOR_BYTES == 0;
+}
+
+template <typename T> __device__ __forceinline__ Vector<T> whole(const T *at) {
+    Vector<T> out;
+    *reinterpret_cast<uint4 *>(&out) = *reinterpret_cast<const uint4 *>(at);
+    return out;
+}
+
+template <typename T> __device__ __forceinline__ void put_whole(T *at, const Vector<T> &value) {
+    *reinterpret_cast<uint4 *>(at) = *reinterpret_cast<const uint4 *>(&value);
+}
+
+// L elements of a run from one on.
+template <int L> struct At {
+    int offset;
+};
+
+template <typename T, int L>
+__device__ __forceinline__ Vector<T, L> one_by_one(const T *from, const At<L> &place) {
+    Vector<T, L> out{};
+#pragma unroll
+    for (int j = 0; j < L; ++j) out.set(j, from[place.offset + j]);
+    return out;
+}
+
+template <typename T, int L>
+__device__ __forceinline__ void put_one_by_one(T *to, const At<L> &place, const Vector<T, L> &value) {
+#pragma unroll
+    for (int j = 0; j < L; ++j) to[place.offset + j] = value.get(j);
+}
+
+template <typename T, int L>
+__device__ __forceinline__ Vector<T, L> load(const T *from, const At<L> &place) {
+    if constexpr (L > 1) {
+        if (is_aligned(from + place.offset)) return whole(from + place.offset);
+    }
+    return one_by_one(from, place);
+}
+
+template <typename T, int L>
+__device__ __forceinline__ void store(T *to, const At<L> &place, const Vector<T, L> &value) {
+    if constexpr (L > 1) {
+        if (is_aligned(to + place.offset)) return put_whole(to + place.offset, value);
+    }
+    put_one_by_one(to, place, value);
+}
+
+// What a thread has of a run: N whole vectors, and S of the elements that are left beside the vectors,
+// by their `Single`. V and E are what it keeps of either.
+struct Single {
+    int index;
+};
+
+template <typename V, typename E, int N, int S> struct Kept {
+    V vector[N];
+    E element[S];
+
+    __device__ V &operator[](int k) { return vector[k]; }
+    __device__ const V &operator[](int k) const { return vector[k]; }
+    __device__ E &operator[](Single k) { return element[k.index]; }
+    __device__ const E &operator[](Single k) const { return element[k.index]; }
+};
+
+// A run of adjacent elements, as whole vectors between 16-byte boundaries and the elements that are
+// left at both ends, which the first threads have one by one. Every access of a vector stands alone
+// and needs no branch, so that all that a thread reads is asked for before any of it is waited for.
+template <typename T> struct Run {
+    int size, head, vectors;
+
+    __device__ Run(const T *data, int size) : size(size) {
+        const unsigned place = reinterpret_cast<size_t>(data) / sizeof(T);
+        head = min(size, (int)(-place % PER_VECTOR<T>));
+        vectors = (unsigned)(size - head) / PER_VECTOR<T>;
+    }
+
+    __device__ At<PER_VECTOR<T>> vector(int i) const { return {head + i * PER_VECTOR<T>}; }
+
+    // The element of the i-th thread that no vector has, or -1.
+    __device__ int single(int i) const {
+        const int behind = head + (vectors - 1) * PER_VECTOR<T> + i;
+        return i < head ? i : i >= PER_VECTOR<T> && behind < size ? behind : -1;
+    }
+};
+
+// The part of a run that a thread has: the vectors `first + k * step`, and each of `single` that is not
+// negative.
+template <typename T, int VECTORS, int S = 1> struct Fragment {
+    static constexpr int N = VECTORS;
+
+    Run<T> run;
+    int first, step, single[S];
+
+    using X = Kept<Vector<T>, Vector<T, 1>, N, S>;
+
+    __device__ bool has(int k) const { return first + k * step < run.vectors; }
+
+    // Calls f(k, place) for each vector.
+    template <typename F> __device__ __forceinline__ void vectors(F f) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            if (has(k)) f(k, run.vector(first + k * step));
+        }
+    }
+
+    // Calls f(k, place) for each single element.
+    template <typename F> __device__ __forceinline__ void singles(F f) const {
+#pragma unroll
+        for (int k = 0; k < S; ++k) {
+            if (single[k] >= 0) f(Single{k}, At<1>{single[k]});
+        }
+    }
+
+    template <typename F> __device__ __forceinline__ void each(F f) const {
+        vectors(f);
+        singles(f);
+    }
+
+    // Calls f(x, ...) for each element of what is kept. All are of one plane, the 0th.
+    template <typename F, typename... X>
+    __device__ __forceinline__ void values(int, F f, const X &...x) const {
+        each([&](auto k, const auto &) { zip(f, widen(x[k])...); });
+    }
+
+    // How many there are.
+    __device__ int count() const {
+        int n = 0;
+        vectors([&](int, const auto &) { n += PER_VECTOR<T>; });
+        singles([&](Single, const auto &) { n += 1; });
+        return n;
+    }
+
+    // f(k, place) for each vector and each element; 0 where there is nothing.
+    template <typename F> __device__ __forceinline__ auto map(F f) const {
+        using V = decltype(f(0, At<PER_VECTOR<T>>{}));
+        Kept<V, decltype(f(Single{}, At<1>{})), N, S> out{};
+        each([&](auto k, const auto &place) { out[k] = f(k, place); });
+        return out;
+    }
+
+    // What x holds there. The run was made for its boundaries.
+    __device__ __forceinline__ X load(const T *x) const {
+        X out{};
+        vectors([&](int k, const auto &place) { out[k] = whole(x + place.offset); });
+        singles([&](Single k, const auto &place) { out[k].set(0, x[place.offset]); });
+        return out;
+    }
+
+    // The same of another tensor, whose boundaries may be elsewhere.
+    __device__ __forceinline__ X load_other(const T *other) const {
+        if (is_aligned(other + run.head)) return load(other);
+        return map([&](auto, const auto &place) { return one_by_one(other, place); });
+    }
+
+    __device__ __forceinline__ void store(T *to, const X &value) const {
+        if (is_aligned(to + run.head)) {
+            vectors([&](int k, const auto &place) { put_whole(to + place.offset, value[k]); });
+            singles([&](Single k, const auto &place) { to[place.offset] = value[k].get(0); });
+        } else {
+            each([&](auto k, const auto &place) { put_one_by_one(to, place, value[k]); });
+        }
+    }
+};
+
+// The elements [head, end) of a run of vectors; the first and the last may be there in part. The
+// head is in the first one.
+template <typename T> struct Span {
+    int head, end;
+
+    __device__ int vectors() const { return (unsigned)(end + PER_VECTOR<T> - 1) / PER_VECTOR<T>; }
+
+    __device__ bool whole(int vector) const {
+        return (vector > 0 || head == 0) && (vector + 1) * PER_VECTOR<T> <= end;
+    }
+
+    // Calls f(j) for each element j of a vector that is in the span.
+    template <typename F> __device__ __forceinline__ void each(int vector, F f) const {
+        if (whole(vector)) {
+#pragma unroll
+            for (int j = 0; j < PER_VECTOR<T>; ++j) f(j);
+        } else {
+#pragma unroll
+            for (int j = 0; j < PER_VECTOR<T>; ++j) {
+                // Unsigned, there is nothing left to compare where the compiler sees a head of 0, as it
+                // does of channels.
+                const int i = vector * PER_VECTOR<T> + j;
+                if ((unsigned)i >= (unsigned)head && i < end) f(j);
+            }
+        }
+    }
+};
+
+// A vector of a span, which starts `ahead` elements behind the pointer that goes with it.
+template <typename T> struct VectorRef {
+    Span<T> span;
+    int vector;
+    long long ahead;
+
+    __device__ long long offset() const { return ahead + (vector * PER_VECTOR<T> - span.head); }
+};
+
+// Where the 16-byte boundaries of a tensor are not those that the span was made for (one at
+// another offset), its elements are accessed one by one.
+template <typename T>
+__device__ __forceinline__ bool at_once(const T *vector, const VectorRef<T> &ref) {
+    return ref.span.whole(ref.vector) && is_aligned(vector);
+}
+
+template <typename T>
+__device__ __forceinline__ Vector<T> load(const T *from, const VectorRef<T> &ref) {
+    Vector<T> out{};
+    const T *at = from + ref.offset();
+    if (at_once(at, ref)) {
+        *reinterpret_cast<uint4 *>(&out) = *reinterpret_cast<const uint4 *>(at);
+    } else {
+        ref.span.each(ref.vector, [&](int j) { out.set(j, at[j]); });
+    }
+    return out;
+}
+
+template <typename T>
+__device__ __forceinline__ void store(T *to, const VectorRef<T> &ref, const Vector<T> &value) {
+    T *at = to + ref.offset();
+    if (at_once(at, ref)) {
+        // By its name: nvcc takes a plain assignment apart in some kernels.
+        __stwb(reinterpret_cast<uint4 *>(at), *reinterpret_cast<const uint4 *>(&value));
+    } else {
+        ref.span.each(ref.vector, [&](int j) { at[j] = value.get(j); });
+    }
+}
+
+// A struct as one launch leaves it for the next, in whole vectors.
+template <typename M> struct alignas(VECTOR_BYTES) Padded {
+    M value;
+
+    static constexpr int VECTORS = (sizeof(M) + VECTOR_BYTES - 1) / VECTOR_BYTES;
+
+    __device__ M get() const {
+        Padded out;
+#pragma unroll
+        for (int i = 0; i < VECTORS; ++i) {
+            reinterpret_cast<uint4 *>(&out)[i] = __ldg(reinterpret_cast<const uint4 *>(this) + i);
+        }
+        return out.value;
+    }
+
+    __device__ void put(const M &m) {
+        Padded in{};
+        in.value = m;
+#pragma unroll
+        for (int i = 0; i < VECTORS; ++i) {
+            __stwb(reinterpret_cast<uint4 *>(this) + i, reinterpret_cast<const uint4 *>(&in)[i]);
+        }
+    }
+};

@@ -1,0 +1,186 @@
+// Who computes a plane on chip.
+#pragma once
+#include "pointwise.cuh"
+
+// Of the largest block two fit on a multiprocessor, with 64 registers a thread; not in f64, nor
+// where more has to be kept.
+constexpr int BLOCKS_AT_LEAST = PLAIN && sizeof(ELEMENT) < 8 ? 2 : 1;
+
+enum class Tier { Lanes, Block, Cluster };
+
+// The plane of this thread (or group of planes), its place among the threads of the plane, and their
+// number: LANES of a warp, a block, or the blocks of a cluster.
+template <Tier TIER, int LANES = WARP> struct Team {
+    static constexpr int WARPS = MAX_THREADS / WARP;
+    // Elements beside the vectors of a run are for each thread: they are less than two vectors.
+    template <typename T> static constexpr int SINGLES = (2 * PER_VECTOR<T> - 1) / LANES + 1;
+
+    int plane, first, step;
+
+    __device__ Team() {
+        if (TIER == Tier::Cluster) {
+            plane = blockIdx.x / blocks();
+            first = blockIdx.x % blocks() * blockDim.x + threadIdx.x;
+            step = blocks() * blockDim.x;
+            arrive();  // with nothing to show for it
+        } else if (TIER == Tier::Lanes) {
+            plane = blockIdx.x * (WARPS_PER_BLOCK * WARP / LANES) + threadIdx.x / LANES;
+            first = threadIdx.x % LANES;
+            step = LANES;
+        } else {
+            plane = blockIdx.x;
+            first = threadIdx.x;
+            step = blockDim.x;
+        }
+    }
+
+    // Whether there is that plane: the last warp may have lanes for more. They go on with nothing, since
+    // the others wait for them.
+    __device__ bool exists(int planes) const { return TIER != Tier::Lanes || plane < planes; }
+
+    // Nobody may write to a block that has not started. Called once, before the first sum.
+    __device__ void await_start() const {
+        if (TIER == Tier::Cluster) wait();
+    }
+
+    // Replaces each of K numbers by its sum over the threads of the plane. TURN counts the calls of
+    // a kernel: each uses memory of its own, so that a barrier a call is enough.
+    template <int TURN, int K, typename A> __device__ void sum(A (&v)[K]) const {
+        warp_sum<TIER == Tier::Lanes ? LANES : WARP>(v);
+        if (TIER == Tier::Lanes) return;
+        __shared__ A of_warp[K][WARPS];
+        const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+        if (lane == 0) {
+#pragma unroll
+            for (int i = 0; i < K; ++i) of_warp[i][warp] = v[i];
+        }
+        __syncthreads();
+        sum_of(of_warp, blockDim.x / WARP, v);
+        if (TIER != Tier::Cluster) return;
+        __shared__ A of_block[K][MAX_CLUSTER];
+        if (warp == 0) {
+            if (lane < blocks()) {
+#pragma unroll
+                for (int i = 0; i < K; ++i) *in_block(&of_block[i][rank()], lane) = v[i];
+            }
+            // In one warp: with each arrival it would be a barrier of all the memory for all of them.
+            release();
+        }
+        arrive();
+        wait();
+        sum_of(of_block, blocks(), v);
+    }
+
+    // The sum of so many numbers each, at most a warp's.
+    template <int K, int MOST, typename A>
+    static __device__ void sum_of(const A (&parts)[K][MOST], int count, A (&v)[K]) {
+        const int lane = threadIdx.x % WARP;
+#pragma unroll
+        for (int i = 0; i < K; ++i) v[i] = lane < count ? parts[i][lane] : 0;
+        warp_sum<WARP>(v);
+    }
+
+    // The blocks of a cluster.
+    static __device__ int blocks() {
+#if __CUDA_ARCH__ >= 900
+        if (TIER == Tier::Cluster) return __clusterSizeInBlocks();
+#endif
+        return 1;
+    }
+
+    // The place of this one among them.
+    static __device__ int rank() {
+#if __CUDA_ARCH__ >= 900
+        if (TIER == Tier::Cluster) return __clusterRelativeBlockRank();
+#endif
+        return 0;
+    }
+
+    // What this thread has written before is there for those who wait for what it does next.
+    static __device__ void release() {
+#if __CUDA_ARCH__ >= 900
+        asm volatile("fence.acq_rel.cluster;" ::: "memory");
+#endif
+    }
+
+    // The two halves of the barrier of a cluster. A thread that has written something for others
+    // has to release it first.
+    static __device__ void arrive() {
+#if __CUDA_ARCH__ >= 900
+        __cluster_barrier_arrive_relaxed();
+#endif
+    }
+    static __device__ void wait() {
+#if __CUDA_ARCH__ >= 900
+        __cluster_barrier_wait();
+#endif
+    }
+
+    // The same variable in another block of the cluster.
+    template <typename A> static __device__ A *in_block(A *variable, int rank) {
+#if __CUDA_ARCH__ >= 900
+        return static_cast<A *>(__cluster_map_shared_rank(variable, rank));
+#else
+        return variable;
+#endif
+    }
+};
+
+// What this thread has of `size` elements of x that its team shares, N vectors at most.
+template <int N, typename Team, typename T>
+__device__ auto fragment_of(const T *x, int size, const Team &team) {
+    constexpr int SINGLES = Team::template SINGLES<T>;
+    const Run<T> run(x, size);
+    Fragment<T, N, SINGLES> fragment{run, team.first, team.step};
+#pragma unroll
+    for (int j = 0; j < SINGLES; ++j) fragment.single[j] = run.single(team.first + j * team.step);
+    return fragment;
+}
+
+// The moments of the n elements of a plane, in two sums over its threads: the mean is known before anything is
+// squared. A share of the mean is summed instead of x, which cannot overflow.
+template <int TURN, typename Team, typename T, int N, int S, typename X>
+__device__ Moments<Acc<T>> measure(const Team &team, const Fragment<T, N, S> &fragment, Acc<T> n,
+                                   const X &x) {
+    using A = Acc<T>;
+    const A inverse = 1 / n;
+    A mean[1] = {};
+    fragment.values(0, [&](A x) { mean[0] += x * inverse; }, x);
+    team.template sum<TURN>(mean);
+    A sums[2] = {};
+    const auto add = [&](A x) {
+        const A d = x - mean[0];
+        sums[0] += d;
+        sums[1] += d * d;
+    };
+    fragment.values(0, add, x);
+    team.template sum<TURN + 1>(sums);
+    const A rest = sums[0] * inverse;
+    return {n, {mean[0], rest}, not_below_0(sums[1] - sums[0] * rest)};
+}
+
+template <int TURN, typename Team, typename T, int N, int S, typename X, typename G>
+__device__ CoMoments<Acc<T>> measure(const Team &team, const Fragment<T, N, S> &fragment, Acc<T> n,
+                                     const X &x, const G &g) {
+    using A = Acc<T>;
+    const A inverse = 1 / n;
+    A means[2] = {};
+    const auto add_shares = [&](A x, A g) {
+        means[0] += x * inverse;
+        means[1] += g * inverse;
+    };
+    fragment.values(0, add_shares, x, g);
+    team.template sum<TURN>(means);
+    A sums[4] = {};
+    const auto add = [&](A x, A g) {
+        const A d = x - means[0], e = g - means[1];
+        sums[0] += d, sums[1] += e;
+        sums[2] += d * d, sums[3] += d * e;
+    };
+    fragment.values(0, add, x, g);
+    team.template sum<TURN + 1>(sums);
+    const A rest = sums[0] * inverse, g_rest = sums[1] * inverse;
+    return {{n, {means[0], rest}, not_below_0(sums[2] - sums[0] * rest)},
+            {means[1], g_rest},
+            sums[3] - sums[0] * g_rest};
+}

@@ -1,0 +1,229 @@
+//! candle's CUDA device: its memory, and launches on its stream.
+
+use super::memory::{self, Pointer};
+use super::module::Kernels;
+use crate::gpu::abi::{self, ParamSum};
+use crate::gpu::launch::{Access, Arg, Bound, Launch, Slot};
+use crate::gpu::Gpu;
+use crate::plan::{Caps, Kernel, Pass, Phase};
+use crate::tuning::{MAX_PARAMS, PARAM_SUMS_BYTES, VECTOR_BYTES};
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::cuda_backend::cudarc::driver::{sys, CudaFunction, CudaStream};
+use candle_core::cuda_backend::WrapErr;
+use candle_core::{CudaDevice, CudaStorage, DType, Result, Shape};
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// The device of a call.
+pub struct Cuda {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    kernels: Arc<Kernels>,
+}
+
+/// `ParamSums` of finish.cu.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ParamSums {
+    of: [ParamSum; MAX_PARAMS],
+    blocks: i32,
+}
+
+const _: () = assert!(size_of::<ParamSums>() == PARAM_SUMS_BYTES);
+
+impl Cuda {
+    /// The device of `x`.
+    pub fn of(x: &CudaStorage) -> Result<Self> {
+        Ok(Self {
+            device: x.device().clone(),
+            stream: x.device().cuda_stream(),
+            kernels: Kernels::of(x.device())?,
+        })
+    }
+
+    /// The address of a storage, which the launch reads or writes for as long as this is held.
+    fn pointer<'a>(&'a self, bound: Bound<'a, CudaStorage>) -> Result<Pointer<'a>> {
+        match bound.storage {
+            Access::Read(storage) => memory::read(storage, &self.stream),
+            Access::Write(storage) => memory::write(storage, &self.stream),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `args` point to the kernel's arguments, in number, order and layout; every address among these
+    /// is that of memory which holds what the kernel accesses in this grid, for as long as it runs.
+    unsafe fn launch_kernel(
+        &self,
+        function: &CudaFunction,
+        (grid, threads, cluster): (u32, u32, u32),
+        args: &mut [*mut c_void],
+    ) -> Result<()> {
+        let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 {
+            x: cluster,
+            y: 1,
+            z: 1,
+        };
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { clusterDim: blocks },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: self.stream.cu_stream(),
+            attrs: &mut attribute,
+            numAttrs: (cluster > 1) as u32,
+        };
+        self.stream.context().bind_to_thread().w()?;
+        // SAFETY: promised by the caller; the config, its attribute and the arguments live until the
+        // call returns, which copies them. cudarc has no launch with clusters.
+        let result = unsafe {
+            let none = std::ptr::null_mut();
+            sys::cuLaunchKernelEx(&config, function.cu_function(), args.as_mut_ptr(), none)
+        };
+        result.result().w()
+    }
+}
+
+impl Gpu for Cuda {
+    type Storage = CudaStorage;
+    type Real = f64;
+
+    const SUMS_PER_LAUNCH: usize = MAX_PARAMS;
+
+    fn dtype(storage: &CudaStorage) -> DType {
+        storage.dtype()
+    }
+
+    fn caps(&self) -> Caps {
+        self.kernels.caps
+    }
+
+    /// A storage may wrap memory that somebody else allocated.
+    fn misalignment(&self, storage: &CudaStorage) -> Result<usize> {
+        let address = memory::read(storage, &self.stream)?.address;
+        Ok(address as usize % VECTOR_BYTES)
+    }
+
+    fn alloc(&self, dtype: DType, len: usize) -> Result<CudaStorage> {
+        memory::alloc(&self.device, dtype, len)
+    }
+
+    fn zeros(&self, dtype: DType, len: usize) -> Result<CudaStorage> {
+        self.device.zeros_impl(&Shape::from(len), dtype)
+    }
+
+    unsafe fn launch(&self, launch: Launch<Self>) -> Result<()> {
+        let Launch {
+            kernel,
+            plain,
+            dtype,
+            mut arg,
+            mut chunks,
+            ..
+        } = launch;
+        let function = self.kernels.function(kernel, plain, dtype)?;
+        let size = (launch.grid, launch.threads, launch.cluster);
+        let slots: Vec<u32> = launch.buffers.iter().map(|bound| bound.slots).collect();
+        let pointers = launch.buffers.into_iter().map(|bound| self.pointer(bound));
+        // Held until the launch is on its stream.
+        let pointers = pointers.collect::<Result<Vec<_>>>()?;
+        let address = |slot: Slot| {
+            let at = slots.iter().position(|slots| slots & slot.bit() != 0);
+            at.map_or(0, |at| pointers[at].address)
+        };
+        match &mut arg {
+            Arg::Call(call) => {
+                to_addresses(call, dtype.size_in_bytes(), address);
+                let mut buffers = buffers_of(kernel).iter().map(|&slot| address(slot));
+                let mut buffers: [u64; 3] = [(); 3].map(|()| buffers.next().unwrap_or(0));
+                let [first, second, third] = &mut buffers;
+                let mut args = [
+                    as_arg(call),
+                    as_arg(&mut chunks),
+                    as_arg(first),
+                    as_arg(second),
+                    as_arg(third),
+                ];
+                // SAFETY: promised by the caller; a kernel takes a call, those of several passes then
+                // chunks and the buffers of `buffers_of`, and none reads more arguments than it has.
+                unsafe { self.launch_kernel(&function, size, &mut args) }
+            }
+            Arg::Sums(sums) => {
+                let mut arg = ParamSums {
+                    blocks: size.0 as i32 / sums.len() as i32,
+                    ..Default::default()
+                };
+                for ((of, sum), pointers) in arg.of.iter_mut().zip(sums).zip(pointers.chunks(2)) {
+                    *of = ParamSum {
+                        shares: pointers[0].address,
+                        out: pointers[1].address,
+                        ..*sum
+                    };
+                }
+                // SAFETY: promised by the caller; the kernel takes this struct alone.
+                unsafe { self.launch_kernel(&function, size, &mut [as_arg(&mut arg)]) }
+            }
+        }
+    }
+}
+
+fn as_arg<T>(arg: &mut T) -> *mut c_void {
+    std::ptr::from_mut(arg).cast()
+}
+
+/// Makes addresses of the indices in storages; 0 of those that there are none of.
+fn to_addresses(call: &mut abi::Call<f64>, element: usize, address: impl Fn(Slot) -> u64) {
+    let at = |slot, index: u64, size: usize| match address(slot) {
+        0 => 0,
+        address => address + index * size as u64,
+    };
+    for (slot, tensor) in call.tensors() {
+        tensor.origin = at(slot, tensor.origin, element);
+    }
+    let params = [
+        (Slot::Weight, &mut call.weight),
+        (Slot::Bias, &mut call.bias),
+        (Slot::Mean, &mut call.mean),
+        (Slot::Rstd, &mut call.rstd),
+    ];
+    for (slot, param) in params {
+        let size = if param.is_f32 != 0 { 4 } else { element };
+        param.origin = at(slot, param.origin, size);
+    }
+    let shares = [
+        (Slot::ShareWeight, &mut call.shares.weight),
+        (Slot::ShareBias, &mut call.shares.bias),
+        (Slot::ShareMean, &mut call.shares.mean),
+        (Slot::ShareRstd, &mut call.shares.rstd),
+    ];
+    for (slot, origin) in shares {
+        // Sums are f32, or f64 for f64.
+        *origin = at(slot, *origin, element.max(4));
+    }
+}
+
+/// The buffers that a kernel takes behind a call and chunks, in this order.
+fn buffers_of(kernel: Kernel) -> &'static [Slot] {
+    use Slot::{Affines, Gradients, Out, Parts};
+    match kernel {
+        Kernel::Split(pass, phase) | Kernel::Columns(pass, phase) => match (pass, phase) {
+            (Pass::Forward, Phase::Measure) => &[Parts],
+            (Pass::Backward, Phase::Measure) => &[Affines, Parts],
+            (Pass::Forward, Phase::Write) => &[Affines],
+            (Pass::Backward, Phase::Write) => &[Affines, Gradients],
+        },
+        Kernel::Finish(Pass::Forward) => &[Parts, Affines],
+        Kernel::Finish(Pass::Backward) => &[Parts, Gradients, Affines],
+        Kernel::Stats => &[Parts, Out],
+        Kernel::Lanes(..) | Kernel::Block(..) | Kernel::Cluster(_) => &[],
+        Kernel::GroupsBlock(_) | Kernel::GroupsCluster(_) | Kernel::SumParams => &[],
+    }
+}

@@ -1,0 +1,121 @@
+//! A launch as plain data.
+
+use super::{abi, Gpu};
+use crate::plan::Kernel;
+use candle_core::DType;
+
+/// One launch of a kernel.
+pub struct Launch<'a, G: Gpu> {
+    pub kernel: Kernel,
+    /// Nothing goes beside the normalization: CUDA has kernels for this.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    pub plain: bool,
+    /// The dtype of x, for which the kernels are compiled.
+    pub dtype: DType,
+    /// Blocks, and threads of each.
+    pub grid: u32,
+    pub threads: u32,
+    /// Blocks of a cluster, which CUDA has; 1 without clusters.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    pub cluster: u32,
+    pub arg: Arg<G::Real>,
+    pub chunks: abi::Chunks,
+    /// In the order in which kernels take those of several passes.
+    pub buffers: Vec<Bound<'a, G::Storage>>,
+}
+
+/// The first argument of a kernel, for the one launch that it is made for.
+#[allow(clippy::large_enum_variant)]
+pub enum Arg<R: abi::Real> {
+    Call(abi::Call<R>),
+    /// One sum a parameter; the launch's buffers are the shares and the result of each.
+    Sums(Vec<abi::ParamSum>),
+}
+
+/// A storage and the slots that it is bound to.
+pub struct Bound<'a, S> {
+    /// Bit `slot` for each of them: in place, x is the output as well.
+    pub slots: u32,
+    pub storage: Access<'a, S>,
+}
+
+/// The access of a launch to a storage. Streams and encoders order launches by it.
+pub enum Access<'a, S> {
+    Read(&'a S),
+    Write(&'a mut S),
+}
+
+impl<'a, S> Bound<'a, S> {
+    pub fn read(slot: Slot, storage: &'a S) -> Self {
+        Self {
+            slots: slot.bit(),
+            storage: Access::Read(storage),
+        }
+    }
+
+    pub fn write(slot: Slot, storage: &'a mut S) -> Self {
+        Self {
+            slots: slot.bit(),
+            storage: Access::Write(storage),
+        }
+    }
+
+    pub fn has(&self, slot: Slot) -> bool {
+        self.slots & slot.bit() != 0
+    }
+
+    #[cfg(any(feature = "metal", test))]
+    pub fn storage(&self) -> &S {
+        match &self.storage {
+            Access::Read(storage) => storage,
+            Access::Write(storage) => storage,
+        }
+    }
+
+    #[cfg(any(feature = "metal", test))]
+    pub fn is_written(&self) -> bool {
+        matches!(self.storage, Access::Write(_))
+    }
+
+    /// This binding for one launch.
+    pub fn reborrow(&mut self) -> Bound<'_, S> {
+        let storage = match &mut self.storage {
+            Access::Read(storage) => Access::Read(*storage),
+            Access::Write(storage) => Access::Write(&mut **storage),
+        };
+        Bound {
+            slots: self.slots,
+            storage,
+        }
+    }
+}
+
+/// The role of a buffer; on Metal also its index, as in `Slot` of call.metal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    X = 2,
+    Dy,
+    Weights,
+    Biases,
+    Residual,
+    Weight,
+    Bias,
+    Mean,
+    Rstd,
+    Out,
+    Dv,
+    Dweights,
+    ShareWeight,
+    ShareBias,
+    ShareMean,
+    ShareRstd,
+    Parts,
+    Affines,
+    Gradients,
+}
+
+impl Slot {
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
