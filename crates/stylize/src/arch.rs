@@ -11,7 +11,7 @@ mod transformer_net;
 use anyhow::{bail, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_style_models::weights::Weights;
-use candle_style_models::Norms;
+use candle_style_models::NormStats;
 use clap::ValueEnum;
 
 use crate::pixels::Pixels;
@@ -67,7 +67,7 @@ pub trait Network {
 
     /// `(1, C, H, W)`, with the channels of [`Pixels`] and sides that are multiples of the grid's;
     /// `(1, 3, H, W)`.
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor>;
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> candle_core::Result<Tensor>;
 }
 
 /// What a network makes its picture from.

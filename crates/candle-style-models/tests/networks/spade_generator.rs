@@ -4,17 +4,17 @@ use crate::common::network::{check_gradients, max_off, tiled, Golden};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::nn::ParamFreeNorm;
-use candle_style_models::{Norms, SpadeConfig, SpadeGenerator};
+use candle_style_models::{NormStats, SpadeGenerator, SpadeGeneratorConfig};
 
 /// Of the largest output, 1, after 40 convolutions in f32.
 const TOLERANCE: f64 = 2e-5;
 
-const INSTANCE: SpadeConfig = SpadeConfig {
+const INSTANCE: SpadeGeneratorConfig = SpadeGeneratorConfig {
     norm: ParamFreeNorm::Instance,
     doublings: 5,
 };
 
-const BATCH: SpadeConfig = SpadeConfig {
+const BATCH: SpadeGeneratorConfig = SpadeGeneratorConfig {
     norm: ParamFreeNorm::Batch,
     doublings: 7,
 };
@@ -26,7 +26,7 @@ fn load(device: &Device) -> Result<Golden> {
 fn build(
     golden: &Golden,
     name: &str,
-    config: SpadeConfig,
+    config: SpadeGeneratorConfig,
     dtype: DType,
 ) -> candle_core::Result<SpadeGenerator> {
     let prefix = format!("{name}.net.");
@@ -35,7 +35,7 @@ fn build(
     let device = golden["batch.labels"].device();
     weights.build(dtype, device, |vb| {
         // Exactly what tells one from the other is there.
-        let told = SpadeConfig::infer(&vb);
+        let told = SpadeGeneratorConfig::infer(&vb);
         assert_eq!(told, if name == "batch" { BATCH } else { INSTANCE });
         SpadeGenerator::new(config, vb)
     })
@@ -74,7 +74,7 @@ fn tiles_fit() -> Result<()> {
     let golden = load(&Device::Cpu)?;
     for (name, config) in [("instance", INSTANCE), ("batch", BATCH)] {
         let generator = build(&golden, name, config, DType::F32)?;
-        let run = |x: &Tensor, norms: &mut Norms| generator.forward_with(x, norms);
+        let run = |x: &Tensor, stats: &mut NormStats| generator.forward_with(x, stats);
         let (reach, multiple) = (generator.reach(), generator.multiple());
         assert_eq!(multiple, 1 << config.doublings);
         let off = tiled(&run, (reach, multiple))?;
@@ -109,15 +109,15 @@ fn errors_say_what_was_expected() -> Result<()> {
     );
 
     // What the names do not tell is not guessed: the wrong choice shows.
-    let doublings = SpadeConfig {
+    let doublings = SpadeGeneratorConfig {
         doublings: 4,
         ..INSTANCE
     };
-    let batch = SpadeConfig {
+    let batch = SpadeGeneratorConfig {
         norm: ParamFreeNorm::Batch,
         ..INSTANCE
     };
-    let most = SpadeConfig {
+    let most = SpadeGeneratorConfig {
         doublings: 7,
         ..INSTANCE
     };

@@ -1,7 +1,7 @@
 //! The style transfer of Huang & Belongie.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{AdaInStyle, AdaInStyleStats, Norms};
+use candle_style_models::{AdaInStyle, AdaInStyleStats, NormStats};
 
 use super::styled::{ByExample, Styled};
 use super::{Arch, Grid};
@@ -46,8 +46,8 @@ impl ByExample for AdaInStyle {
         x: &Tensor,
         style: &AdaInStyleStats,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> Result<Tensor> {
-        self.forward_with(x, style, alpha, norms)
+        self.forward_with(x, style, alpha, stats)
     }
 }

@@ -1,7 +1,7 @@
 //! GauGAN.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{Norms, SpadeConfig, SpadeGenerator};
+use candle_style_models::{NormStats, SpadeGenerator, SpadeGeneratorConfig};
 
 use super::{Arch, Grid, Needs, Network, Upsampling};
 use crate::pixels::Pixels;
@@ -15,7 +15,7 @@ pub const ARCH: Arch = Arch {
     ],
     load: |weights, setup| {
         let network = weights.build(setup.dtype, &setup.device, |vb| {
-            let mut config = SpadeConfig::infer(&vb);
+            let mut config = SpadeGeneratorConfig::infer(&vb);
             match setup.upsampling {
                 Some(Upsampling::Normal) => config.doublings = 5,
                 Some(Upsampling::More) => config.doublings = 6,
@@ -47,7 +47,7 @@ impl Network for SpadeGenerator {
         Needs::Labels(self.labels())
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        self.forward_with(x, norms)
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+        self.forward_with(x, stats)
     }
 }

@@ -1,7 +1,7 @@
 //! MicroAST.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{MicroAst, MicroAstStyle, Norms};
+use candle_style_models::{MicroAst, MicroAstStyle, NormStats};
 
 use super::styled::{ByExample, Styled};
 use super::{Arch, Grid};
@@ -50,8 +50,8 @@ impl ByExample for MicroAst {
         x: &Tensor,
         style: &MicroAstStyle,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> Result<Tensor> {
-        self.forward_with(x, style, alpha, norms)
+        self.forward_with(x, style, alpha, stats)
     }
 }

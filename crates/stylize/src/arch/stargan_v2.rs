@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::{bail, DType, Device, Tensor};
-use candle_style_models::{Norms, StarGanV2};
+use candle_style_models::{NormStats, StarGanV2};
 use rand::{rngs::StdRng, Rng, SeedableRng};
 use rand_distr::StandardNormal;
 
@@ -81,9 +81,9 @@ impl Network for InDomain {
         Ok(())
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> candle_core::Result<Tensor> {
         match &self.style {
-            Some(style) => self.networks.generator.forward_with(x, style, norms),
+            Some(style) => self.networks.generator.forward_with(x, style, stats),
             None => bail!("there is no style yet"),
         }
     }

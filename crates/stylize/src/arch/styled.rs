@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::{bail, Tensor};
-use candle_style_models::Norms;
+use candle_style_models::NormStats;
 
 use super::{Grid, Needs, Network};
 use crate::pixels::Pixels;
@@ -25,7 +25,7 @@ pub trait ByExample {
         x: &Tensor,
         style: &Self::Style,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> candle_core::Result<Tensor>;
 }
 
@@ -67,9 +67,9 @@ impl<N: ByExample> Network for Styled<N> {
         Ok(())
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> candle_core::Result<Tensor> {
         match &self.style {
-            Some(style) => self.network.forward(x, style, self.alpha, norms),
+            Some(style) => self.network.forward(x, style, self.alpha, stats),
             None => bail!("there is no style yet"),
         }
     }

@@ -1,7 +1,7 @@
 //! The networks of fast neural style transfer.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{Norms, TransformerNet};
+use candle_style_models::{NormStats, TransformerNet};
 
 use super::{Arch, Grid, Network};
 use crate::pixels::Pixels;
@@ -29,7 +29,7 @@ impl Network for TransformerNet {
         }
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        self.forward_with(x, norms)
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+        self.forward_with(x, stats)
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use candle_core::{safetensors, DType, Device, Tensor};
 use candle_instance_norm::nn::ParamFreeNorm;
 use candle_style_models::weights::Weights;
-use candle_style_models::{SpadeConfig, SpadeGenerator, StarGanV2};
+use candle_style_models::{SpadeGenerator, SpadeGeneratorConfig, StarGanV2};
 use image::{imageops, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 use testing::golden;
 use testing::stargan_v2_checkpoint;
@@ -215,7 +215,7 @@ fn domains_and_styles() -> Result<()> {
 
 /// Saves one of the golden's networks, which have three channels of labels; the one with batch norm
 /// doubles the sides seven times, the other five times.
-fn gaugan(shop: &Workshop, name: &str, config: SpadeConfig) -> Result<SpadeGenerator> {
+fn gaugan(shop: &Workshop, name: &str, config: SpadeGeneratorConfig) -> Result<SpadeGenerator> {
     let tensors = safetensors::load(golden("spade_generator.safetensors"), &Device::Cpu)?;
     let prefix = format!("{name}.net.");
     let ours = tensors
@@ -243,11 +243,11 @@ fn one_hot((width, height): (u32, u32), is: impl Fn(u32, u32, u32) -> bool) -> R
 #[test]
 fn maps_of_labels() -> Result<()> {
     let shop = Workshop::new("maps")?;
-    let batch = SpadeConfig {
+    let batch = SpadeGeneratorConfig {
         norm: ParamFreeNorm::Batch,
         doublings: 7,
     };
-    let instance = SpadeConfig {
+    let instance = SpadeGeneratorConfig {
         norm: ParamFreeNorm::Instance,
         doublings: 5,
     };
