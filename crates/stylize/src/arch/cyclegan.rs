@@ -22,7 +22,7 @@ impl Network for ResnetGenerator {
 
     fn grid(&self) -> Grid {
         Grid {
-            // It halves the sides twice and doubles them again.
+            // Two halvings.
             multiple: 4,
             min_side: 5,
             reach: self.reach() as u32,

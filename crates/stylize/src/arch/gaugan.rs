@@ -1,4 +1,4 @@
-//! GauGAN.
+//! The generator of GauGAN.
 
 use candle_core::{Result, Tensor};
 use candle_style_models::{NormStats, SpadeGenerator, SpadeGeneratorConfig};
@@ -37,7 +37,7 @@ impl Network for SpadeGenerator {
         let multiple = self.multiple() as u32;
         Grid {
             multiple,
-            // More than half a multiple is reflected to a whole one.
+            // A side is padded to a multiple by reflection, which reaches by less than the side.
             min_side: multiple / 2 + 1,
             reach: self.reach() as u32,
         }

@@ -3,13 +3,13 @@
 use candle_core::{Result, Tensor};
 use candle_style_models::{MicroAst, MicroAstStyle, NormStats};
 
-use super::styled::{ByExample, Styled};
+use super::by_example::{ByExample, Styled};
 use super::{Arch, Grid};
 use crate::pixels::Pixels;
 
 pub const ARCH: Arch = Arch {
     name: "microast",
-    // Of a folder with four files.
+    // In a folder with four files.
     signature: &[
         "content_encoder.enc1.0.conv_layer.weight",
         "style_encoder.enc1.0.conv_layer.weight",

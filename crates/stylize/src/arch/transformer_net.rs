@@ -1,4 +1,4 @@
-//! The networks of fast neural style transfer.
+//! The networks of fast neural style.
 
 use candle_core::{Result, Tensor};
 use candle_style_models::{NormStats, TransformerNet};
@@ -22,7 +22,7 @@ impl Network for TransformerNet {
 
     fn grid(&self) -> Grid {
         Grid {
-            // It halves the sides twice and doubles them again.
+            // Two halvings.
             multiple: 4,
             min_side: 5,
             reach: self.reach() as u32,

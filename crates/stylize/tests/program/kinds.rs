@@ -197,7 +197,7 @@ fn domains_and_styles() -> Result<()> {
         (&["--domain", "3"], ["by domains", "from 0 to 2"]),
         (
             &["--domain", "0", "--domain", "1"],
-            ["0 of --style", "2 of --domain"],
+            ["one --domain, or as many as --style", "got 2 and 0"],
         ),
         (
             &["--domain", "0", "--labels", "coco"],

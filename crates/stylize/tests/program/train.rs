@@ -58,7 +58,7 @@ fn same_seed_same_bits_also_when_interrupted() -> Result<()> {
     assert!(half.contains("stopped after step 4"), "{half}");
     assert!(!shop.0.join("halves.safetensors").exists());
     let rest = train(&shop, "halves.safetensors", 8, &[])?;
-    assert!(rest.contains("going on after step 4"), "{rest}");
+    assert!(rest.contains("resuming after step 4"), "{rest}");
     ensure!(
         whole == read(&shop, "halves.safetensors")?,
         "4 + 4 is not 8"

@@ -7,7 +7,7 @@ use candle_style_models::NormStats;
 use super::{Grid, Needs, Network};
 use crate::pixels::Pixels;
 
-/// A network, and what it knows of a style.
+/// A network that takes its style from pictures, and the type of such a style.
 pub trait ByExample {
     type Style;
 
@@ -17,7 +17,7 @@ pub trait ByExample {
 
     fn style(&self, x: &Tensor) -> candle_core::Result<Self::Style>;
 
-    /// Several styles, each with its share.
+    /// The weighted sum of styles.
     fn mix(styles: &[(Self::Style, f64)]) -> candle_core::Result<Self::Style>;
 
     fn forward(
@@ -29,7 +29,7 @@ pub trait ByExample {
     ) -> candle_core::Result<Tensor>;
 }
 
-/// A network with the style that it was given last.
+/// A network with the last style that it was given.
 pub struct Styled<N: ByExample> {
     network: N,
     style: Option<N::Style>,
@@ -61,7 +61,7 @@ impl<N: ByExample> Network for Styled<N> {
 
     fn set_style(&mut self, style: &super::Style) -> Result<()> {
         let taken = style.examples.iter();
-        let taken = taken.map(|example| Ok((self.network.style(&example.x)?, example.share)));
+        let taken = taken.map(|example| Ok((self.network.style(&example.x)?, example.weight)));
         self.style = Some(N::mix(&taken.collect::<Result<Vec<_>>>()?)?);
         self.alpha = style.alpha;
         Ok(())
@@ -70,7 +70,7 @@ impl<N: ByExample> Network for Styled<N> {
     fn forward(&self, x: &Tensor, stats: &mut NormStats) -> candle_core::Result<Tensor> {
         match &self.style {
             Some(style) => self.network.forward(x, style, self.alpha, stats),
-            None => bail!("there is no style yet"),
+            None => bail!("no style has been set"),
         }
     }
 }
