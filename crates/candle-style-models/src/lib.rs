@@ -51,6 +51,8 @@
 //!
 //! Pictures larger than memory are processed in tiles; see [`NormStats`].
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod adain_style;
 mod conv_grad;
 mod layers;
@@ -76,7 +78,7 @@ pub use stargan_v2::{
 };
 pub use transformer_net::{TransformerNet, TransformerNetConfig};
 
-/// The README's code is tested with the documentation's.
+/// Tests the code of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -24,6 +24,7 @@ mod strict;
 mod vet;
 
 #[cfg(feature = "hub")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::Hub;
 
 use std::collections::BTreeMap;

@@ -194,7 +194,7 @@ fn files() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
         (
             "path-of-storage",
             stored(&pickle("../../../in.png", "1", "1", "1"))?,
-            "of none of",
+            "fits none of",
         ),
     ])
 }
