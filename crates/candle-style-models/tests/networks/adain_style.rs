@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_style_models::{AdaInStyle, AdaInStyleStats, NormStats};
 
-/// Of the largest output, after 19 convolutions in f32.
+/// The largest error, as a share of the largest output, after 19 convolutions in f32.
 const TOLERANCE: f64 = 1e-5;
 
 fn load(device: &Device, dtype: DType) -> Result<(Golden, AdaInStyle)> {

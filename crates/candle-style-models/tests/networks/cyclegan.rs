@@ -77,7 +77,8 @@ mod published_network {
         check_bytes(&translate(&folder, &input, &Device::Cpu)?, &expected, 1)
     }
 
-    /// As on the CPU, of a crop, because this has to run on an emulated GPU too.
+    /// A crop of the picture gives the result of the CPU. A crop, because this runs on an emulated GPU
+    /// as well.
     #[cfg(feature = "cuda")]
     #[test]
     fn cuda() -> Result<()> {
@@ -93,8 +94,8 @@ mod published_network {
     }
 }
 
-/// A tile that reaches as far as the network does has inside it what the whole picture has, with
-/// the same statistics; one that reaches less does not.
+/// With the same statistics, a tile that is read with the network's reach equals the whole picture
+/// inside; a tile that is read with less does not.
 #[test]
 fn tiles_have_what_the_whole_picture_has() -> Result<()> {
     let device = &Device::Cpu;

@@ -8,7 +8,7 @@ use candle_style_models::weights::Weights;
 use candle_style_models::{MicroAst, MicroAstStyle, NormStats};
 use image::RgbImage;
 
-/// Of the largest output, after 30 convolutions in f32.
+/// The largest error, as a share of the largest output, after 30 convolutions in f32.
 const TOLERANCE: f64 = 1e-5;
 
 fn load(device: &Device) -> Result<(Golden, MicroAst)> {

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::nn::ParamFreeNorm;
 use candle_style_models::{NormStats, SpadeGenerator, SpadeGeneratorConfig};
 
-/// Of the largest output, 1, after 40 convolutions in f32.
+/// The largest error, as a share of the largest output, 1, after 40 convolutions in f32.
 const TOLERANCE: f64 = 2e-5;
 
 const INSTANCE: SpadeGeneratorConfig = SpadeGeneratorConfig {
@@ -34,7 +34,7 @@ fn build(
     let weights = weights.select(|tensor| Some(tensor.strip_prefix(&prefix)?.to_string()));
     let device = golden["batch.labels"].device();
     weights.build(dtype, device, |vb| {
-        // Exactly what tells one from the other is there.
+        // The names tell the two apart.
         let told = SpadeGeneratorConfig::infer(&vb);
         assert_eq!(told, if name == "batch" { BATCH } else { INSTANCE });
         SpadeGenerator::new(config, vb)
@@ -50,10 +50,11 @@ fn map(golden: &Golden, name: &str) -> Result<Tensor> {
 
 fn golden(device: &Device) -> Result<()> {
     let golden = load(device)?;
-    // Elsewhere, candle's convolutions: one picture of the norms that are this crate's.
-    let (networks, n) = match device.is_cpu() {
-        true => (&[("instance", INSTANCE), ("batch", BATCH)][..], 2),
-        false => (&[("instance", INSTANCE)][..], 1),
+    // On a GPU, most of the time goes to candle's convolutions: one picture is enough for the norms.
+    let (networks, n) = if device.is_cpu() {
+        (&[("instance", INSTANCE), ("batch", BATCH)][..], 2)
+    } else {
+        (&[("instance", INSTANCE)][..], 1)
     };
     for &(name, config) in networks {
         let generator = build(&golden, name, config, DType::F32)?;
@@ -79,7 +80,7 @@ fn tiles_fit() -> Result<()> {
         assert_eq!(multiple, 1 << config.doublings);
         let off = tiled(&run, (reach, multiple))?;
         assert!(off < TOLERANCE, "{name} is {off:e} off");
-        // What is far off counts for little here.
+        // Distant pixels count for little here, so no reach between is tested.
         assert!(tiled(&run, (0, multiple))? > TOLERANCE, "{name}");
     }
     Ok(())
@@ -108,7 +109,7 @@ fn errors_say_what_was_expected() -> Result<()> {
         "{error}"
     );
 
-    // What the names do not tell is not guessed: the wrong choice shows.
+    // A wrong choice that the names do not tell is an error.
     let doublings = SpadeGeneratorConfig {
         doublings: 4,
         ..INSTANCE

@@ -10,7 +10,7 @@ use candle_style_models::{
     StarGanV2StyleEncoder,
 };
 
-/// Of the largest output, after 20 convolutions in f32.
+/// The largest error, as a share of the largest output, after 20 convolutions in f32.
 const TOLERANCE: f64 = 1e-5;
 
 const DOMAINS: [usize; 2] = [2, 0];

@@ -17,7 +17,7 @@ fn rgb(path: impl AsRef<Path>) -> Result<RgbImage> {
     Ok(image::open(path)?.into_rgb8())
 }
 
-/// From -1 to 1.
+/// The byte of a value from -1 to 1.
 fn signed(image: &RgbImage) -> Result<Tensor> {
     let shape = (1, image.height() as usize, image.width() as usize, 3);
     let x = Tensor::from_slice(image.as_raw(), shape, &Device::Cpu)?;
@@ -25,7 +25,7 @@ fn signed(image: &RgbImage) -> Result<Tensor> {
     Ok(((x / 127.5)? - 1.)?.contiguous()?)
 }
 
-/// The picture is what the library's output says, to a rounding.
+/// The picture equals the library's output up to rounding.
 #[track_caller]
 fn check_picture(image: &RgbImage, y: &Tensor) -> Result<()> {
     let y = ((y.clamp(-1., 1.)? + 1.)? * 127.5)?.permute((0, 2, 3, 1))?;
@@ -131,7 +131,7 @@ fn domains_and_styles() -> Result<()> {
         rgb(shop.0.join(output))
     };
 
-    // What the library makes of the same, at the size of the encoder's pictures.
+    // The library's result for the same input, at the size of the encoder's pictures.
     let styled = stylize("styled.png", &["--domain", "1", "--style", "dog.png"])?;
     let dog = imageops::resize(&dog, 64, 64, imageops::FilterType::Triangle);
     let style = networks.style_encoder.forward(&signed(&dog)?, &[1])?;

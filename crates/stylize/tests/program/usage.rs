@@ -1,4 +1,4 @@
-//! `stylize` from the outside: what it writes, and its one-line errors.
+//! `stylize` from the outside: its output, and its one-line errors.
 
 use std::fs;
 use std::path::Path;
@@ -150,7 +150,7 @@ fn output_has_the_size_of_the_input() -> Result<()> {
     Ok(())
 }
 
-/// The same network, in every file that it may come in.
+/// One network from every kind of file.
 #[test]
 fn weights_are_known_by_their_names() -> Result<()> {
     let shop = Workshop::new("names")?;

@@ -45,8 +45,9 @@ pub fn max_off(got: &Tensor, expected: &Tensor) -> Result<f64> {
     Ok(largest(off)? / largest(expected)?)
 }
 
-/// How far a tile is from the same part of the whole picture, with the statistics of another; the
-/// tile has `reach` pixels more on either side, rounded up to the `multiple` that sides must be of.
+/// The largest difference between a tile and the same part of the whole picture, both with the
+/// statistics of another picture. The tile is read with `reach` pixels more on either side, rounded
+/// up to the `multiple` that sides must be of.
 pub fn tiled(
     run: &dyn Fn(&Tensor, &mut NormStats) -> candle_core::Result<Tensor>,
     (reach, multiple): (usize, usize),
@@ -57,7 +58,7 @@ pub fn tiled(
     let around = whole_multiple(reach);
     let start = around + whole_multiple(64);
     let mut stats = NormStats::record();
-    // Where it is smallest, still of several pixels.
+    // Large enough to have several pixels at the smallest scale.
     let reduced = Tensor::rand(0f32, 1., (1, 3, 5 * multiple, 6 * multiple), device)?;
     run(&reduced, &mut stats)?;
     let x = Tensor::rand(0f32, 1., (1, 3, height, 2 * start + part), device)?;
