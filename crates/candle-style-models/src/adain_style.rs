@@ -123,7 +123,7 @@ impl AdaInStyle {
     ///
     /// # Errors
     ///
-    /// Those of [`style`](Self::style), and `style` is of neither one picture nor as many as `x`.
+    /// The errors of [`style`](Self::style), and `style` is of neither one picture nor as many as `x`.
     pub fn forward(&self, x: &Tensor, style: &AdaInStyleStats, alpha: f64) -> Result<Tensor> {
         self.forward_with(x, style, alpha, &mut NormStats::own())
     }
@@ -132,7 +132,7 @@ impl AdaInStyle {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward), and `stats` [replays](NormStats::replay) those of no
+    /// The errors of [`forward`](Self::forward), and `stats` [replays](NormStats::replay) those of no
     /// norm or of other numbers of samples or channels.
     pub fn forward_with(
         &self,

@@ -19,8 +19,8 @@ const MIN_SIDE: usize = 5;
 /// Arbitrary Style Transfer](https://arxiv.org/abs/2211.15313), 2023), as `TestNet` in
 /// [EndyWon/MicroAST](https://github.com/EndyWon/MicroAST).
 ///
-/// Two small encoders, of 0.5 million weights with all the rest, look at the content and at the
-/// style. At two depths, the features of the content get the mean and the deviation of the style's
+/// Two small encoders look at the content and at the style; the whole network has 0.5 million weights.
+/// At two depths, the features of the content get the mean and the deviation of the style's
 /// ([`adain`](candle_instance_norm::adain), with the unbiased variance and eps 1e-5), and the style
 /// scales the convolutions and the shortcuts of the residual layer after them.
 ///
@@ -142,7 +142,7 @@ impl MicroAst {
     ///
     /// # Errors
     ///
-    /// Those of [`style`](Self::style), and `style` is of neither one picture nor as many as `x`.
+    /// The errors of [`style`](Self::style), and `style` is of neither one picture nor as many as `x`.
     pub fn forward(&self, x: &Tensor, style: &MicroAstStyle, alpha: f64) -> Result<Tensor> {
         self.forward_with(x, style, alpha, &mut NormStats::own())
     }
@@ -151,7 +151,7 @@ impl MicroAst {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward), and `stats` [replays](NormStats::replay) those of fewer
+    /// The errors of [`forward`](Self::forward), and `stats` [replays](NormStats::replay) those of fewer
     /// norms or of other numbers of samples or channels.
     pub fn forward_with(
         &self,

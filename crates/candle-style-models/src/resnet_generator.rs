@@ -135,7 +135,7 @@ impl ResnetGenerator {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
     /// of other numbers of samples or channels.
     pub fn forward_with(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         self.check_input(x)?;
@@ -182,7 +182,7 @@ fn norm_relu(x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
     stats.apply(x, Normalization::instance(EPS).activation(Activation::Relu))
 }
 
-/// Whether a block's state dict has a convolution at `index`.
+/// True if a block's state dict has a convolution at `index`.
 fn has_conv(block: &VarBuilder, index: usize) -> bool {
     let conv = block.pp(index);
     conv.contains_tensor("weight") || conv.contains_tensor("conv.0.weight")

@@ -173,7 +173,7 @@ impl SpadeGenerator {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self).
+    /// The errors of the [struct](Self).
     pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
         self.forward_with(map, &mut NormStats::own())
     }
@@ -183,7 +183,7 @@ impl SpadeGenerator {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
     /// of other numbers of samples or channels.
     pub fn forward_with(&self, map: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         let (labels, multiple) = (self.labels(), self.multiple());
@@ -204,8 +204,8 @@ impl SpadeGenerator {
     }
 }
 
-/// `conv_s(norm_s(x)) + conv_1(act(norm_1(conv_0(act(norm_0(x))))))`, with norms modulated by the map
-/// and without the first two where the widths agree.
+/// `conv_s(norm_s(x)) + conv_1(act(norm_1(conv_0(act(norm_0(x))))))`, with norms modulated by the map.
+/// Where the widths agree, the first term is x.
 #[derive(Debug, Clone)]
 struct Block {
     norm_0: Spade,

@@ -110,7 +110,7 @@ impl TransformerNet {
     ///
     /// # Errors
     ///
-    /// The width is 0, and those of [`TransformerNet::new`].
+    /// The width is 0, and the errors of [`TransformerNet::new`].
     pub fn with_config(config: TransformerNetConfig, vb: VarBuilder) -> Result<Self> {
         let TransformerNetConfig { width, num_blocks } = config;
         if width == 0 {
@@ -157,7 +157,7 @@ impl TransformerNet {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
     /// of other numbers of samples or channels.
     pub fn forward_with(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         match *x.dims() {

@@ -16,8 +16,8 @@ const BOTTLENECK: usize = 2;
 /// The choices of a [`StarGanV2Generator`] that its weights do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StarGanV2Config {
-    /// Whether the decoder's blocks have shortcuts: `w_hpf == 0`, as for the animals of AFHQ. The
-    /// faces of CelebA-HQ have none.
+    /// True if the blocks of the decoder have shortcuts: `w_hpf == 0`, as for the animals of AFHQ. The
+    /// network for the faces of CelebA-HQ has none.
     pub shortcuts: bool,
 }
 
@@ -110,7 +110,7 @@ impl StarGanV2Generator {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self).
+    /// The errors of the [struct](Self).
     pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
         self.forward_with(x, style, &mut NormStats::own())
     }
@@ -119,7 +119,7 @@ impl StarGanV2Generator {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
     /// of other numbers of samples or channels.
     pub fn forward_with(
         &self,
@@ -152,8 +152,8 @@ fn count(list: &VarBuilder) -> usize {
     (0..).take_while(there).count()
 }
 
-/// Whether a generator for pictures of this side halves it down to 8, as the one of faces does, whose
-/// decoder has no shortcuts; the one of animals halves it down to 16.
+/// True for a generator that halves pictures of this side down to 8, as the one of faces does, whose
+/// decoder has no shortcuts; the one of animals halves them down to 16.
 pub(super) fn halves_once_more(vb: &VarBuilder, side: usize) -> bool {
     count(&vb.pp("encode")).checked_sub(BOTTLENECK + 1)
         == (side / 16).checked_ilog2().map(|n| n as usize)

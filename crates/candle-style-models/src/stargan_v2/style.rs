@@ -72,7 +72,7 @@ impl StarGanV2Mapping {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self).
+    /// The errors of the [struct](Self).
     pub fn forward(&self, z: &Tensor, domains: &[usize]) -> Result<Tensor> {
         let mut x = z.clone();
         for layer in &self.shared {
@@ -166,7 +166,7 @@ impl StarGanV2StyleEncoder {
     ///
     /// # Errors
     ///
-    /// Those of the [struct](Self).
+    /// The errors of the [struct](Self).
     pub fn forward(&self, x: &Tensor, domains: &[usize]) -> Result<Tensor> {
         let side = self.side();
         match *x.dims() {

@@ -42,7 +42,7 @@ pub struct Hub {
     pub cache: PathBuf,
     /// The token for private and gated repositories.
     pub token: Option<String>,
-    /// Whether files come from the cache only.
+    /// True if files come from the cache only.
     pub offline: bool,
 }
 
@@ -252,7 +252,7 @@ impl Hub {
 /// An error of one attempt.
 struct Failure {
     error: Error,
-    /// Whether another attempt may succeed.
+    /// True if another attempt may succeed.
     passing: bool,
 }
 
