@@ -22,7 +22,7 @@ pub fn write(image: &mut RgbImage, text: &str, at: (i32, i32)) {
     aligned(image, text, at, Alignment::Left);
 }
 
-/// [`write`] with the upper right corner at the point.
+/// [`write()`] with the upper right corner at the point.
 pub fn write_before(image: &mut RgbImage, text: &str, at: (i32, i32)) {
     aligned(image, text, at, Alignment::Right);
 }
