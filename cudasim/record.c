@@ -36,7 +36,7 @@ int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t length, void *stream) {
     int (*real)(void *, uint64_t, size_t, void *) = dlsym(RTLD_NEXT, "cuMemcpyDtoHAsync_v2");
     int (*wait)(void *) = dlsym(RTLD_NEXT, "cuStreamSynchronize");
     const int status = real(to, from, length, stream);
-    // Where the host's memory is pinned, the copy is still under way.
+    // A copy to pinned memory may still be under way.
     const int waited = wait(stream);
     if (!status && !waited) record('<', to, length);
     return status ? status : waited;

@@ -1,4 +1,4 @@
-//! The colours of one picture for another: adaptive instance norm on the pixels themselves.
+//! Gives a picture the colours of another: adaptive instance norm on the pixels themselves.
 //!
 //! ```sh
 //! cargo run --release --example adain
@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 /// Gives a picture the mean and the deviation of another, in red, green and blue.
 #[derive(Parser)]
 struct Args {
-    /// What the picture shows; a landscape drawn in code by default.
+    /// The content, by default a landscape drawn in code.
     #[arg(requires = "style")]
     content: Option<PathBuf>,
-    /// Where its colours come from; a sunset drawn in code by default.
+    /// The picture with the new colours, by default a sunset drawn in code.
     style: Option<PathBuf>,
     /// The share of the new colours, from 0 to 1.
     #[arg(long, default_value_t = 1.)]

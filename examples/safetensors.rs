@@ -77,9 +77,10 @@ fn main() -> Result<()> {
 fn random_file(path: impl AsRef<Path>) -> Result<PathBuf> {
     let mut tensors = HashMap::new();
     for part in ["norm1", "conv1", "norm2", "conv2"] {
-        let weight = match part.starts_with("norm") {
-            true => Tensor::ones(CHANNELS, DType::F32, &Device::Cpu)?,
-            false => Tensor::randn(0f32, 0.05, (CHANNELS, CHANNELS, 3, 3), &Device::Cpu)?,
+        let weight = if part.starts_with("norm") {
+            Tensor::ones(CHANNELS, DType::F32, &Device::Cpu)?
+        } else {
+            Tensor::randn(0f32, 0.05, (CHANNELS, CHANNELS, 3, 3), &Device::Cpu)?
         };
         tensors.insert(format!("{part}.weight"), weight);
         let bias = Tensor::zeros(CHANNELS, DType::F32, &Device::Cpu)?;

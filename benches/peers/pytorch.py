@@ -38,7 +38,7 @@ import torch.nn.functional as F
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64}
 GROUPS = 32
 
-# What is timed: functions of x, weight, bias and residual. Those without affine parameters or a
+# The timed calls: functions of x, weight, bias and residual. Those without affine parameters or a
 # residual get None.
 
 
@@ -111,7 +111,7 @@ SHAPES = LARGE + MEDIUM + [
     (16, 256, 7, 7),
 ]
 SMALL = [(1, 64, 14, 14), (1, 128, 28, 28)]
-# Of a diffusion model and an image decoder; then two of a video decoder.
+# Shapes of a diffusion model and an image decoder, then two of a video decoder.
 IMAGES = [(2, 320, 64, 64), (1, 128, 512, 512)]
 VIDEOS = [(1, 512, 16, 90, 160), (1, 128, 20, 256, 256)]
 SIDES = [16, 49, 64, 196, 256, 784, 1024, 3136, 4096, 16384, 65536, 262144, 1048576]
@@ -464,7 +464,7 @@ def configure_compilation():
         # Each function is compiled in this process: its kernels are few, and a pool of workers is
         # slow to start and one more thing that can hang. --part is for compiling in parallel.
         (inductor, "compile_threads", 1),
-        # What was tuned beside other processes would be kept; tuning takes some milliseconds.
+        # Tune again, which takes some milliseconds: results that were tuned beside other processes are kept.
         (inductor, "autotune_local_cache", False),
         (dynamo, "recompile_limit", 10000),
         (dynamo, "cache_size_limit", 10000),

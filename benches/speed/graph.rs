@@ -13,15 +13,15 @@ use std::sync::Arc;
 
 use crate::timing::{median, take_turns, Contender, Measured};
 
-/// A graph takes about this long or longer: what lies between two replays of it is some 10 us.
+/// The least time of a graph, about: the gap between two replays is some 10 us.
 const MIN_GRAPH_SECONDS: f64 = 5e-4;
-/// A graph of more calls takes longer to make than to time.
+/// The most calls in a graph: one of more takes longer to make than to time.
 const MAX_CALLS: usize = 2048;
-/// What a rotation of the sets moves, in sizes of the L2: with four, least-recently-used lines are
-/// gone long before their turn comes again.
+/// The bytes that a rotation through the sets moves, in sizes of the L2: with four, least recently
+/// used lines are gone long before their turn comes again.
 const L2_SIZES: usize = 4;
 
-/// How many sets of `bytes` it takes to find none of them in the L2.
+/// The number of sets of `bytes` that a rotation needs to find none of them in the L2.
 pub fn sets(gpu: &CudaDevice, bytes: usize) -> Result<usize> {
     let stream = gpu.cuda_stream();
     let l2 = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
@@ -52,9 +52,9 @@ pub fn medians(contenders: &[Contender], gpu: &CudaDevice, seconds: f64) -> Vec<
 struct Timer<'a> {
     contender: &'a Contender,
     stream: Arc<CudaStream>,
-    /// Calls in a replay.
+    /// The calls in a replay.
     calls: usize,
-    /// Nothing where a call cannot be captured: then the host's time for launches is in its time.
+    /// `None` if a call cannot be captured: its time then includes the host's for launches.
     graph: Option<CudaGraph>,
     /// The milliseconds of each replay.
     times: Vec<f64>,
@@ -62,8 +62,8 @@ struct Timer<'a> {
 
 impl<'a> Timer<'a> {
     fn new(contender: &'a Contender, gpu: &CudaDevice) -> Result<Self> {
-        // What candle copies to the GPU for its own kernels (shapes, strides) has to be there
-        // before a capture, which keeps no copy of it.
+        // candle copies shapes and strides to the GPU for its own kernels. They have to be there
+        // before a capture, which keeps no copy of them.
         let _uploaded = gpu.enable_cuda_graph_htod_cache();
         let mut timer = Self {
             contender,
@@ -91,7 +91,8 @@ impl<'a> Timer<'a> {
         Ok(timer)
     }
 
-    /// As many whole rotations as reach [`MIN_GRAPH_SECONDS`], by the `seconds` of those so far.
+    /// The calls of as many whole rotations as reach [`MIN_GRAPH_SECONDS`], by the `seconds` of the
+    /// current number.
     fn enough_calls(&self, seconds: f64) -> usize {
         let sets = self.contender.sets();
         let more = MIN_GRAPH_SECONDS / seconds.max(1e-9);
@@ -103,13 +104,13 @@ impl<'a> Timer<'a> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).ok()?;
         let ran = self.contender.run(self.calls);
-        // Also where a call has failed: the stream would go on capturing.
+        // Also after a failed call, since the stream would go on capturing.
         let graph = self
             .stream
             .end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
         if let Err(error) = ran {
             eprintln!("not captured: {error}");
-            // What was dropped since has left an error, which the next call would take for its own.
+            // Clears the error of a tensor that was dropped since, which the next call would report.
             let _ = self.stream.context().check_err();
             return None;
         }

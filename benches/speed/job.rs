@@ -1,4 +1,4 @@
-//! A row of the table: the tensors that it takes, the calls on them, and their times.
+//! A row of the table: its tensors, the calls on them, and their times.
 
 use std::rc::Rc;
 
@@ -11,8 +11,8 @@ use crate::rows::{in_format, is_for, Op, Row, ROWS};
 use crate::timing::{medians, random, Call, Contender, Measured};
 use crate::{Args, Cache, Direction};
 
-/// Composed ops take dozens of launches a call, and a graph of thousands of calls of them takes longer
-/// to make than all else.
+/// The most sets of a composed op: with dozens of launches per call, a graph of thousands of calls takes
+/// longer to make than everything else.
 const COMPOSED_SETS: usize = 64;
 
 pub struct Job<'a> {
@@ -24,9 +24,12 @@ pub struct Job<'a> {
 }
 
 pub fn jobs(args: &Args) -> Vec<Job<'_>> {
-    let wanted = |row: &&Row| match args.ops.is_empty() {
-        true => row.op != "planes",
-        false => args.ops.iter().any(|op| op == row.op),
+    let wanted = |row: &&Row| {
+        if args.ops.is_empty() {
+            row.op != "planes"
+        } else {
+            args.ops.iter().any(|op| op == row.op)
+        }
     };
     let mut jobs = vec![];
     for &cache in &args.caches {
@@ -34,9 +37,10 @@ pub fn jobs(args: &Args) -> Vec<Job<'_>> {
             continue;
         }
         for row in ROWS.iter().filter(wanted) {
-            let shapes: Vec<&[usize]> = match args.shapes.is_empty() {
-                true => row.shapes.to_vec(),
-                false => args.shapes.iter().map(|dims| &dims.0[..]).collect(),
+            let shapes: Vec<&[usize]> = if args.shapes.is_empty() {
+                row.shapes.to_vec()
+            } else {
+                args.shapes.iter().map(|dims| &dims.0[..]).collect()
             };
             for shape in shapes {
                 for &dtype in &args.dtypes {
@@ -136,7 +140,7 @@ impl Job<'_> {
         })))
     }
 
-    /// How many sets the calls rotate through.
+    /// The number of sets that the calls rotate through.
     #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
     fn sets(&self, args: &Args, bytes: usize) -> Result<usize> {
         match (self.cache, args.sets, &args.device) {
@@ -196,7 +200,7 @@ fn autograd(y: Tensor) -> Result<(Tensor, GradStore)> {
     y.backward().map(|grads| (y, grads))
 }
 
-/// The name that the command line and the tables have for it.
+/// The name of a value on the command line and in the tables.
 fn name(value: impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or(String::new(), |v| v.get_name().to_string())

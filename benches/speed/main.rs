@@ -14,8 +14,8 @@
 //! once. `/copy` is the share of a copy's speed.
 //!
 //! On a GPU, calls are timed by replays of CUDA graphs: `cold` rotates through more tensors than its
-//! L2 holds, `warm` repeats a call on the same. What a call costs the host, `host` says; `first`, what
-//! the first call of each module does; `profile` makes some calls for a profiler to look at.
+//! L2 holds, `warm` repeats a call on the same ones. `host` times the cost of a call on the host,
+//! `first` the first call of each module of kernels; `profile` makes some calls for a profiler.
 
 #[cfg(feature = "cuda")]
 mod graph;
@@ -47,15 +47,15 @@ struct Args {
     /// f32, f16, bf16 or f64.
     #[arg(long, value_delimiter = ',', num_args = 1.., default_value = "f32,f16,bf16")]
     dtypes: Vec<DType>,
-    /// Only these (default: all but `planes`).
+    /// The ops to time (default: all but `planes`).
     #[arg(long, value_delimiter = ',', num_args = 1..)]
     ops: Vec<String>,
-    /// Instead of the shapes of the table; 1x64x256x256.
+    /// The shapes to use instead of the table's, such as 1x64x256x256.
     #[arg(long, value_delimiter = ',', num_args = 1.., value_parser = dims)]
     shapes: Vec<Dims>,
     #[arg(long, value_delimiter = ',', num_args = 1.., default_value = "forward,backward,autograd")]
     directions: Vec<Direction>,
-    /// Whether tensors are in the cache before a call; a GPU's, a CPU has them warm.
+    /// The state of a GPU's cache before a call; a CPU's is always warm.
     #[arg(long, value_delimiter = ',', num_args = 1.., default_value = "cold,warm")]
     caches: Vec<Cache>,
     /// The sets of tensors that cold calls rotate through (default: four times what the L2 holds).
@@ -67,21 +67,21 @@ struct Args {
     /// Start no row after this many seconds.
     #[arg(long, default_value_t = f64::INFINITY)]
     limit: f64,
-    /// What `cargo bench` passes to every benchmark.
+    /// Ignored: `cargo bench` passes it to every benchmark.
     #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     mode: Option<Mode>,
 }
 
-/// What is measured is saved about this often.
+/// The time between two saves of the measurements, about.
 const SAVE: Duration = Duration::from_secs(1);
 
 #[derive(Subcommand)]
 enum Mode {
     /// The first and the second call of each module of kernels, in milliseconds.
     First,
-    /// What a call costs the host, in microseconds.
+    /// The cost of a call on the host, in microseconds.
     Host,
     /// Some calls, once each, for a profiler.
     Profile,
@@ -111,7 +111,7 @@ fn dims(text: &str) -> Result<Dims, ParseIntError> {
         .map(Dims)
 }
 
-/// As a whole or not at all: whoever reads it may come at any time.
+/// Writes a file as a whole or not at all: it may be read at any time.
 fn write(path: &Path, rows: &[Value]) -> anyhow::Result<()> {
     let unfinished = path.with_extension("tmp");
     serde_json::to_writer(File::create(&unfinished)?, rows)?;

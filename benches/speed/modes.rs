@@ -1,4 +1,4 @@
-//! What is measured once for a device rather than for each shape.
+//! Measurements that are made once for a device rather than for each shape.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -25,7 +25,8 @@ pub fn first(device: &Device) -> anyhow::Result<Vec<Value>> {
         let last = random(&[2, 8, 8, 4], dtype, device)?.permute((0, 3, 1, 2))?;
         let plain = Normalization::instance(EPS);
         let full = plain.clone().activation(Activation::Relu);
-        // Whatever makes tensors is candle's and is loaded by now; each call needs one module more.
+        // The kernels that make tensors are candle's and are loaded by now; each call needs one more
+        // module.
         let calls: [(&str, &dyn Fn() -> Result<()>); 9] = [
             ("in_fwd.plain", &|| plain.forward(&x).map(drop)),
             ("in_fwd.full", &|| full.forward(&x).map(drop)),

@@ -1,11 +1,11 @@
-//! What is timed: each op of this crate beside the same composed of other ops.
+//! The timed ops: each op of this crate, and the same composed of other ops.
 //!
 //! - `instance_norm`, `_affine`: `candle_nn::GroupNorm` with a group per channel.
 //! - `planes`: instance norm of 2^24 elements in planes of 16 to 2^20.
 //! - `group_norm`: `candle_nn::GroupNorm` with 32 groups; `_silu` followed by candle's `silu`.
 //! - `relu_residual`: instance norm, residual and ReLU in one pass, beside the three apart: our
 //!   `instance_norm`, then candle's `+` and `relu`.
-//! - `adain`: the same in candle's ops.
+//! - `adain`: candle's ops for the same formula.
 //! - `conditional`, `spade`: parameters per sample and per element in the pass, beside
 //!   `instance_norm` and candle's `*` and `+`.
 //! - `stats`, `with_stats`: the statistics alone, and norms with given ones, beside candle's ops.
@@ -29,7 +29,7 @@ pub type Forward = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 pub struct Op {
     pub ours: Forward,
     pub composed: Forward,
-    /// What has a backward pass of its own; `None` where there is none to be timed alone.
+    /// The normalization, whose backward pass is timed alone; `None` if that is not possible.
     pub backward: Option<Normalization>,
     /// Tensors of the size of x that a perfect kernel moves forward and backward; 0 where nothing
     /// can be differentiated.
@@ -42,7 +42,7 @@ pub struct Row {
     pub shapes: &'static [&'static [usize]],
 }
 
-/// First what public figures exist for, since a time limit may cut a run short.
+/// The rows with public figures come first, since a time limit may cut a run short.
 pub const ROWS: [Row; 13] = [
     Row {
         op: "instance_norm",

@@ -213,7 +213,7 @@ fn device_name(device: &Device) -> anyhow::Result<String> {
     }
 }
 
-/// What ran, where, on how many threads.
+/// The machine, the versions and the number of threads of a run.
 pub fn print_header(device: &Device) -> anyhow::Result<()> {
     let (name, threads) = (device_name(device)?, rayon::current_num_threads());
     println!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));

@@ -95,8 +95,8 @@ impl Simulator {
         outcome
     }
 
-    /// Who wrote a byte of global memory last, if the kernel did: to find the thread behind a value
-    /// that is wrong.
+    /// The last thread that wrote a byte of global memory, if the kernel did: to find the origin of a
+    /// wrong value.
     pub fn writer(&self, kernel: &Kernel, launch: &Launch, address: u64) -> Option<Report> {
         let (i, offset) = self.memory.locate(address, 1).ok()?;
         let (who, pc, _) = self.memory.allocations[i].region.shadow.writer(offset)?;

@@ -19,8 +19,8 @@ pub struct Mutant {
     pub rule: &'static str,
 }
 
-/// What is replaced by what in an instruction's text, and the rule's name. An empty replacement
-/// drops the instruction.
+/// The rules: text in an instruction, its replacement, and a name. An empty replacement drops the
+/// instruction.
 const RULES: &[(&str, &str, &str)] = &[
     ("bar.sync", "", "no barrier"),
     ("bar.warp.sync", "", "no barrier"),
@@ -49,7 +49,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("setp.ge.u", "setp.lt.u", "negated"),
     ("setp.le.u", "setp.gt.u", "negated"),
     ("setp.gt.u", "setp.le.u", "negated"),
-    // Where an element is exactly at a bound is not what these compare.
+    // Comparisons of floats are only negated: they do not compare indices with bounds.
     ("setp.lt.f", "setp.ge.f", "negated"),
     ("setp.ge.f", "setp.lt.f", "negated"),
     ("setp.le.f", "setp.gt.f", "negated"),
@@ -94,7 +94,7 @@ impl Mutant {
         untyped(&self.before).to_string()
     }
 
-    /// Whether a line of PTX has an opcode, whatever its type.
+    /// True if a line of PTX has an opcode, whatever its type.
     pub fn is_of(line: &str, opcode: &str) -> bool {
         untyped(line) == opcode
     }

@@ -38,7 +38,7 @@ struct Run {
     y: Vec<f32>,
     /// Races and uninitialised reads, and what ended the launch.
     reports: Vec<Report>,
-    /// Who wrote the first value that is not as expected.
+    /// The writer of the first unexpected value.
     culprit: Option<Report>,
 }
 

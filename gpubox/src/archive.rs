@@ -1,5 +1,5 @@
-//! A folder as one compressed file. What unpacks it is in the box, since a machine with a GPU need
-//! have neither xz nor zstd, and gzip makes twice of it.
+//! A folder as one compressed file. The box holds the program that unpacks it, since a machine with a
+//! GPU may have neither xz nor zstd, and with gzip the file is twice as large.
 
 use lzma_rust2::{LzipOptions, LzipReader, LzipWriter};
 use std::fs::File;

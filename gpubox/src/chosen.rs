@@ -19,7 +19,7 @@ type Work<'a> = [Option<&'a Compared<'a>>; 2];
 
 /// The table of the rows that count most, in `room` lines.
 pub fn lines(results: &Results, rows: &[Compared], room: usize) -> Vec<String> {
-    // A title, a header and what is left out.
+    // Besides the rows: a title, a header, and the number of rows left out.
     let fits = room.saturating_sub(3);
     if results.speed.is_empty() || fits == 0 {
         return Vec::new();

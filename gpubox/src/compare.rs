@@ -22,7 +22,7 @@ pub fn compared(results: &Results) -> Vec<Compared<'_>> {
         .collect()
 }
 
-/// What PyTorch measured of the same work.
+/// PyTorch's measurements of the same work.
 pub fn peers<'a>(results: &'a Results, ours: &'a Speed) -> impl Iterator<Item = &'a Torch> {
     let op = if ours.op == SWEEP {
         "instance_norm"
@@ -49,13 +49,13 @@ pub fn fastest<'a>(rows: impl Iterator<Item = &'a Torch>) -> Option<&'a Torch> {
 }
 
 impl Compared<'_> {
-    /// In percent of the speed at which the device copies.
+    /// The speed in percent of the device's copy.
     pub fn of_copy(&self) -> Option<f64> {
         let ratio = ratio(self.ours.copy_ms, self.ours.ours_ms)?;
         Some(100.0 * self.ours.tensors? / 2.0 * ratio)
     }
 
-    /// Above 1 where ours is the faster one, here and below.
+    /// Above 1 where ours is faster, as in the other ratios.
     pub fn torch_by_ours(&self) -> Option<f64> {
         ratio(self.torch?.ms, self.ours.ours_ms)
     }

@@ -64,7 +64,7 @@ pub fn escaped(text: &str) -> String {
     plain(text).replace('|', "\\|").replace('<', "\\<")
 }
 
-/// The same table for a terminal, each column as wide as its widest cell.
+/// A table for a terminal, each column as wide as its widest cell.
 pub fn columns(headers: &[&str], rows: &Rows) -> Vec<String> {
     let head = headers
         .iter()

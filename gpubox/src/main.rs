@@ -1,4 +1,4 @@
-//! Puts together what the phases of a run on a GPU machine left behind.
+//! Summarises the results of the phases of a run on a GPU machine.
 
 mod archive;
 mod chosen;

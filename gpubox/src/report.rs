@@ -162,7 +162,7 @@ fn row(row: &Compared) -> Vec<String> {
     ]
 }
 
-/// What is not speed beside others.
+/// The sections after the speeds.
 fn ends(results: &Results) -> Vec<String> {
     let part = |title: &str, headers: &[&str], rows| match &rows {
         rows if Vec::is_empty(rows) => String::new(),

@@ -1,4 +1,4 @@
-//! What a run left, as typed rows. A figure that a row lacks is `None`; a field of no known name is
+//! The results of a run as typed rows. A figure that a row lacks is `None`; fields of unknown names are
 //! kept, so that results.json holds everything.
 
 use crate::ncu::Kernel;
@@ -11,7 +11,7 @@ pub type Other = BTreeMap<String, Value>;
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Results {
-    /// What was found of every file: "read", "missing", "empty", or what is wrong with it.
+    /// The state of every file: "read", "missing", "empty", or its fault.
     pub files: BTreeMap<String, String>,
     pub machine: BTreeMap<String, String>,
     pub phases: Vec<Phase>,
@@ -24,7 +24,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// What machine.tsv says, or "-".
+    /// A value of machine.tsv, or "-".
     pub fn of_machine(&self, key: &str) -> &str {
         self.machine.get(key).map_or("-", |value| value)
     }
@@ -52,7 +52,8 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Somebody has to look at it: it failed, ran out of time, or the device refused a tool.
+    /// True if somebody has to look at the phase: it failed, ran out of time, or the device refused a
+    /// tool.
     pub fn not_passed(&self) -> bool {
         !matches!(&*self.status, "passed" | "skipped")
     }
@@ -148,7 +149,7 @@ pub struct Torch {
     pub other: Other,
 }
 
-/// What a call costs the host.
+/// The cost of a call on the host.
 #[derive(Serialize, Deserialize)]
 pub struct Host {
     pub call: String,

@@ -107,7 +107,7 @@ pub fn first(results: &Results) -> Rows {
         .collect()
 }
 
-/// What all first calls take together.
+/// The time of all first calls together.
 pub fn first_total(results: &Results) -> Option<f64> {
     let times: Vec<f64> = results
         .first
@@ -169,7 +169,7 @@ pub fn missing(results: &Results) -> impl Iterator<Item = &str> {
     missing.map(|(name, _)| &**name)
 }
 
-/// What is wrong with the files that are there.
+/// The faults of the files that are there.
 pub fn damaged(results: &Results) -> Vec<String> {
     let damaged = results
         .files

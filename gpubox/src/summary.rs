@@ -1,4 +1,4 @@
-//! What a person at the terminal of the GPU machine reads: the most important first, one screen.
+//! The summary for a person at the terminal of the GPU machine: one screen, the most important first.
 
 use crate::chosen;
 use crate::compare::{compared, means, Compared};
@@ -40,7 +40,7 @@ pub fn text(results: &Results) -> String {
         .collect()
 }
 
-/// The first `most` lines, and how many there are of `what` beside them.
+/// The first `most` lines; the last of them may be the number of `what` that are left out.
 fn limited(mut lines: Vec<String>, most: usize, what: &str) -> Vec<String> {
     if lines.len() > most {
         let more = lines.len() - most + 1;

@@ -1,4 +1,4 @@
-//! Every kernel against f64, at the bounds that the crate promises.
+//! Every kernel against f64, within the bounds that the README promises.
 
 use crate::common::reference::{Affine, Case, Exact, Random};
 use crate::common::{self, assert_close, max_abs, to_f64, Tolerance};
@@ -95,9 +95,10 @@ fn gradient(
         .affine(share as f64, 0.)?;
     let noise = random.tensor(x.shape(), DType::F32, 0.25, 1.)?;
     let dy = (like + noise.to_device(&Device::Cpu)?)?.to_dtype(x.dtype())?;
-    let dy = match x.is_contiguous() {
-        true => dy,
-        false => dy.transpose(1, 2)?.contiguous()?.transpose(1, 2)?,
+    let dy = if x.is_contiguous() {
+        dy
+    } else {
+        dy.transpose(1, 2)?.contiguous()?.transpose(1, 2)?
     };
     Ok(dy.to_device(x.device())?)
 }
@@ -132,8 +133,8 @@ fn table(device: &Device) -> Result<()> {
 
 test_device!(table);
 
-/// The same with the channels last: one and several blocks side by side, one and several vectors of
-/// channels, and parts of planes that a thread has in several goes.
+/// Channels-last tensors: one and several blocks side by side, one and several vectors of channels, and
+/// parts of planes that take a thread several rounds.
 fn channels_last(device: &Device) -> Result<()> {
     const SHAPES: [(usize, usize, usize); 5] = [
         (2, 5, 700),
@@ -242,11 +243,12 @@ fn large_means(device: &Device) -> Result<()> {
             let (last, of_x) = (i / SIZES.len() % 2 == 1, i / SIZES.len() < 2);
             let mut tensor = |is_large: bool| {
                 let (mean, std) = if is_large { large } else { plain };
-                match last {
-                    true => random
+                if last {
+                    random
                         .tensor((1, spatial, 3), dtype, mean, std)?
-                        .transpose(1, 2),
-                    false => random.tensor((1, 3, spatial), dtype, mean, std),
+                        .transpose(1, 2)
+                } else {
+                    random.tensor((1, 3, spatial), dtype, mean, std)
                 }
             };
             let (x, dy) = (tensor(of_x)?, tensor(!of_x)?);

@@ -26,22 +26,22 @@ const SHAPES: [((usize, usize, usize), usize); 9] = [
     ((1, 1, 70_001), 1),
 ];
 
-/// How a tensor lies in its storage.
+/// The layout of a tensor in its storage.
 #[derive(Debug, Clone, Copy)]
 enum View {
     Whole,
-    /// So many elements from the start.
+    /// Contiguous, this many elements from the start.
     Offset(usize),
-    /// The samples and channels within larger ones.
+    /// A part of the samples and channels of a larger tensor.
     Narrow,
     /// One sample for all.
     Expanded,
-    /// Channels last, so many elements from the start.
+    /// Channels last, this many elements from the start.
     Last(usize),
 }
 
 impl View {
-    /// For a tensor that must be as it comes, or for one that may repeat itself.
+    /// A random layout; `last` asks for channels last.
     fn random(rng: &mut StdRng, last: bool) -> Self {
         let offset = [0, 1, 3, 8][rng.random_range(0..4)];
         match rng.random_range(0..4) {
@@ -154,9 +154,10 @@ fn check(i: usize, rng: &mut StdRng, random: &mut Random) -> Result<()> {
     ];
     let modes = [EpsMode::AddToVar, EpsMode::AddToStd, EpsMode::MaxWithVar];
     let grouped = rng.random_bool(0.4);
-    let mut norm = match grouped {
-        true => Normalization::group(groups, EPS),
-        false => Normalization::instance(EPS),
+    let mut norm = if grouped {
+        Normalization::group(groups, EPS)
+    } else {
+        Normalization::instance(EPS)
     };
     let (per_element, given) = (rng.random_bool(0.5), rng.random_bool(0.3));
     norm = norm
@@ -170,14 +171,16 @@ fn check(i: usize, rng: &mut StdRng, random: &mut Random) -> Result<()> {
         norm = norm.blend(0.4);
     }
     let view = View::random(rng, last);
-    let wide = match matches!(dtype, DType::F16 | DType::BF16) && rng.random_bool(0.4) {
-        true => DType::F32,
-        false => dtype,
+    let wide = if matches!(dtype, DType::F16 | DType::BF16) && rng.random_bool(0.4) {
+        DType::F32
+    } else {
+        dtype
     };
     // Digits of a large mean that an f32 has not.
-    let mean = match dtype == DType::F32 && !given && rng.random_bool(0.4) {
-        true => 1e4,
-        false => 2.,
+    let mean = if dtype == DType::F32 && !given && rng.random_bool(0.4) {
+        1e4
+    } else {
+        2.
     };
     let mut like_x = |mean, random: &mut Random| -> Result<Tensor> {
         View::random(rng, last).tensor(shape, dtype, mean, random)
@@ -185,9 +188,12 @@ fn check(i: usize, rng: &mut StdRng, random: &mut Random) -> Result<()> {
     let x = view.tensor(shape, dtype, mean, random)?;
     let (dy, residual) = (like_x(0., random)?, like_x(0., random)?);
     let elements = [like_x(0.8, random)?, like_x(0., random)?];
-    let of_params = |mean, rng: &mut StdRng, random: &mut Random| match rng.random_bool(0.5) {
-        true => random.tensor(c, wide, mean, 0.3),
-        false => random.tensor((n, c), wide, mean, 0.3),
+    let of_params = |mean, rng: &mut StdRng, random: &mut Random| {
+        if rng.random_bool(0.5) {
+            random.tensor(c, wide, mean, 0.3)
+        } else {
+            random.tensor((n, c), wide, mean, 0.3)
+        }
     };
     let [weight, bias] = match (per_element, elements) {
         (true, elements) => elements,

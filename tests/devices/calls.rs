@@ -21,7 +21,7 @@ use std::collections::HashMap;
 const EPS: f64 = 1e-5;
 pub const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
 
-/// What a call is made of.
+/// The tensors of a call: x, and others drawn on demand.
 pub struct Tensors {
     x: Tensor,
     random: Random,
@@ -29,7 +29,7 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// With x of `(n, c, spatial)`, in channels-last memory or planar.
+    /// An x of `(n, c, spatial)`, in channels-last memory or planar.
     pub fn new(
         shape: (usize, usize, usize),
         last: bool,
@@ -77,9 +77,10 @@ fn like(
     dtype: DType,
     random: &mut Random,
 ) -> Result<Tensor> {
-    Ok(match last {
-        true => random.tensor((n, s, c), dtype, 0., 1.)?.transpose(1, 2)?,
-        false => random.tensor((n, c, s), dtype, 0., 1.)?,
+    Ok(if last {
+        random.tensor((n, s, c), dtype, 0., 1.)?.transpose(1, 2)?
+    } else {
+        random.tensor((n, c, s), dtype, 0., 1.)?
     })
 }
 
@@ -249,8 +250,8 @@ fn bits(t: &Tensor) -> Result<Vec<i64>> {
     })
 }
 
-/// How far two tensors are apart: different elements, the most units in the last place, and the most
-/// as a share of the largest element.
+/// The difference of two tensors: the number of different elements, the largest difference in units in
+/// the last place, and the largest as a share of the largest element.
 fn difference(got: &Tensor, want: &Tensor) -> Result<Option<(usize, i64, f64)>> {
     ensure!(got.dtype() == want.dtype() && got.dims() == want.dims());
     let (a, b) = (bits(got)?, bits(want)?);

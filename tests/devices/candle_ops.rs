@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, D};
 
 type Op = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
-/// Of two tensors [4, 6, 8] around 1.
+/// Ops on two tensors [4, 6, 8] of numbers around 1.
 const FLOAT: [(&str, Op); 46] = [
     ("add", |a, b| a + b),
     ("sub", |a, b| a - b),
@@ -60,7 +60,7 @@ const FLOAT: [(&str, Op); 46] = [
     ("matmul", |a, b| a.matmul(&b.transpose(1, 2)?.contiguous()?)),
 ];
 
-/// Of images [2, 3, 8, 8] made of the same numbers.
+/// Ops on images [2, 3, 8, 8] of the same numbers.
 const IMAGE: [(&str, Op); 6] = [
     ("conv2d", |a, b| {
         a.conv2d(
@@ -91,7 +91,7 @@ const IMAGE: [(&str, Op); 6] = [
     ("pad", |a, _| a.pad_with_same(3, 1, 2)),
 ];
 
-/// With indices along dimension 1.
+/// Ops with indices along dimension 1.
 const INDEXED: [(&str, Op); 4] = [
     ("gather", |a, i| a.gather(i, 1)),
     ("index_select", |a, i| {

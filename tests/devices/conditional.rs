@@ -1,4 +1,4 @@
-//! What styles choose: tables and vectors, and what is refused.
+//! Norms with a style: tables and vectors of parameters, and calls that are refused.
 
 use crate::common::reference::Random;
 use crate::common::{assert_close, says, to_f64, Tolerance};

@@ -12,9 +12,8 @@ use candle_instance_norm::{
     adain, instance_stats, Activation, AdaInConfig, EpsMode, Normalization,
 };
 
-/// Whether this test has run elsewhere: candle looks once a thread whether gradients are to stay on
-/// the graph, and other tests want them not to. So it runs in a process where they do, unless this
-/// is the one.
+/// Runs the test in a process of its own, where gradients stay on the graph, and returns true; in that
+/// process, returns false. candle reads the variable once per thread, and other tests need it unset.
 fn ran_elsewhere(test: &str, device: &Device) -> Result<bool> {
     const KEEP: (&str, &str) = ("CANDLE_GRAD_DO_NOT_DETACH", "1");
     if std::env::var(KEEP.0).is_ok_and(|value| value == KEEP.1) {
@@ -80,7 +79,7 @@ fn goldens(device: &Device) -> Result<()> {
             let got = gradient(&grads, var)?;
             assert_eq!(got.dtype(), var.dtype(), "{name}: {key}");
             let scale = max_abs(want).max(1.);
-            // What comes through each of the first gradients is rounded by itself, and then summed.
+            // The parts through each of the first gradients are rounded by themselves, and then summed.
             let tol = Tolerance::of(got.dtype());
             let sums = tol.rtol * scale * case.vars.len() as f64;
             assert_close(
@@ -98,7 +97,7 @@ fn goldens(device: &Device) -> Result<()> {
 
 test_device!(f64: goldens);
 
-/// What is differentiated: from some variables, all f64.
+/// The function to differentiate, of some variables in f64.
 type Op = fn(&[&Tensor]) -> candle_core::Result<Tensor>;
 
 /// Second derivatives against central differences of first ones, where the goldens have no case:

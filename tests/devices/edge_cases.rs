@@ -14,7 +14,7 @@ const KINDS: [Affine; 3] = [Affine::None, Affine::Channel, Affine::Sample];
 /// Elements of planes for the warp, block and split kernels, and for one and more chunks on a CPU.
 const SIZES: [usize; 5] = [3, 45, 700, 6000, 33_001];
 
-/// As in the table of `accuracy`.
+/// The bounds of the table of `accuracy`.
 fn bound(dtype: DType) -> f64 {
     match dtype {
         DType::F64 => 1e-12,

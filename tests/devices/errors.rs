@@ -1,4 +1,4 @@
-//! What a wrong call says, and what an empty one gives.
+//! The errors of wrong calls, and the results of empty ones.
 
 use crate::common::reference::{Affine, Case, Random};
 use crate::common::{says, to_f64};
@@ -162,7 +162,7 @@ fn in_place(device: &Device) -> Result<()> {
 
 test_device!(in_place);
 
-/// What the builder refuses, as the docs of `Normalization` list it.
+/// The errors of the builder, as the docs of `Normalization` list them.
 fn builder(device: &Device) -> Result<()> {
     let zeros = |shape: &[usize]| zeros(shape, DType::F32, device);
     let (x, per_element) = (zeros(&SHAPE), zeros(&SHAPE));
@@ -233,7 +233,7 @@ fn builder(device: &Device) -> Result<()> {
 
 test_device!(builder);
 
-/// What AdaIN refuses: styles that do not fit the content, and none at all.
+/// The errors of AdaIN: styles that do not fit the content, and none at all.
 fn styles(device: &Device) -> Result<()> {
     let zeros = |shape: &[usize], dtype| zeros(shape, dtype, device);
     let content = zeros(&SHAPE, DType::F32);
@@ -379,7 +379,8 @@ fn layers(device: &Device) -> Result<()> {
             "rank 3 or, for one sample, 2, got",
         );
 
-        // As in torch: no parameters, no check; running statistics need no second element.
+        // torch does not check either: there are no parameters, and running statistics need no second
+        // element.
         let other = instance_norm2d(3, plain, vb())?.forward_t(&x(&[2, 7, 5, 5]), train)?;
         assert_eq!(other.dims(), [2, 7, 5, 5]);
         let bias = Tensor::new(&[1f32, 2., 3.], device)?;

@@ -90,9 +90,10 @@ fn check(choice: &Choice, dtype: DType, random: &mut Random, device: &Device) ->
     assert!(of_direct.next().is_none());
 
     // In place: the same bits as in a new tensor, in the memory of x.
-    let x = match choice.channels_last {
-        true => first(&last(&inputs.x)?.copy()?)?,
-        false => inputs.x.copy()?,
+    let x = if choice.channels_last {
+        first(&last(&inputs.x)?.copy()?)?
+    } else {
+        inputs.x.copy()?
     };
     fused(choice, &inputs).forward_in_place(&x)?;
     assert_eq!(

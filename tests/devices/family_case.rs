@@ -1,4 +1,4 @@
-//! A case of the goldens of the family: what its arguments stand for.
+//! A case of the goldens of the family, and the call that its arguments stand for.
 
 use crate::common::{dtype, to_f64, Goldens};
 use anyhow::Result;
@@ -18,11 +18,11 @@ pub struct Case<'a> {
     pub device: &'a Device,
     pub vars: HashMap<String, Var>,
     args: &'a Value,
-    /// Those of a layer, by its names.
+    /// The state dict of a layer.
     state: HashMap<String, Tensor>,
 }
 
-/// What a case gives, and the statistics that a layer keeps.
+/// The result of a case, and the running statistics of a layer.
 pub struct Got {
     pub y: Tensor,
     pub running: Vec<(&'static str, Tensor)>,
@@ -299,7 +299,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The same bits.
+/// Panics unless both have the same bits.
 #[track_caller]
 fn same(what: &str, a: &Tensor, b: &Tensor) {
     assert_eq!(to_f64(a), to_f64(b), "{what}");

@@ -68,7 +68,7 @@ fn functional(device: &Device) -> Result<()> {
         let mean_error = planes.mean_error(x.dtype()) * weight.map_or(1., max_abs);
         let y_tol = Tolerance::of(x.dtype()).plus(mean_error);
         let grad_tol = GradTolerance::new(planes, weight, dy);
-        // What dbias is where torch has none.
+        // dbias, also where torch has none.
         let sums = dy.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
         let sums = sums.flatten_from(2)?.sum(2)?;
         let sums = match case["weight"].as_str() {

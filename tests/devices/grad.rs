@@ -109,7 +109,7 @@ fn only_what_is_tracked(device: &Device) -> Result<()> {
 
 test_device!(only_what_is_tracked);
 
-/// The same in candle's own ops.
+/// Instance norm composed of candle's own ops.
 fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
     let (n, c) = (x.dim(0)?, x.dim(1)?);
     let planes = x.contiguous()?.reshape((n, c, ()))?;
@@ -169,9 +169,10 @@ fn no_second_derivative(device: &Device) -> Result<()> {
     for tracked in ["x", "weight", "dy"] {
         let mut draw = |name: &str, shape: &[usize]| -> Result<Tensor> {
             let t = tensor(&mut random, shape)?;
-            Ok(match name == tracked {
-                true => Var::from_tensor(&t)?.as_tensor().clone(),
-                false => t,
+            Ok(if name == tracked {
+                Var::from_tensor(&t)?.as_tensor().clone()
+            } else {
+                t
             })
         };
         let (x, dy) = (draw("x", &[2, 3, 9])?, draw("dy", &[2, 3, 9])?);
@@ -203,7 +204,7 @@ fn bits(case: &Case) -> Result<Vec<Vec<u64>>> {
     Ok(all.iter().flatten().map(bits).collect())
 }
 
-/// The same bits from every run and, on the CPU, from every number of threads.
+/// Every run gives the same bits, and on the CPU every number of threads.
 fn determinism(device: &Device) -> Result<()> {
     let mut random = Random::new(35, device);
     // Many small planes, and few large ones: 2 threads split the last, 5 do not. The sums are f64

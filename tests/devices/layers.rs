@@ -1,4 +1,4 @@
-//! What the layers keep, and where candle takes them.
+//! The state of the layers, and their use as candle's modules.
 
 use crate::common::{assert_close, says, to_f64, Tolerance};
 use anyhow::Result;
@@ -108,7 +108,7 @@ fn group_norm_of_vectors(device: &Device) -> Result<()> {
     let view = x.t()?.contiguous()?.t()?;
     assert_close("view", &group_norm(&view, 2, None, None, 0.)?, &want, close);
 
-    // The same numbers as planes of one element: parameters, a residual, gradients, in place.
+    // Equal to planes of one element: parameters, a residual, gradients, in place.
     let (weight, bias) = (x.get(1)?, x.get(2)?);
     let norm = Normalization::group(2, 1e-5)
         .weight(&weight)

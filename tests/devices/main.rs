@@ -12,7 +12,7 @@ extern crate testing;
 
 mod common;
 
-// How shapes are given to kernels, to show that the table of `accuracy` reaches all of them.
+// The plans of shapes, to show that the table of `accuracy` reaches all kernels.
 use candle_instance_norm::{plan, shapes, tuning};
 
 mod accuracy;

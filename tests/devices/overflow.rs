@@ -32,7 +32,7 @@ fn scales(dtype: DType) -> Vec<f64> {
     }
 }
 
-/// What a field report had.
+/// The values of a field report.
 fn reported(device: &Device) -> Result<()> {
     let x = [1.4918449e38f32, 9.007234e37, -1.3146734e38, 3.056893e38];
     let x = Tensor::new(&x, device)?.reshape((1, 1, 4, 1))?;
@@ -63,7 +63,7 @@ fn reported(device: &Device) -> Result<()> {
 
 test_device!(reported on cpu);
 
-/// Everything about `scale * z` is what it is about `z`, but for the unit. Eps is 0, which has none.
+/// All results for `scale * z` are those for `z` in another unit. Eps is 0, which has no unit.
 fn in_another_unit(device: &Device) -> Result<()> {
     let mut random = Random::new(71, device);
     // One chunk, several, several segments; channels-last; and a view.

@@ -20,7 +20,7 @@ struct Case {
     run: Run,
 }
 
-/// What the table in src/plan/gpu.rs says.
+/// The rows of the table in src/plan/gpu.rs.
 fn cases() -> Vec<Case> {
     const ON_CHIP: (usize, usize, usize) = (2, 34, 4096);
     const SPLIT: (usize, usize, usize) = (1, 1, 270_336);
@@ -78,15 +78,15 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// What launches read and write: bytes, and the requests of warps that move them.
+/// The bytes that launches read and write, and the requests of warps that move them.
 #[derive(Debug, Default, PartialEq)]
 struct Moved {
     bytes: [f64; 2],
     requests: [f64; 2],
 }
 
-/// What the driver reports, on a line for each launch; nothing where the driver is not the emulated
-/// one, which counts.
+/// The sums of the driver's reports, a line for each launch; `None` where the driver is not the
+/// emulated one, which counts.
 fn moved(log: &str) -> Result<Option<Moved>> {
     let launches = || log.lines().filter(|l| l.starts_with("[cudasim] "));
     let mut total = Moved::default();
@@ -143,7 +143,7 @@ fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
             };
             let whole = (n * c * s * dtype.size_in_bytes()) as f64;
             let [read, written] = bytes.map(|b| b / whole);
-            // Of 32 lanes with a vector each.
+            // In requests of 32 lanes with a vector each.
             let [loads, stores] = requests.map(|r| r * 32. * 16. / whole);
             let what = format!("{:26} {tier:13} {dtype:?}", case.name);
             println!(

@@ -162,7 +162,7 @@ FIXED = ("running_mean", "running_var")
 
 # ---------------------------------------------------------------- the cases
 
-# How to draw an input: shape and kind, or dtype where it is not that of the case.
+# The inputs: shape and kind, or dtype where it is not that of the case.
 X = (2, 4, 5, 6)
 
 

@@ -185,7 +185,7 @@ void run_simdgroup(int simdgroup, uint64_t order) {
     } while (try_exchange(first, simdgroup));
 }
 
-// Whether all threads wait at one barrier, and now go on.
+// Lets all threads go on if they wait at one barrier; true if they do.
 bool pass_barrier() {
     int waiting = 0, line = 0;
     for (int i = 0; i < count; ++i) {

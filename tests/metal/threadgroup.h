@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-// Where threadgroup memory lies: NaN when a threadgroup starts.
+// The section of threadgroup memory, which is NaN when a threadgroup starts.
 #define THREADGROUP_SECTION "threadgroup_memory"
 
 namespace threads {

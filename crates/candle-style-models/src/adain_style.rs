@@ -1,50 +1,51 @@
-//! The style transfer that adaptive instance norm was made for.
+//! AdaIN's arbitrary style transfer.
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
-use super::layers::{PaddedConv, ANY};
-use super::norms::{like_style, mean_and_std};
+use super::layers::PaddedConv;
+use super::norm_stats::{adain, mean_and_std};
 use super::resample::{max_pool2x, nearest2x};
-use super::Norms;
+use super::shapes::ANY;
+use super::NormStats;
 
-/// Added to the variances, of the content and of the style, by the original.
+/// The eps that the original adds to the variances of the content and of the style.
 const EPS: f64 = 1e-5;
 
 /// The smallest side that leaves two rows to reflect after three halvings.
 const MIN_SIDE: usize = 9;
 
-/// Indices of the encoder's convolutions in its state dict, up to relu4_1, after the first of 1x1.
-/// Each but the last of a group is followed by a ReLU, the last by a pooling as well.
+/// The indices of the encoder's convolutions in its state dict, up to relu4_1, after the first one,
+/// of 1x1. A ReLU follows each, and a pooling each group but the last.
 const ENCODER: [&[usize]; 4] = [&[2, 5], &[9, 12], &[16, 19, 22, 25], &[29]];
 
-/// The decoder's; each but the very last is followed by a ReLU, the last of a group by an
-/// upsampling as well.
+/// The indices of the decoder's convolutions. A ReLU follows each but the last of all, and an
+/// upsampling each group but the last.
 const DECODER: [&[usize]; 4] = [&[1], &[5, 8, 11, 14], &[18, 21], &[25, 28]];
 
-/// Arbitrary style transfer in real time (Huang & Belongie, "Arbitrary Style Transfer in Real-time
-/// with Adaptive Instance Normalization", 2017), as in `naoto0804/pytorch-AdaIN`.
+/// The style transfer of AdaIN (Huang and Belongie, [Arbitrary Style Transfer in Real-time with
+/// Adaptive Instance Normalization](https://arxiv.org/abs/1703.06868), 2017), with the weights of
+/// [naoto0804/pytorch-AdaIN](https://github.com/naoto0804/pytorch-AdaIN).
 ///
-/// A VGG-19 to relu4_1 encodes the content and the style; the features of the content get the mean
-/// and deviation of the style's (unbiased variance, eps 1e-5), and a decoder makes a picture of
-/// them.
+/// A VGG-19 up to relu4_1 encodes the content and the style. The features of the content get the
+/// mean and the deviation of the style's ([`adain`](candle_instance_norm::adain), with the unbiased
+/// variance and eps 1e-5), and a decoder turns them into a picture.
 ///
 /// # Shapes
 ///
-/// - pictures: `(N, 3, H, W)`, RGB in `[0, 1]`, at least 9x9; of the style one for all or N
-/// - output: `(N, 3, H', W')`, about `[0, 1]`; `H'` and `W'` are `H` and `W` of the content rounded
-///   up to multiples of 8
+/// - content: `(N, 3, H, W)`, RGB from 0 to 1, at least 9x9, in the dtype of the weights
+/// - style: likewise, of any size; one picture for the whole batch or N of them
+/// - output: `(N, 3, H', W')`, RGB from about 0 to 1, to be clamped; `H'` and `W'` are `H` and `W` of
+///   the content rounded up to multiples of 8
 ///
-/// # Errors
-///
-/// Another rank, number of channels or a smaller picture, and what candle says of dtype and device.
+/// # Example
 ///
 /// ```no_run
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_style_models::AdaInStyle;
 /// use candle_style_models::weights::Weights;
 ///
-/// // A folder with vgg_normalised.pth and decoder.pth.
+/// // A folder with vgg_normalised.pth and decoder.pth, which the feature `pth` reads.
 /// let weights = Weights::open("adain")?.select(AdaInStyle::original_name);
 /// let network = weights.build(DType::F32, &Device::Cpu, AdaInStyle::new)?;
 /// let content = Tensor::rand(0f32, 1., (1, 3, 256, 384), &Device::Cpu)?;
@@ -60,7 +61,8 @@ pub struct AdaInStyle {
     decoder: Vec<Vec<PaddedConv>>,
 }
 
-/// What [`AdaInStyle`] takes from a picture of a style: the mean and deviation of its features.
+/// A style for [`AdaInStyle`]: the mean and the deviation of each feature of the pictures that it
+/// was taken from.
 #[derive(Debug, Clone)]
 pub struct AdaInStyleStats {
     mean: Tensor,
@@ -68,20 +70,20 @@ pub struct AdaInStyleStats {
 }
 
 impl AdaInStyle {
-    /// Builds the network from the two state dicts, below `vgg_normalised` and `decoder`. Widths
-    /// follow from the shapes.
+    /// Builds the network from two state dicts, below `vgg_normalised` and `decoder`. The widths
+    /// are read from the shapes.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit the layer before it; the error names it.
+    /// A tensor is missing, or its shape does not fit the layer before it. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let (vgg, decoder) = (vb.pp("vgg_normalised"), vb.pp("decoder"));
-        let colours = PaddedConv::new(&vgg.pp(0), [3, 3], 1, 1)?;
+        let colours = PaddedConv::load(&vgg.pp(0), [3, 3], 1, 1)?;
         let mut width = 3;
         let mut conv = |vb: &VarBuilder, index: usize| {
             // The last convolution gives a picture.
             let c_out = if index == 28 { 3 } else { ANY };
-            let conv = PaddedConv::new(&vb.pp(index), [c_out, width], 3, 1)?;
+            let conv = PaddedConv::load(&vb.pp(index), [c_out, width], 3, 1)?;
             width = conv.width();
             Ok(conv)
         };
@@ -96,7 +98,8 @@ impl AdaInStyle {
         })
     }
 
-    /// The name itself, or nothing for those of the VGG beyond relu4_1, which is not used: for
+    /// Leaves out the layers of the VGG beyond relu4_1, which the network has no use for: `None`
+    /// for their tensors' names, and every other name as it is. For
     /// [`Weights::select`](crate::weights::Weights::select).
     pub fn original_name(name: &str) -> Option<String> {
         let index = name.strip_prefix("vgg_normalised.");
@@ -104,34 +107,49 @@ impl AdaInStyle {
         (index.unwrap_or(0usize) <= 29).then(|| name.to_string())
     }
 
-    /// Takes the style of a picture, once for any number of [`forward`](Self::forward).
+    /// Measures the style of pictures, for any number of calls of [`forward`](Self::forward).
+    ///
+    /// # Errors
+    ///
+    /// `x` is not `(N, 3, H, W)` of at least 9x9, or is of another dtype or on another device than
+    /// the weights, or candle has no convolution for the dtype (bf16 on the CPU in candle 0.11).
     pub fn style(&self, x: &Tensor) -> Result<AdaInStyleStats> {
         let (mean, std) = mean_and_std(&self.encode(x)?, EPS)?;
         Ok(AdaInStyleStats { mean, std })
     }
 
-    /// The content in a style. `alpha` is how much of the style is applied, 0 to 1.
+    /// The picture of the content `x` in a style. `alpha` mixes the features, from 0, those of the
+    /// content, to 1, the full style.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`style`](Self::style), and `style` is of neither one picture nor as many as `x`.
     pub fn forward(&self, x: &Tensor, style: &AdaInStyleStats, alpha: f64) -> Result<Tensor> {
-        self.forward_with(x, style, alpha, &mut Norms::own())
+        self.forward_with(x, style, alpha, &mut NormStats::own())
     }
 
-    /// [`forward`](Self::forward) with the statistics of the content that `norms` says.
+    /// [`forward`](Self::forward) with the statistics of the content taken from `stats`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`forward`](Self::forward), and `stats` [replays](NormStats::replay) those of no
+    /// norm or of other numbers of samples or channels.
     pub fn forward_with(
         &self,
         x: &Tensor,
         style: &AdaInStyleStats,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> Result<Tensor> {
         let x = self.encode(x)?;
-        let styled = norms.apply(&x, like_style(&x, (&style.mean, &style.std), EPS)?)?;
+        let styled = stats.apply(&x, adain(&x, (&style.mean, &style.std), EPS)?)?;
         let mut x = ((styled * alpha)? + (x * (1. - alpha))?)?;
         for (index, group) in self.decoder.iter().enumerate() {
             if index > 0 {
                 x = nearest2x(&x)?;
             }
             for (position, conv) in group.iter().enumerate() {
-                // Between convolutions: neither the features nor the picture are to be cut.
+                // Between convolutions only: neither the features nor the picture are to be cut.
                 if index + position > 0 {
                     x = x.relu()?;
                 }
@@ -141,8 +159,8 @@ impl AdaInStyle {
         Ok(x)
     }
 
-    /// How many pixels around it a pixel of the output depends on, where the statistics of the
-    /// norm are given.
+    /// The number of pixels around a pixel of the output that it depends on, with [replayed
+    /// statistics](NormStats::replay).
     pub fn reach(&self) -> usize {
         // In pixels of the input: 2, 4, 16 and 8 for the encoder's convolutions, as many for the
         // decoder's, and up to 7 for the three poolings and for the three upsamplings each.
@@ -170,14 +188,14 @@ impl AdaInStyle {
 }
 
 impl AdaInStyleStats {
-    /// A mixture of styles, each with its share of the whole.
+    /// The weighted sum of styles, whose weights should add up to 1.
     ///
     /// # Errors
     ///
-    /// When there are none, or they are not of the same number of pictures.
+    /// There is none, or they are of different numbers of pictures.
     pub fn mix(styles: &[(Self, f64)]) -> Result<Self> {
         let sum = |part: fn(&Self) -> &Tensor| {
-            let parts = styles.iter().map(|(style, share)| part(style) * *share);
+            let parts = styles.iter().map(|(style, weight)| part(style) * *weight);
             let sum = parts.reduce(|sum, part| sum? + part?);
             sum.unwrap_or_else(|| bail!("AdaInStyle: there is no style to mix"))
         };

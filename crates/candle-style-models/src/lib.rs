@@ -1,6 +1,6 @@
-//! Networks built around instance normalization, loading the state dicts their authors published.
+//! Networks around instance normalization, which load the state dicts that their authors published.
 //!
-//! | network | takes | in | out | styles from |
+//! | network | input | from | output | styles |
 //! |---|---|---|---|---|
 //! | [`TransformerNet`], fast neural style | a picture | 0 to 255 | about 0 to 255 | its weights |
 //! | [`ResnetGenerator`], CycleGAN and pix2pix | a picture | -1 to 1 | -1 to 1 | its weights |
@@ -9,11 +9,13 @@
 //! | [`StarGanV2`] | a picture | -1 to 1 | about -1 to 1 | a domain, and noise or pictures |
 //! | [`SpadeGenerator`], GauGAN | a map of labels | one-hot | -1 to 1 | its weights |
 //!
-//! Pictures are `(N, 3, H, W)`, RGB. What a network needs of the sides, its page says.
+//! Pictures are `(N, 3, H, W)`, RGB; the page of a network has the sides that it takes. The networks
+//! compute in the dtype of their weights: f32, f16, bf16 or f64 where candle's convolutions have it
+//! (bf16 not on the CPU, f64 not on Metal).
 //!
-//! # Use it in your own pipeline
+//! # A network in your own program
 //!
-//! From a `VarBuilder`, wherever that has its tensors, to a picture in five lines:
+//! It takes any `VarBuilder` with its tensors:
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -30,13 +32,13 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! A network of yours that has one of these in it passes `vb.pp("generator")`. A `VarMap` makes the
-//! variables of a new one only where the widths are known, as in `TransformerNet::with_config`; the
-//! others read their widths from the weights. All of them are differentiable, in the picture and in
-//! the weights, and run wherever candle has convolutions: on the CPU, on CUDA and on Metal.
+//! A larger network that contains one of these passes `vb.pp("generator")`. A `VarMap` can make the
+//! variables only where the widths are known, as in [`TransformerNet::with_config`]; the others read
+//! their widths from the weights. All networks are differentiable, with respect to the picture and
+//! to the weights, and run wherever candle has convolutions: on the CPU, on CUDA and on Metal.
 //!
 //! [`Weights`](crate::weights::Weights) builds the same networks from `.pth` files of any age, from
-//! folders and from the Hugging Face Hub, and tells everything that does not fit in one error:
+//! folders and from the Hugging Face Hub, and lists everything that does not fit in one error:
 //!
 //! ```no_run
 //! # use candle_core::{DType, Device};
@@ -47,16 +49,19 @@
 //! # let _ = network; Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! Pictures larger than memory go in tiles; see [`Norms`].
+//! Pictures larger than memory are processed in tiles; see [`NormStats`].
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adain_style;
-mod conv;
+mod conv_grad;
 mod layers;
 mod microast;
-mod norms;
+mod norm_stats;
 mod padding;
 mod resample;
 mod resnet_generator;
+mod shapes;
 mod spade_generator;
 mod stargan_v2;
 mod transformer_net;
@@ -64,16 +69,16 @@ pub mod weights;
 
 pub use adain_style::{AdaInStyle, AdaInStyleStats};
 pub use microast::{MicroAst, MicroAstStyle};
-pub use norms::Norms;
+pub use norm_stats::NormStats;
 pub use padding::reflection_pad2d;
 pub use resnet_generator::ResnetGenerator;
-pub use spade_generator::{SpadeConfig, SpadeGenerator};
+pub use spade_generator::{SpadeGenerator, SpadeGeneratorConfig};
 pub use stargan_v2::{
     StarGanV2, StarGanV2Config, StarGanV2Generator, StarGanV2Mapping, StarGanV2StyleEncoder,
 };
 pub use transformer_net::{TransformerNet, TransformerNetConfig};
 
-/// The README's code is tested with the documentation's.
+/// Tests the code of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

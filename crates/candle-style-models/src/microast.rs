@@ -1,43 +1,45 @@
-//! MicroAST.
+//! MicroAST's arbitrary style transfer.
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
-use super::layers::{PaddedConv, ANY};
-use super::norms::{like_style, mean_and_std};
+use super::layers::PaddedConv;
+use super::norm_stats::{adain, mean_and_std};
 use super::resample::bilinear2x;
-use super::Norms;
+use super::shapes::ANY;
+use super::NormStats;
 
-/// Added to the variances, of the content and of the style, by the original.
+/// The eps that the original adds to the variances of the content and of the style.
 const EPS: f64 = 1e-5;
 
 /// The smallest side that leaves two rows to reflect after two halvings.
 const MIN_SIDE: usize = 5;
 
-/// The arbitrary style transfer of MicroAST (Wang et al., "MicroAST: Towards Super-Fast
-/// Ultra-Resolution Arbitrary Style Transfer", 2023), as `TestNet` in `EndyWon/MicroAST`.
+/// The style transfer of MicroAST (Wang et al., [MicroAST: Towards Super-Fast Ultra-Resolution
+/// Arbitrary Style Transfer](https://arxiv.org/abs/2211.15313), 2023), as `TestNet` in
+/// [EndyWon/MicroAST](https://github.com/EndyWon/MicroAST).
 ///
-/// Two small encoders, for the content and for the style; the style gives the mean and deviation
-/// of features at two depths, put on the content by adaptive instance norm with the unbiased
-/// variance (eps 1e-5), and a factor for the convolutions and the shortcuts of the residual layer
-/// after each.
+/// Two small encoders look at the content and at the style; the whole network has 0.5 million weights.
+/// At two depths, the features of the content get the mean and the deviation of the style's
+/// ([`adain`](candle_instance_norm::adain), with the unbiased variance and eps 1e-5), and the style
+/// scales the convolutions and the shortcuts of the residual layer after them.
 ///
 /// # Shapes
 ///
-/// - pictures: `(N, 3, H, W)`, RGB in `[0, 1]`, at least 5x5; of the style one for all or N
-/// - output: `(N, 3, H', W')`, about `[0, 1]`; `H'` and `W'` are `H` and `W` of the content rounded
-///   up to multiples of 4
+/// - content: `(N, 3, H, W)`, RGB from 0 to 1, at least 5x5, in the dtype of the weights
+/// - style: likewise, of any size; one picture for the whole batch or N of them
+/// - output: `(N, 3, H', W')`, RGB from about 0 to 1, to be clamped; `H'` and `W'` are `H` and `W` of
+///   the content rounded up to multiples of 4
 ///
-/// # Errors
-///
-/// Another rank, number of channels or a smaller picture, and what candle says of dtype and device.
+/// # Example
 ///
 /// ```no_run
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_style_models::{MicroAst, Norms};
+/// use candle_style_models::MicroAst;
 /// use candle_style_models::weights::Weights;
 ///
-/// // A folder with content_encoder.pth, style_encoder.pth, modulator.pth and decoder.pth.
+/// // A folder with content_encoder.pth, style_encoder.pth, modulator.pth and decoder.pth, which the
+/// // feature `pth` reads.
 /// let weights = Weights::open("microast")?;
 /// let network = weights.build(DType::F32, &Device::Cpu, MicroAst::new)?;
 /// let content = Tensor::rand(0f32, 1., (1, 3, 256, 384), &Device::Cpu)?;
@@ -50,13 +52,14 @@ const MIN_SIDE: usize = 5;
 pub struct MicroAst {
     content_encoder: Encoder,
     style_encoder: Encoder,
-    /// The convolutions that give the factors of the convolutions and of the shortcuts.
+    /// For each depth, the convolutions whose means are the factors of the residual layer's
+    /// convolutions and shortcuts.
     modulator: [[PaddedConv; 2]; 2],
     residuals: [Residual; 2],
     tail: [PaddedConv; 5],
 }
 
-/// What [`MicroAst`] takes from a picture of a style.
+/// A style for [`MicroAst`]: the statistics and the factors of the pictures that it was taken from.
 #[derive(Debug, Clone)]
 pub struct MicroAstStyle {
     depths: [Depth; 2],
@@ -65,32 +68,32 @@ pub struct MicroAstStyle {
 /// The style at one depth.
 #[derive(Debug, Clone)]
 struct Depth {
-    /// Mean and deviation of the features, `(N, C)`, in f32 (f64 for f64).
+    /// The mean and the deviation of the features, `(N, C)`, in f32 (f64 for f64).
     stats: [Tensor; 2],
-    /// Factors of the convolutions and of the shortcuts, `(N, C, 1, 1)`.
+    /// The factors of the convolutions and of the shortcuts, `(N, C, 1, 1)`.
     factors: [Tensor; 2],
 }
 
 impl MicroAst {
-    /// Builds the network from the four state dicts, below `content_encoder`, `style_encoder`,
-    /// `modulator` and `decoder`. Widths and groups follow from the shapes.
+    /// Builds the network from four state dicts, below `content_encoder`, `style_encoder`,
+    /// `modulator` and `decoder`. The widths and the groups are read from the shapes.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit the layer before it; the error names it.
+    /// A tensor is missing, or its shape does not fit the layer before it. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let (content_encoder, width) = Encoder::new(&vb.pp("content_encoder"), ANY)?;
         let (style_encoder, _) = Encoder::new(&vb.pp("style_encoder"), width)?;
         let modulator = vb.pp("modulator");
         let modulator = |name| {
             let vb = modulator.pp(name).pp("0.conv_layer");
-            PaddedConv::new(&vb, [width, width], 3, 1)
+            PaddedConv::load(&vb, [width, width], 3, 1)
         };
         let decoder = vb.pp("decoder");
         let residual = |name| Residual::new(&decoder.pp(name), width);
         let tail = decoder.pp("dec3");
         let tail = |index: usize, c_in, [c_out, kernel]: [usize; 2]| {
-            PaddedConv::new(&tail.pp(index).pp("conv_layer"), [c_out, c_in], kernel, 1)
+            PaddedConv::load(&tail.pp(index).pp("conv_layer"), [c_out, c_in], kernel, 1)
         };
         let conv0 = tail(1, width, [ANY, 3])?;
         let conv1 = tail(3, conv0.width(), [ANY, 1])?;
@@ -109,14 +112,19 @@ impl MicroAst {
         })
     }
 
-    /// Takes the style of a picture, once for any number of [`forward`](Self::forward).
+    /// Measures the style of pictures, for any number of calls of [`forward`](Self::forward).
+    ///
+    /// # Errors
+    ///
+    /// `x` is not `(N, 3, H, W)` of at least 5x5, or is of another dtype or on another device than
+    /// the weights, or candle has no convolution for the dtype (bf16 on the CPU in candle 0.11).
     pub fn style(&self, x: &Tensor) -> Result<MicroAstStyle> {
         check_input(x)?;
         let features = self.style_encoder.forward(x)?;
         let depth = |index: usize| -> Result<Depth> {
             let [weight, bias] = &self.modulator[index];
             let (mean, std) = mean_and_std(&features[index], EPS)?;
-            // In f32: a sum of so many halves would leave their range.
+            // In f32: the sum of a plane may be beyond the range of f16.
             let pooled = |conv: &PaddedConv| {
                 let y = conv.forward(&features[index])?.to_dtype(std.dtype())?;
                 y.mean_keepdim((2, 3))?.to_dtype(x.dtype())
@@ -129,25 +137,35 @@ impl MicroAst {
         Ok(MicroAstStyle { depths })
     }
 
-    /// The content in a style. `alpha` is how much of the style's statistics is applied, 0 to 1.
+    /// The picture of the content `x` in a style. `alpha` mixes the features, from 0, those of the
+    /// content, to 1, those with the style's statistics; the factors of the style apply in full.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`style`](Self::style), and `style` is of neither one picture nor as many as `x`.
     pub fn forward(&self, x: &Tensor, style: &MicroAstStyle, alpha: f64) -> Result<Tensor> {
-        self.forward_with(x, style, alpha, &mut Norms::own())
+        self.forward_with(x, style, alpha, &mut NormStats::own())
     }
 
-    /// [`forward`](Self::forward) with the statistics of the content that `norms` says.
+    /// [`forward`](Self::forward) with the statistics of the content taken from `stats`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`forward`](Self::forward), and `stats` [replays](NormStats::replay) those of fewer
+    /// norms or of other numbers of samples or channels.
     pub fn forward_with(
         &self,
         x: &Tensor,
         style: &MicroAstStyle,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> Result<Tensor> {
         check_input(x)?;
         let [_, mut x] = self.content_encoder.forward(x)?;
-        // From the deeper features to the others.
+        // The deeper features first.
         for (residual, depth) in self.residuals.iter().zip(&style.depths).rev() {
             let [mean, std] = &depth.stats;
-            let styled = norms.apply(&x, like_style(&x, (mean, std), EPS)?)?;
+            let styled = stats.apply(&x, adain(&x, (mean, std), EPS)?)?;
             x = ((styled * alpha)? + (x * (1. - alpha))?)?;
             x = residual.modulated(&x, &depth.factors)?;
         }
@@ -159,28 +177,29 @@ impl MicroAst {
         conv4.forward(&x)
     }
 
-    /// How many pixels around it a pixel of the output depends on, where the statistics of the
-    /// norms are given.
+    /// The number of pixels around a pixel of the output that it depends on, with [replayed
+    /// statistics](NormStats::replay).
     pub fn reach(&self) -> usize {
-        // In pixels of the input: 4, 1 and 2 on the way down, 4 residual layers of 2 convolutions
-        // of 4, and on the way up 4 and 2 for the interpolations, 2 and 1 and 4 for convolutions.
+        // In pixels of the input: 4, 1 and 2 for the convolutions on the way down; 8 for each of 4
+        // residual layers; 4 and 2 for the interpolations and 2, 1 and 4 for the convolutions on
+        // the way up.
         52
     }
 }
 
 impl MicroAstStyle {
-    /// A mixture of styles, each with its share of the whole: the sum of what they are made of.
+    /// The weighted sum of styles, whose weights should add up to 1.
     ///
     /// # Errors
     ///
-    /// When there are none, or they are not of the same number of pictures.
+    /// There is none, or they are of different numbers of pictures.
     pub fn mix(styles: &[(Self, f64)]) -> Result<Self> {
-        let Some(((first, share), rest)) = styles.split_first() else {
+        let Some(((first, weight), rest)) = styles.split_first() else {
             bail!("MicroAst: there is no style to mix")
         };
-        let mut mixed = first.map(|tensor| tensor * *share)?;
-        for (style, share) in rest {
-            let scaled = style.map(|tensor| tensor * *share)?;
+        let mut mixed = first.map(|tensor| tensor * *weight)?;
+        for (style, weight) in rest {
+            let scaled = style.map(|tensor| tensor * *weight)?;
             for (sum, part) in mixed.tensors_mut().zip(scaled.clone().tensors_mut()) {
                 *sum = (&*sum + &*part)?;
             }
@@ -211,7 +230,8 @@ fn check_input(x: &Tensor) -> Result<()> {
     }
 }
 
-/// Features at two depths, both a quarter of the picture's size.
+/// The encoder of the content or of the style: features at two depths, both with a quarter of the
+/// picture's sides.
 #[derive(Debug, Clone)]
 struct Encoder {
     convs: [PaddedConv; 5],
@@ -222,7 +242,7 @@ impl Encoder {
     fn new(vb: &VarBuilder, width: usize) -> Result<(Self, usize)> {
         let layers = vb.pp("enc1");
         let conv = |index: usize, widths, kernel, stride| {
-            PaddedConv::new(&layers.pp(index).pp("conv_layer"), widths, kernel, stride)
+            PaddedConv::load(&layers.pp(index).pp("conv_layer"), widths, kernel, stride)
         };
         let conv0 = conv(0, [ANY, 3], 9, 1)?;
         let conv1 = conv(2, [ANY, conv0.width()], 3, 2)?;
@@ -258,7 +278,7 @@ struct Residual {
 
 impl Residual {
     fn new(vb: &VarBuilder, width: usize) -> Result<Self> {
-        let conv = |name| PaddedConv::new(&vb.pp(name).pp("conv_layer"), [width, width], 3, 1);
+        let conv = |name| PaddedConv::load(&vb.pp(name).pp("conv_layer"), [width, width], 3, 1);
         Ok(Self {
             conv1: conv("conv1")?,
             conv2: conv("conv2")?,
@@ -269,7 +289,7 @@ impl Residual {
         x + self.conv2.forward(&self.conv1.forward(x)?.relu()?)?
     }
 
-    /// The same with `weight * conv(x) + bias * x` in the place of each convolution.
+    /// [`forward`](Self::forward) with `weight * conv(x) + bias * x` in place of each convolution.
     fn modulated(&self, x: &Tensor, [weight, bias]: &[Tensor; 2]) -> Result<Tensor> {
         let modulate = |conv: &PaddedConv, x: &Tensor| {
             let convolved = conv.forward(x)?.broadcast_mul(weight)?;

@@ -1,21 +1,21 @@
-//! Padding that candle does not have.
+//! Reflection padding, which candle 0.11 does not have.
 
 use candle_core::{bail, Result, Tensor};
 
 /// Pads the two spatial dimensions by reflection, without repeating the edge, as PyTorch's
 /// `ReflectionPad2d(pad)` does: a row `a b c d` padded by 2 becomes `c b a b c d c b`.
 ///
-/// Composed of `narrow` and `cat`, so it is differentiable and copies on the device of `x` only.
+/// It is composed of `narrow` and `cat`, and so differentiable, on every device.
 ///
 /// # Shapes
 ///
-/// - `x`: `(N, C, H, W)`
-/// - result: `(N, C, H + 2 pad, W + 2 pad)`
+/// - `x`: `(N, C, H, W)`, of any dtype
+/// - result: `(N, C, H + 2 pad, W + 2 pad)`, of the same
 ///
 /// # Errors
 ///
-/// When `x` has another rank, or `pad` is not smaller than both `H` and `W`: there is nothing
-/// left to reflect then.
+/// `x` has another rank, or `pad` is not smaller than both `H` and `W`: there are not that many rows
+/// or columns to reflect.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

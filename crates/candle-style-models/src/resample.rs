@@ -1,16 +1,26 @@
-//! Resampling that candle 0.11 does not differentiate, or wrongly: the gradient of its `max_pool2d` is
-//! a quarter of what it should be, that of its `upsample_nearest2d` replaces others of the same
-//! tensor.
+//! Resampling in ops that candle differentiates correctly. Of its own, in 0.11:
+//!
+//! - `upsample_nearest2d` replaces the gradient that other uses of the same tensor have left, in place
+//!   of adding to it ([pull request 3507](https://github.com/huggingface/candle/pull/3507)).
+//! - `upsample_bilinear2d` has no backward pass, and `max_pool2d` scales its gradient by the share of
+//!   the maxima in a window, a quarter of 2x2 ([`Op::UpsampleBilinear2D` and `Op::MaxPool2D` in its
+//!   backprop.rs]).
+//!
+//! Remove each function when candle's has the right gradient; [`every`] and the odd edges of
+//! [`max_pool2x`] have no counterpart there.
+//!
+//! [`Op::UpsampleBilinear2D` and `Op::MaxPool2D` in its backprop.rs]: https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs
 
 use candle_core::{Result, Tensor};
 
 /// Doubles the two spatial dimensions, as PyTorch's `Upsample(scale_factor=2, mode="bilinear")`
-/// with `align_corners=False` does: every value becomes two, each a quarter of the way to the
-/// neighbour on its side.
+/// with `align_corners=False` does: along each dimension a value becomes two, each a quarter of the
+/// way to the neighbour on its side.
 pub(super) fn bilinear2x(x: &Tensor) -> Result<Tensor> {
     double(&double(x, 2)?, 3)
 }
 
+/// [`bilinear2x`] along one dimension.
 fn double(x: &Tensor, dim: usize) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     let last = shape[dim] - 1;
@@ -22,7 +32,7 @@ fn double(x: &Tensor, dim: usize) -> Result<Tensor> {
     Tensor::stack(&pair, dim + 1)?.reshape(shape)
 }
 
-/// Doubles the two spatial dimensions: every value becomes four.
+/// Doubles the two spatial dimensions: every value becomes a square of four.
 pub(super) fn nearest2x(x: &Tensor) -> Result<Tensor> {
     let (n, c, height, width) = x.dims4()?;
     let x = x.reshape((n, c, height, 1, width, 1))?;
@@ -30,8 +40,8 @@ pub(super) fn nearest2x(x: &Tensor) -> Result<Tensor> {
     x.reshape((n, c, 2 * height, 2 * width))
 }
 
-/// The first value of every `step` by `step`, which divides the sides: what PyTorch's
-/// `interpolate(mode="nearest")` leaves of them.
+/// Reduces the two spatial dimensions by `step`, which divides them, to the first value of each
+/// `step`x`step` square, as PyTorch's `interpolate(mode="nearest")` does.
 pub(super) fn every(x: &Tensor, step: usize) -> Result<Tensor> {
     let (n, c, height, width) = x.dims4()?;
     let (height, width) = (height / step, width / step);
@@ -40,7 +50,7 @@ pub(super) fn every(x: &Tensor, step: usize) -> Result<Tensor> {
     first.reshape((n, c, height, width))
 }
 
-/// The largest of every 2x2, and of what is left of it at an odd edge, as PyTorch's
+/// The maximum of every 2x2 square, or of the part of it inside an odd edge, as PyTorch's
 /// `MaxPool2d(2, ceil_mode=True)` has it.
 pub(super) fn max_pool2x(x: &Tensor) -> Result<Tensor> {
     let (n, c, height, width) = x.dims4()?;

@@ -4,21 +4,25 @@ use candle_core::{bail, Result, Tensor};
 use candle_instance_norm::{Activation, Normalization};
 use candle_nn::{Conv2d, ConvTranspose2d, Module, VarBuilder};
 
-use super::layers::{conv2d, conv_transpose2d, Depthwise, ANY};
-use super::{reflection_pad2d, Norms};
+use super::layers::{conv2d, conv_transpose2d, width, Depthwise};
+use super::shapes::ANY;
+use super::{reflection_pad2d, NormStats};
 
-/// `torch.nn.InstanceNorm2d`'s default; the checkpoints were all trained with it.
+/// The default eps of `torch.nn.InstanceNorm2d`, with which all checkpoints were trained.
 const EPS: f64 = 1e-5;
 
-/// Index in the state dict of the first residual block, after two downsampling convolutions.
+/// The index of the first residual block in the state dict, after two downsampling convolutions.
 const FIRST_BLOCK: usize = 10;
 
 /// The smallest side that leaves two rows for the residual blocks to reflect after two halvings.
 const MIN_SIDE: usize = 5;
 
-/// The image-to-image ResNet generator of CycleGAN (Zhu et al., "Unpaired Image-to-Image
-/// Translation using Cycle-Consistent Adversarial Networks", 2017), as `ResnetGenerator` in
-/// `junyanz/pytorch-CycleGAN-and-pix2pix` with instance norm and reflection padding.
+/// The ResNet generator of CycleGAN (Zhu et al., [Unpaired Image-to-Image Translation using
+/// Cycle-Consistent Adversarial Networks](https://arxiv.org/abs/1703.10593), 2017) and pix2pix (Isola
+/// et al., [Image-to-Image Translation with Conditional Adversarial
+/// Networks](https://arxiv.org/abs/1611.07004), 2017), as `ResnetGenerator` in
+/// [junyanz/pytorch-CycleGAN-and-pix2pix](https://github.com/junyanz/pytorch-CycleGAN-and-pix2pix)
+/// with instance norm and reflection padding.
 ///
 /// A 7x7 convolution, two that halve the image, residual blocks, two transposed convolutions that
 /// double it again and a 7x7 convolution to a `tanh`. Each convolution but the last is followed by
@@ -26,16 +30,21 @@ const MIN_SIDE: usize = 5;
 ///
 /// # Shapes
 ///
-/// - input: `(N, C_in, H, W)`, usually RGB as `(x / 255 - 0.5) / 0.5`; `H` and `W` at least 5
-/// - output: `(N, C_out, H', W')` in `[-1, 1]`; `H'` and `W'` are `H` and `W` rounded up to
-///   multiples of 4
+/// - input: `(N, C_in, H, W)`, as published RGB from -1 to 1, `(byte / 255 - 0.5) / 0.5`; `H` and
+///   `W` at least 5; in the dtype of the weights
+/// - output: `(N, C_out, H', W')`, from -1 to 1; `H'` and `W'` are `H` and `W` rounded up to multiples
+///   of 4
 ///
 /// # Errors
 ///
 /// `forward` fails on another rank or channel count, on a smaller image, on an input whose dtype
 /// or device is not that of the weights, and where candle has no convolution for the dtype (bf16
-/// on the CPU in candle 0.11). For `backward`, `H` and `W` should be multiples of 4: candle 0.11
-/// takes the output padding of the height for the width too where a convolution has a stride.
+/// on the CPU in candle 0.11). For `backward`, `H` and `W` should be multiples of 4: where a
+/// convolution has a stride, [candle
+/// 0.11](https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs) takes the output padding of
+/// the height for the width too.
+///
+/// # Example
 ///
 /// ```
 /// # use std::collections::HashMap;
@@ -71,32 +80,34 @@ pub struct ResnetGenerator {
 
 impl ResnetGenerator {
     /// Builds the generator from a state dict with the original names (`model.1.weight`, ...).
-    /// Depth, widths and the form of the blocks follow from the names and shapes: any number of
-    /// blocks, with or without dropout (inactive, but it shifts the names), with 3x3 convolutions
-    /// or the depthwise-separable ones of GAN Compression (Li et al., 2020). Running statistics in
-    /// old files are not used, as upstream removes them too. `vb` needs existing weights: a
-    /// `VarMap` cannot tell the shapes.
+    /// The depth, the widths and the form of the blocks are read from the names and shapes: any
+    /// number of blocks, with or without dropout (inactive, but it shifts the names), with 3x3
+    /// convolutions or the depthwise-separable ones of GAN Compression (Li et al.,
+    /// [2003.08936](https://arxiv.org/abs/2003.08936)). Running statistics in old files are not
+    /// used, as upstream removes them too. `vb` needs existing weights: a `VarMap` cannot tell the
+    /// shapes.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit the layer before it; the error names it.
+    /// A tensor is missing, or its shape does not fit the layer before it. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let model = vb.pp("model");
-        let (head, width) = conv2d(&model.pp(1), [ANY; 2], 7, 1)?;
-        let (down0, width) = conv2d(&model.pp(4), [ANY, width], 3, 2)?;
-        let (down1, width) = conv2d(&model.pp(7), [ANY, width], 3, 2)?;
+        let head = conv2d(&model.pp(1), [ANY; 2], 7, 1)?;
+        let down0 = conv2d(&model.pp(4), [ANY, width(&head)], 3, 2)?;
+        let down1 = conv2d(&model.pp(7), [ANY, width(&down0)], 3, 2)?;
+        let inner = width(&down1);
 
         let block = |index| model.pp(FIRST_BLOCK + index).pp("conv_block");
         let more = (1..).take_while(|&index| has_conv(&block(index), 1));
         let blocks = std::iter::once(0).chain(more);
-        let blocks = blocks.map(|index| ResnetBlock::new(&block(index), width));
+        let blocks = blocks.map(|index| ResnetBlock::new(&block(index), inner));
         let blocks = blocks.collect::<Result<Vec<_>>>()?;
 
         // Each stage takes three indices: convolution, norm, ReLU; the last has its padding first.
         let next = FIRST_BLOCK + blocks.len();
-        let (up0, width) = conv_transpose2d(&model.pp(next), width)?;
-        let (up1, width) = conv_transpose2d(&model.pp(next + 3), width)?;
-        let (tail, _) = conv2d(&model.pp(next + 7), [ANY, width], 7, 1)?;
+        let (up0, half) = conv_transpose2d(&model.pp(next), inner)?;
+        let (up1, outer) = conv_transpose2d(&model.pp(next + 3), half)?;
+        let tail = conv2d(&model.pp(next + 7), [ANY, outer], 7, 1)?;
         Ok(Self {
             head,
             down: [down0, down1],
@@ -111,26 +122,32 @@ impl ResnetGenerator {
         self.blocks.len()
     }
 
-    /// How many pixels around it a pixel of the output depends on, where the statistics of the
-    /// norms are given: 88 with 9 blocks.
+    /// The number of pixels around a pixel of the output that it depends on, with [replayed
+    /// statistics](NormStats::replay): 88 with 9 blocks.
     pub fn reach(&self) -> usize {
         // In pixels of the input: 3 for the head, 1 and 2 on the way down, 2 convolutions of 4 in
-        // each block, 4 and 2 on the way up, 3 for the tail, and 1 since the way up is lopsided.
+        // each block, 4 and 2 on the way up, 3 for the tail, and 1 since transposed convolutions
+        // reach further to one side.
         16 + 8 * self.blocks.len()
     }
 
-    /// [`forward`](Module::forward) with the statistics that `norms` says.
-    pub fn forward_with(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    /// [`forward`](Module::forward) with statistics taken from `stats`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// of other numbers of samples or channels.
+    pub fn forward_with(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         self.check_input(x)?;
-        let mut x = norm_relu(&self.head.forward(&reflection_pad2d(x, 3)?)?, norms)?;
+        let mut x = norm_relu(&self.head.forward(&reflection_pad2d(x, 3)?)?, stats)?;
         for down in &self.down {
-            x = norm_relu(&down.forward(&x)?, norms)?;
+            x = norm_relu(&down.forward(&x)?, stats)?;
         }
         for block in &self.blocks {
-            x = block.forward(&x, norms)?;
+            x = block.forward(&x, stats)?;
         }
         for up in &self.up {
-            x = norm_relu(&up.forward(&x)?, norms)?;
+            x = norm_relu(&up.forward(&x)?, stats)?;
         }
         self.tail.forward(&reflection_pad2d(&x, 3)?)?.tanh()
     }
@@ -151,21 +168,21 @@ impl ResnetGenerator {
 
 impl Module for ResnetGenerator {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, &mut Norms::own())
+        self.forward_with(x, &mut NormStats::own())
     }
 }
 
-/// Instance norm as these networks use it.
-fn norm(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-    norms.apply(x, Normalization::instance(EPS))
+/// The networks' instance norm, which has no parameters.
+fn norm(x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+    stats.apply(x, Normalization::instance(EPS))
 }
 
 /// [`norm`] and ReLU in one pass.
-fn norm_relu(x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-    norms.apply(x, Normalization::instance(EPS).activation(Activation::Relu))
+fn norm_relu(x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+    stats.apply(x, Normalization::instance(EPS).activation(Activation::Relu))
 }
 
-/// Whether a block's state dict has a convolution at `index`.
+/// True if a block's state dict has a convolution at `index`.
 fn has_conv(block: &VarBuilder, index: usize) -> bool {
     let conv = block.pp(index);
     conv.contains_tensor("weight") || conv.contains_tensor("conv.0.weight")
@@ -180,23 +197,23 @@ struct ResnetBlock {
 
 impl ResnetBlock {
     fn new(vb: &VarBuilder, width: usize) -> Result<Self> {
-        let (conv1, inner) = BlockConv::new(&vb.pp(1), [ANY, width])?;
+        let (conv1, inner) = BlockConv::load(&vb.pp(1), [ANY, width])?;
         // With dropout after the first ReLU, everything behind it moves up by one.
         let second = if has_conv(vb, 5) { 5 } else { 6 };
-        let (conv2, _) = BlockConv::new(&vb.pp(second), [width, inner])?;
+        let (conv2, _) = BlockConv::load(&vb.pp(second), [width, inner])?;
         Ok(Self { conv1, conv2 })
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        let y = self.conv1.forward(&reflection_pad2d(x, 1)?, norms)?;
-        let y = norm_relu(&y, norms)?;
-        let y = self.conv2.forward(&reflection_pad2d(&y, 1)?, norms)?;
-        norms.apply(&y, Normalization::instance(EPS).residual(x))
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+        let y = self.conv1.forward(&reflection_pad2d(x, 1)?, stats)?;
+        let y = norm_relu(&y, stats)?;
+        let y = self.conv2.forward(&reflection_pad2d(&y, 1)?, stats)?;
+        stats.apply(&y, Normalization::instance(EPS).residual(x))
     }
 }
 
-/// A 3x3 convolution without padding, whole or split into a depthwise and a pointwise one with a
-/// norm between them.
+/// A 3x3 convolution without padding, in full or as a depthwise and a pointwise one with a norm
+/// between them.
 #[derive(Debug, Clone)]
 enum BlockConv {
     Full(Conv2d),
@@ -207,30 +224,32 @@ enum BlockConv {
 }
 
 impl BlockConv {
-    fn new(vb: &VarBuilder, [c_out, c_in]: [usize; 2]) -> Result<(Self, usize)> {
+    /// Loads a convolution in the form that the names tell, and tells its number of output
+    /// channels.
+    fn load(vb: &VarBuilder, [c_out, c_in]: [usize; 2]) -> Result<(Self, usize)> {
         let separable = vb.pp("conv");
         if !separable.contains_tensor("0.weight") {
-            let (conv, out) = conv2d(vb, [c_out, c_in], 3, 1)?;
-            return Ok((Self::Full(conv), out));
+            let conv = conv2d(vb, [c_out, c_in], 3, 1)?;
+            let c_out = width(&conv);
+            return Ok((Self::Full(conv), c_out));
         }
         let depthwise = Depthwise::new(&separable.pp(0), c_in)?;
-        let (pointwise, out) = conv2d(&separable.pp(2), [c_out, c_in], 1, 1)?;
-        Ok((
-            Self::Separable {
-                depthwise,
-                pointwise,
-            },
-            out,
-        ))
+        let pointwise = conv2d(&separable.pp(2), [c_out, c_in], 1, 1)?;
+        let c_out = width(&pointwise);
+        let conv = Self::Separable {
+            depthwise,
+            pointwise,
+        };
+        Ok((conv, c_out))
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         match self {
             Self::Full(conv) => conv.forward(x),
             Self::Separable {
                 depthwise,
                 pointwise,
-            } => pointwise.forward(&norm(&depthwise.forward(x)?, norms)?),
+            } => pointwise.forward(&norm(&depthwise.forward(x)?, stats)?),
         }
     }
 }

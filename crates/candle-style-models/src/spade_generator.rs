@@ -1,77 +1,84 @@
-//! GauGAN.
+//! The generator of GauGAN.
 
 use candle_core::{bail, Result, Tensor};
 use candle_instance_norm::nn::{self, ParamFreeNorm, Spade};
 use candle_instance_norm::Activation;
 use candle_nn::{Conv2d, Module, VarBuilder};
 
-use super::layers::{named_weight, same_conv2d, same_conv2d_of, ANY};
+use super::layers::{leaky_relu, same_conv2d, same_conv2d_of, width, LEAKY_RELU};
 use super::resample::{every, nearest2x};
-use super::Norms;
+use super::shapes::{named_weight, ANY};
+use super::NormStats;
 
-/// What does not follow from the weights of a [`SpadeGenerator`].
+/// The choices of a [`SpadeGenerator`] that its weights do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpadeConfig {
-    /// The norm inside.
+pub struct SpadeGeneratorConfig {
+    /// The norm that every map modulates.
     pub norm: ParamFreeNorm,
-    /// How often the sides are doubled: 5 for `--num_upsampling_layers normal`, 6 for `more` and 7
-    /// for `most`.
+    /// The number of times that the sides are doubled: 5 for `--num_upsampling_layers normal`, 6
+    /// for `more` and 7 for `most`.
     pub doublings: usize,
 }
 
-impl SpadeConfig {
-    /// What the names of the weights tell: batch norm where there are running statistics, and 7
-    /// doublings where there is a fifth block after the middle. Between 5 and 6 they do not tell,
-    /// and this says 5, as for COCO-Stuff and ADE20K; the networks of Cityscapes have 6.
+impl SpadeGeneratorConfig {
+    /// Reads the choices from the names of the weights: batch norm where there are running
+    /// statistics, and 7 doublings where there is a fifth block after the middle. Nothing tells 5
+    /// from 6: this says 5, as for COCO-Stuff and ADE20K, and the networks of Cityscapes need 6.
     ///
     /// ```
     /// use std::collections::HashMap;
     /// use candle_core::{DType, Device, Tensor};
-    /// use candle_style_models::SpadeConfig;
+    /// use candle_style_models::SpadeGeneratorConfig;
     /// use candle_instance_norm::nn::ParamFreeNorm;
     ///
     /// let name = "head_0.norm_0.param_free_norm.running_mean".to_string();
     /// let weights = HashMap::from([(name, Tensor::zeros(4, DType::F32, &Device::Cpu)?)]);
     /// let vb = candle_nn::VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
-    /// let expected = SpadeConfig { norm: ParamFreeNorm::Batch, doublings: 5 };
-    /// assert_eq!(SpadeConfig::infer(&vb), expected);
+    /// let expected = SpadeGeneratorConfig { norm: ParamFreeNorm::Batch, doublings: 5 };
+    /// assert_eq!(SpadeGeneratorConfig::infer(&vb), expected);
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn infer(vb: &VarBuilder) -> Self {
-        let norm = match vb.contains_tensor("head_0.norm_0.param_free_norm.running_mean") {
-            true => ParamFreeNorm::Batch,
-            false => ParamFreeNorm::Instance,
-        };
-        let doublings = match vb.contains_tensor("up_4.conv_0.bias") {
-            true => 7,
-            false => 5,
-        };
-        Self { norm, doublings }
+        let has_statistics = vb.contains_tensor("head_0.norm_0.param_free_norm.running_mean");
+        let has_fifth_block = vb.contains_tensor("up_4.conv_0.bias");
+        Self {
+            norm: if has_statistics {
+                ParamFreeNorm::Batch
+            } else {
+                ParamFreeNorm::Instance
+            },
+            doublings: if has_fifth_block { 7 } else { 5 },
+        }
     }
 }
 
-/// The generator of GauGAN (Park et al., "Semantic Image Synthesis with Spatially-Adaptive
-/// Normalization", 2019), as `SPADEGenerator` in `NVlabs/SPADE` without the variational encoder.
+/// The generator of GauGAN (Park et al., [Semantic Image Synthesis with Spatially-Adaptive
+/// Normalization](https://arxiv.org/abs/1903.07291), 2019), as `SPADEGenerator` in
+/// [NVlabs/SPADE](https://github.com/NVlabs/SPADE) without the variational encoder.
 ///
-/// From a map of labels alone: residual blocks whose norms are scaled and shifted, pixel by pixel,
-/// by what small convolutions make of the map, `norm(x) * (1 + gamma) + beta`.
+/// It draws a picture from a map of labels alone, with residual blocks of [`Spade`] norms: `norm(x) *
+/// (1 + gamma) + beta`, where small convolutions compute gamma and beta of each pixel from the map.
 ///
 /// # Shapes
 ///
-/// - map: `(N, L, H, W)`, one-hot over L labels (with those for edges and unknown, where the
-///   network has them); `H` and `W` multiples of 2 to the number of doublings
-/// - result: `(N, 3, H, W)`, RGB in `[-1, 1]`
+/// - map: `(N, L, H, W)`, one-hot over L labels (with a channel each for edges and for unknown, where
+///   the network has them); `H` and `W` multiples of 2 to the number of doublings; in the dtype of
+///   the weights
+/// - output: `(N, 3, H, W)`, RGB from -1 to 1
 ///
 /// # Errors
 ///
-/// Another shape, and what candle says of dtype and device.
+/// `forward` fails on another shape, on a map whose dtype or device is not that of the weights, and
+/// on bf16 on the CPU, for which candle 0.11 has no convolution.
+///
+/// # Example
 ///
 /// ```no_run
 /// use candle_core::{DType, Device, Tensor};
-/// use candle_style_models::{weights::Weights, SpadeConfig, SpadeGenerator};
+/// use candle_style_models::{weights::Weights, SpadeGeneratorConfig, SpadeGenerator};
 /// use candle_instance_norm::nn::ParamFreeNorm;
 ///
-/// let config = SpadeConfig { norm: ParamFreeNorm::Batch, doublings: 5 };
+/// let config = SpadeGeneratorConfig { norm: ParamFreeNorm::Batch, doublings: 5 };
 /// let weights = Weights::open("latest_net_G.pth")?;
 /// let build = |vb| SpadeGenerator::new(config, vb);
 /// let generator = weights.build(DType::F32, &Device::Cpu, build)?;
@@ -83,80 +90,71 @@ impl SpadeConfig {
 pub struct SpadeGenerator {
     doublings: usize,
     fc: Conv2d,
-    /// Each with whether the sides are doubled before it.
+    /// The blocks, each with whether the sides are doubled before it.
     blocks: Vec<(bool, Block)>,
     conv_img: Conv2d,
 }
 
 impl SpadeGenerator {
-    /// Builds the generator from its state dict (`fc.weight`, `head_0.conv_0.weight_orig`, ...);
-    /// widths and labels follow from it. Spectral norm is divided out of the weights, with the
-    /// vectors that are stored for evaluation.
+    /// Builds the generator from its state dict (`fc.weight`, `head_0.conv_0.weight_orig`, ...). The
+    /// widths and the number of labels are read from the shapes. Weights that were trained with
+    /// spectral norm are divided by it, as the vectors stored for evaluation give it.
     ///
     /// # Errors
     ///
-    /// A number of doublings other than 5 to 7, and a tensor that is missing or whose shape does
-    /// not fit the layer before it; the error names it.
-    pub fn new(config: SpadeConfig, vb: VarBuilder) -> Result<Self> {
-        let names: &[(bool, &str)] = match config.doublings {
-            5 => &[
-                (false, "head_0"),
-                (true, "G_middle_0"),
-                (false, "G_middle_1"),
-            ],
-            6 | 7 => &[
-                (false, "head_0"),
-                (true, "G_middle_0"),
-                (true, "G_middle_1"),
-            ],
-            other => bail!("SpadeGenerator: expected 5 to 7 doublings, got {other}"),
-        };
-        let ups = [
+    /// The number of doublings is not 5 to 7, a tensor is missing, or its shape does not fit the
+    /// layer before it. The error names it.
+    pub fn new(config: SpadeGeneratorConfig, vb: VarBuilder) -> Result<Self> {
+        let doublings = config.doublings;
+        if !(5..=7).contains(&doublings) {
+            bail!("SpadeGenerator: expected 5 to 7 doublings, got {doublings}")
+        }
+        let mut names = vec![
+            (false, "head_0"),
+            (true, "G_middle_0"),
+            (doublings > 5, "G_middle_1"),
             (true, "up_0"),
             (true, "up_1"),
             (true, "up_2"),
             (true, "up_3"),
-            (true, "up_4"),
         ];
-        let ups = if config.doublings == 7 {
-            &ups[..]
-        } else {
-            &ups[..4]
-        };
+        if doublings == 7 {
+            names.push((true, "up_4"));
+        }
         let fc = same_conv2d(&vb.pp("fc"), [ANY, ANY], 3, true)?;
         let [mut c_in, labels, ..] = *fc.weight().dims() else {
             bail!("SpadeGenerator: fc.weight has no four dimensions")
         };
         let mut blocks = Vec::new();
-        for &(doubles, name) in names.iter().chain(ups) {
+        for (doubles, name) in names {
             let block = Block::new(&vb.pp(name), c_in, labels, config.norm)?;
-            c_in = block.conv_1.weight().dims()[0];
+            c_in = width(&block.conv_1);
             blocks.push((doubles, block));
         }
         Ok(Self {
-            doublings: config.doublings,
+            doublings,
             fc,
             blocks,
             conv_img: same_conv2d(&vb.pp("conv_img"), [3, c_in], 3, true)?,
         })
     }
 
-    /// The number of labels.
+    /// L, the number of channels of a map.
     pub fn labels(&self) -> usize {
         self.fc.weight().dims()[1]
     }
 
-    /// What the sides of a map must be multiples of.
+    /// The number that the sides of a map must be multiples of.
     pub fn multiple(&self) -> usize {
         1 << self.doublings
     }
 
-    /// How many pixels around it a pixel of the output depends on, where the statistics of the
-    /// norms are given.
+    /// The number of pixels around a pixel of the output that it depends on, with [replayed
+    /// statistics](NormStats::replay).
     pub fn reach(&self) -> usize {
-        // In pixels of the map: 1 for the last convolution; for each block 2 convolutions at its
-        // scale, and 1 where the sides are doubled before it; before the first 2 convolutions of
-        // the map, or fc, and 1 for its reduction.
+        // In pixels of the map: 1 for the last convolution; for each block, 2 convolutions at its
+        // scale, and 1 where the sides are doubled before it; before the first block, 2
+        // convolutions over the map, or fc, and 1 for the reduction of the map.
         let mut scale = self.multiple();
         let kernels = |block: &Block| 2 * (block.norm_0.config().kernel_size / 2);
         let first = self.blocks.first().map_or(0, |(_, block)| kernels(block));
@@ -171,13 +169,23 @@ impl SpadeGenerator {
         reach
     }
 
-    /// The picture for a map; see the [struct](Self) for shapes and errors.
+    /// The picture for a map.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self).
     pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
-        self.forward_with(map, &mut Norms::own())
+        self.forward_with(map, &mut NormStats::own())
     }
 
-    /// [`forward`](Self::forward) with the statistics of the instance norms that `norms` says.
-    pub fn forward_with(&self, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    /// [`forward`](Self::forward) with statistics of the instance norms taken from `stats`; batch
+    /// norms use their running ones.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// of other numbers of samples or channels.
+    pub fn forward_with(&self, map: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         let (labels, multiple) = (self.labels(), self.multiple());
         match *map.dims() {
             [_, l, h, w] if l == labels && h * w > 0 && h % multiple == 0 && w % multiple == 0 => {}
@@ -190,20 +198,14 @@ impl SpadeGenerator {
             if *doubles {
                 x = nearest2x(&x)?;
             }
-            x = block.forward(&x, map, norms)?;
+            x = block.forward(&x, map, stats)?;
         }
-        self.conv_img.forward(&activate(&x)?)?.tanh()
+        self.conv_img.forward(&leaky_relu(&x)?)?.tanh()
     }
 }
 
-const LEAKY: Activation = Activation::LeakyRelu(0.2);
-
-/// LeakyReLU of slope 0.2.
-fn activate(x: &Tensor) -> Result<Tensor> {
-    candle_nn::ops::leaky_relu(x, 0.2)
-}
-
-/// `conv_s(norm_s(x)) + conv_1(act(norm_1(conv_0(act(norm_0(x))))))`, each norm by the map.
+/// `conv_s(norm_s(x)) + conv_1(act(norm_1(conv_0(act(norm_0(x))))))`, with norms modulated by the map.
+/// Where the widths agree, the first term is x.
 #[derive(Debug, Clone)]
 struct Block {
     norm_0: Spade,
@@ -218,39 +220,38 @@ impl Block {
         let spade =
             |name, width, activation| spade(&vb.pp(name), [labels, width], norm, activation);
         let conv_0 = spectral_conv2d(&vb.pp("conv_0"), [ANY, c_in], 3, true)?;
-        let middle = conv_0.weight().dims()[0];
+        let middle = width(&conv_0);
         let conv_1 = spectral_conv2d(&vb.pp("conv_1"), [ANY, middle], 3, true)?;
-        let c_out = conv_1.weight().dims()[0];
-        let shortcut = match c_in == c_out {
-            true => None,
-            false => {
-                let conv = spectral_conv2d(&vb.pp("conv_s"), [c_out, c_in], 1, false)?;
-                Some((spade("norm_s", c_in, Activation::None)?, conv))
-            }
+        let c_out = width(&conv_1);
+        let shortcut = if c_in == c_out {
+            None
+        } else {
+            let conv = spectral_conv2d(&vb.pp("conv_s"), [c_out, c_in], 1, false)?;
+            Some((spade("norm_s", c_in, Activation::None)?, conv))
         };
         Ok(Self {
-            norm_0: spade("norm_0", c_in, LEAKY)?,
+            norm_0: spade("norm_0", c_in, LEAKY_RELU)?,
             conv_0,
-            norm_1: spade("norm_1", middle, LEAKY)?,
+            norm_1: spade("norm_1", middle, LEAKY_RELU)?,
             conv_1,
             shortcut,
         })
     }
 
-    fn forward(&self, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, map: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         let around = match &self.shortcut {
-            Some((norm, conv)) => conv.forward(&modulate(norm, x, map, norms)?)?,
+            Some((norm, conv)) => conv.forward(&modulate(norm, x, map, stats)?)?,
             None => x.clone(),
         };
-        let y = modulate(&self.norm_0, x, map, norms)?;
+        let y = modulate(&self.norm_0, x, map, stats)?;
         let y = self.conv_0.forward(&y)?;
-        let y = modulate(&self.norm_1, &y, map, norms)?;
+        let y = modulate(&self.norm_1, &y, map, stats)?;
         around + self.conv_1.forward(&y)?
     }
 }
 
-/// A norm for `width` channels; the size of its kernels (3x3 as published, 1x1 or 5x5 as the option
-/// has it) and the width inside are read from the weights.
+/// Loads a norm for `width` channels. The size of its kernels (3x3 as published, 1x1 or 5x5 by an
+/// option of the training) and its inner width are read from the weights.
 fn spade(
     vb: &VarBuilder,
     [labels, width]: [usize; 2],
@@ -273,15 +274,16 @@ fn spade(
     Ok(spade.with_activation(activation))
 }
 
-fn modulate(spade: &Spade, x: &Tensor, map: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+/// The norm of x modulated by the map; an instance norm with the statistics of this pass.
+fn modulate(spade: &Spade, x: &Tensor, map: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
     match spade.config().norm {
-        ParamFreeNorm::Instance => norms.apply(x, spade.modulation(x, map)?),
+        ParamFreeNorm::Instance => stats.apply(x, spade.modulation(x, map)?),
         _ => spade.forward(x, map),
     }
 }
 
-/// Loads a convolution that may have been trained with spectral norm: `weight_orig` over its
-/// largest singular value, `u^T W v` by the vectors that are stored.
+/// Loads a convolution that may have been trained with spectral norm. Its weight is then
+/// `weight_orig` divided by its largest singular value, which is `u^T W v` for the stored vectors.
 fn spectral_conv2d(
     vb: &VarBuilder,
     [c_out, c_in]: [usize; 2],
@@ -295,7 +297,7 @@ fn spectral_conv2d(
     let (rows, columns) = (weight.dim(0)?, weight.dim(1)? * kernel * kernel);
     let u = vb.get(rows, "weight_u")?;
     let v = vb.get(columns, "weight_v")?;
-    // None of a blank, which stands for a weight that does not fit.
+    // A blank, which stands for a weight that does not fit, has no elements to divide.
     if weight.elem_count() > 0 {
         let sigma = u.reshape((1, rows))?.matmul(&weight.flatten_from(1)?)?;
         let sigma = sigma.matmul(&v.reshape((columns, 1))?)?;

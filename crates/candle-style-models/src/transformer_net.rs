@@ -1,16 +1,17 @@
-//! The network of fast neural style transfer.
+//! The network of fast neural style.
 
 use candle_core::{bail, Result, Tensor};
-use candle_instance_norm::{Activation, Normalization};
-use candle_nn::{conv2d, Conv2d, Conv2dConfig, Init, Module, VarBuilder};
+use candle_instance_norm::Activation;
+use candle_nn::{Module, VarBuilder};
 
+use super::layers::{AffineNorm, PaddedConv};
 use super::resample::nearest2x;
-use super::{conv, reflection_pad2d, Norms};
+use super::NormStats;
 
 /// The smallest side that leaves two rows for the residual blocks to reflect after two halvings.
 const MIN_SIDE: usize = 5;
 
-/// How large a [`TransformerNet`] is; the defaults are those of `pytorch/examples`.
+/// The size of a [`TransformerNet`]; the defaults are those of `pytorch/examples`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransformerNetConfig {
     /// Channels at full resolution, 32 by default; twice and four times as many after the halvings.
@@ -28,9 +29,10 @@ impl Default for TransformerNetConfig {
     }
 }
 
-/// The feed-forward style network of Johnson et al., "Perceptual Losses for Real-Time Style
-/// Transfer" (2016) with the instance norm of Ulyanov et al. (2016), as `TransformerNet` in
-/// `pytorch/examples/fast_neural_style`.
+/// The network of fast neural style (Johnson et al., [Perceptual Losses for Real-Time Style Transfer
+/// and Super-Resolution](https://arxiv.org/abs/1603.08155), 2016) with the instance norm of Ulyanov
+/// et al. ([1607.08022](https://arxiv.org/abs/1607.08022)), as `TransformerNet` in
+/// [pytorch/examples](https://github.com/pytorch/examples/tree/main/fast_neural_style).
 ///
 /// A 9x9 convolution, two that halve the image, residual blocks, two nearest-neighbour upsamplings
 /// each followed by a convolution, and a 9x9 convolution to the picture. All convolutions pad by
@@ -38,7 +40,7 @@ impl Default for TransformerNetConfig {
 ///
 /// # Shapes
 ///
-/// - input: `(N, 3, H, W)`, RGB from 0 to 255; `H` and `W` at least 5
+/// - input: `(N, 3, H, W)`, RGB from 0 to 255, in the dtype of the weights; `H` and `W` at least 5
 /// - output: `(N, 3, H', W')`, RGB around 0 to 255, to be clamped; `H'` and `W'` are `H` and `W`
 ///   rounded up to multiples of 4
 ///
@@ -46,8 +48,10 @@ impl Default for TransformerNetConfig {
 ///
 /// `forward` fails on another rank or channel count, on a smaller image, on an input whose dtype
 /// or device is not that of the weights, and where candle has no convolution for the dtype (bf16
-/// on the CPU in candle 0.11). For `backward`, `H` and `W` should be multiples of 4: candle 0.11
-/// takes the output padding of the height for the width too where a convolution has a stride.
+/// on the CPU in candle 0.11). For `backward`, `H` and `W` should be multiples of 4: where a
+/// convolution has a stride, [candle
+/// 0.11](https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs) takes the output padding of
+/// the height for the width too.
 ///
 /// # Example
 ///
@@ -68,23 +72,23 @@ impl Default for TransformerNetConfig {
 #[derive(Debug, Clone)]
 pub struct TransformerNet {
     config: TransformerNetConfig,
-    down: [(PaddedConv, Affine); 3],
+    down: [(PaddedConv, AffineNorm); 3],
     blocks: Vec<ResidualBlock>,
-    up: [(PaddedConv, Affine); 2],
+    up: [(PaddedConv, AffineNorm); 2],
     tail: PaddedConv,
 }
 
 impl TransformerNet {
     /// Builds the network from a state dict with the original names (`conv1.conv2d.weight`,
-    /// `in1.weight`, `res1.in1.weight`, ...), its width and number of blocks read from there. Running
-    /// statistics in old files are not used, as upstream removes them too; the `scale` and `shift`
-    /// of the oldest norms are, with their eps of 1e-9.
+    /// `in1.weight`, `res1.in1.weight`, ...). Its width and number of blocks are read from there.
+    /// Running statistics in old files are not used, as upstream removes them too; the norms of the
+    /// oldest files, `scale` and `shift` with an eps of 1e-9, are.
     ///
     /// `vb` needs existing weights: a `VarMap` cannot tell the shapes.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or has another shape than the width asks for; the error names it.
+    /// A tensor is missing, or has another shape than the width asks for. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let first = "conv1.conv2d.weight";
         let weight = vb.get_unchecked_dtype(first, vb.dtype())?;
@@ -101,37 +105,37 @@ impl TransformerNet {
         Self::with_config(TransformerNetConfig { width, num_blocks }, vb)
     }
 
-    /// Builds a network of a given size; `vb` may make the variables, as a `VarMap` does. The names
-    /// are those of [`TransformerNet::new`].
+    /// Builds a network of a given size, whose variables `vb` may make, as a `VarMap` does. The
+    /// names are those of [`TransformerNet::new`].
     ///
     /// # Errors
     ///
-    /// When the width is 0, and as for [`TransformerNet::new`].
+    /// The width is 0, and the errors of [`TransformerNet::new`].
     pub fn with_config(config: TransformerNetConfig, vb: VarBuilder) -> Result<Self> {
         let TransformerNetConfig { width, num_blocks } = config;
         if width == 0 {
             bail!("TransformerNet: the width must be at least 1, got 0")
         }
-        let stage = |conv: &str, norm_name: &str, c_in, c_out, kernel, stride| {
-            let conv = PaddedConv::new(&vb.pp(conv), c_in, c_out, kernel, stride)?;
-            Ok::<_, candle_core::Error>((conv, Affine::new(vb.pp(norm_name), c_out)?))
+        let stage = |conv: &str, norm: &str, [c_out, c_in]: [usize; 2], kernel, stride| {
+            let conv = PaddedConv::new(vb.pp(conv).pp("conv2d"), [c_out, c_in], kernel, stride)?;
+            Ok::<_, candle_core::Error>((conv, affine_norm(&vb.pp(norm), c_out)?))
         };
         let (w1, w2, w4) = (width, 2 * width, 4 * width);
         Ok(Self {
             config,
             down: [
-                stage("conv1", "in1", 3, w1, 9, 1)?,
-                stage("conv2", "in2", w1, w2, 3, 2)?,
-                stage("conv3", "in3", w2, w4, 3, 2)?,
+                stage("conv1", "in1", [w1, 3], 9, 1)?,
+                stage("conv2", "in2", [w2, w1], 3, 2)?,
+                stage("conv3", "in3", [w4, w2], 3, 2)?,
             ],
             blocks: (1..=num_blocks)
                 .map(|index| ResidualBlock::new(&vb.pp(format!("res{index}")), w4))
                 .collect::<Result<_>>()?,
             up: [
-                stage("deconv1", "in4", w4, w2, 3, 1)?,
-                stage("deconv2", "in5", w2, w1, 3, 1)?,
+                stage("deconv1", "in4", [w2, w4], 3, 1)?,
+                stage("deconv2", "in5", [w1, w2], 3, 1)?,
             ],
-            tail: PaddedConv::new(&vb.pp("deconv3"), w1, 3, 9, 1)?,
+            tail: PaddedConv::new(vb.pp("deconv3.conv2d"), [3, w1], 9, 1)?,
         })
     }
 
@@ -140,17 +144,22 @@ impl TransformerNet {
         self.config
     }
 
-    /// How many pixels around it a pixel of the output depends on, where the statistics of the
-    /// norms are given: 64 with 5 blocks.
+    /// The number of pixels around a pixel of the output that it depends on, with [replayed
+    /// statistics](NormStats::replay): 64 with 5 blocks.
     pub fn reach(&self) -> usize {
         // In pixels of the input: 4 for the first convolution, 1 and 2 on the way down, 2
-        // convolutions of 4 in each block, 2 and 1 on the way up, 4 for the last, and the up to 4
-        // and 2 by which a doubled pixel lies off.
-        20 + 8 * self.blocks.len() + 4
+        // convolutions of 4 in each block, 2 and 1 on the way up, 4 for the last convolution, up to
+        // 3 for the two upsamplings, and 7 to spare.
+        24 + 8 * self.blocks.len()
     }
 
-    /// [`forward`](Module::forward) with the statistics that `norms` says.
-    pub fn forward_with(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    /// [`forward`](Module::forward) with statistics taken from `stats`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// of other numbers of samples or channels.
+    pub fn forward_with(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         match *x.dims() {
             [_, 3, h, w] if h.min(w) >= MIN_SIDE => {}
             [_, 3, h, w] => {
@@ -164,13 +173,13 @@ impl TransformerNet {
         }
         let mut x = x.clone();
         for (conv, norm) in &self.down {
-            x = norms.apply(&conv.forward(&x)?, norm.relu())?;
+            x = stats.apply(&conv.forward(&x)?, norm.then(Activation::Relu))?;
         }
         for block in &self.blocks {
-            x = block.forward(&x, norms)?;
+            x = block.forward(&x, stats)?;
         }
         for (conv, norm) in &self.up {
-            x = norms.apply(&conv.forward(&nearest2x(&x)?)?, norm.relu())?;
+            x = stats.apply(&conv.forward(&nearest2x(&x)?)?, norm.then(Activation::Relu))?;
         }
         self.tail.forward(&x)
     }
@@ -178,72 +187,17 @@ impl TransformerNet {
 
 impl Module for TransformerNet {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, &mut Norms::own())
+        self.forward_with(x, &mut NormStats::own())
     }
 }
 
-/// The affine norm of these networks; in the files of their first months, before PyTorch had the
-/// layer, `weight` is `scale`, `bias` is `shift`, and eps is 1e-9.
-#[derive(Debug, Clone)]
-struct Affine {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
-}
-
-impl Affine {
-    fn new(vb: VarBuilder, channels: usize) -> Result<Self> {
-        let (names, eps) = match vb.contains_tensor("scale") {
-            true => (["scale", "shift"], 1e-9),
-            false => (["weight", "bias"], 1e-5),
-        };
-        let get = |name, init| vb.get_with_hints(channels, name, Init::Const(init));
-        Ok(Self {
-            weight: get(names[0], 1.)?,
-            bias: get(names[1], 0.)?,
-            eps,
-        })
-    }
-
-    fn norm(&self) -> Normalization {
-        let norm = Normalization::instance(self.eps);
-        norm.weight(&self.weight).bias(&self.bias)
-    }
-
-    fn relu(&self) -> Normalization {
-        self.norm().activation(Activation::Relu)
-    }
-}
-
-/// A convolution after a reflection padding of half its kernel, `ConvLayer` upstream.
-#[derive(Debug, Clone)]
-struct PaddedConv {
-    conv: Conv2d,
-    pad: usize,
-}
-
-impl PaddedConv {
-    fn new(
-        vb: &VarBuilder,
-        c_in: usize,
-        c_out: usize,
-        kernel: usize,
-        stride: usize,
-    ) -> Result<Self> {
-        let config = Conv2dConfig {
-            stride,
-            ..Default::default()
-        };
-        Ok(Self {
-            conv: conv2d(c_in, c_out, kernel, config, vb.pp("conv2d"))?,
-            pad: kernel / 2,
-        })
-    }
-}
-
-impl Module for PaddedConv {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv::forward(&self.conv, &reflection_pad2d(x, self.pad)?)
+/// Loads a norm. In the files of the first months, before PyTorch had the layer, its weight is named
+/// `scale`, its bias `shift`, and eps is 1e-9.
+fn affine_norm(vb: &VarBuilder, channels: usize) -> Result<AffineNorm> {
+    if vb.contains_tensor("scale") {
+        AffineNorm::new(vb, ["scale", "shift"], channels, 1e-9)
+    } else {
+        AffineNorm::new(vb, ["weight", "bias"], channels, 1e-5)
     }
 }
 
@@ -251,24 +205,25 @@ impl Module for PaddedConv {
 #[derive(Debug, Clone)]
 struct ResidualBlock {
     conv1: PaddedConv,
-    norm1: Affine,
+    norm1: AffineNorm,
     conv2: PaddedConv,
-    norm2: Affine,
+    norm2: AffineNorm,
 }
 
 impl ResidualBlock {
     fn new(vb: &VarBuilder, channels: usize) -> Result<Self> {
-        let conv = |name| PaddedConv::new(&vb.pp(name), channels, channels, 3, 1);
+        let conv = |name| PaddedConv::new(vb.pp(name), [channels, channels], 3, 1);
         Ok(Self {
-            conv1: conv("conv1")?,
-            norm1: Affine::new(vb.pp("in1"), channels)?,
-            conv2: conv("conv2")?,
-            norm2: Affine::new(vb.pp("in2"), channels)?,
+            conv1: conv("conv1.conv2d")?,
+            norm1: affine_norm(&vb.pp("in1"), channels)?,
+            conv2: conv("conv2.conv2d")?,
+            norm2: affine_norm(&vb.pp("in2"), channels)?,
         })
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        let y = norms.apply(&self.conv1.forward(x)?, self.norm1.relu())?;
-        norms.apply(&self.conv2.forward(&y)?, self.norm2.norm().residual(x))
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+        let y = stats.apply(&self.conv1.forward(x)?, self.norm1.then(Activation::Relu))?;
+        let norm2 = self.norm2.then(Activation::None);
+        stats.apply(&self.conv2.forward(&y)?, norm2.residual(x))
     }
 }

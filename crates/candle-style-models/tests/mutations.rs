@@ -1,5 +1,5 @@
-//! Checkpoints with errors in them, at random but the same ones in every run: each loads or gives
-//! an error, in bounded memory. Nothing else runs in this process, whose allocations are counted.
+//! Checkpoints with random errors, the same in every run: each loads or gives an error, in bounded
+//! memory. Nothing else runs in this process, whose allocations are counted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -16,10 +16,10 @@ use rand::{Rng, SeedableRng};
 const SEED: u64 = 20250312;
 const ROUNDS: usize = 1500;
 
-/// What a file of 10 kB may take on the way to its error.
+/// The most memory that a file of 10 kB may take before its error.
 const MAX_BYTES: usize = 150 << 20;
 
-/// Sizes and opcodes that mean the most to a reader.
+/// Bytes with the most meaning to a reader: extreme sizes and opcodes.
 const BYTES: [u8; 12] = [
     0, 1, 0x7f, 0x80, 0xff, b'.', b'(', b'R', b'2', b'q', b'h', b'\n',
 ];
@@ -116,7 +116,7 @@ fn mutated_files_load_or_give_an_error() -> Result<()> {
         }
         let peak = (PEAK.load(Relaxed) - before) >> 10;
         println!("{name}: {loaded} loaded, {refused} refused, at most {peak} KiB");
-        // Both happen, or the errors are not where they would be noticed.
+        // Both outcomes must occur: else the errors are not where a reader would notice them.
         ensure!(loaded > 0 && refused > ROUNDS / 10);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What there is without any file: a network that `stylize train` made, and a picture.
+//! The network and the picture that are built in.
 
 use anyhow::Result;
 use candle_core::Device;
@@ -7,9 +7,10 @@ use image::RgbImage;
 
 use crate::{grain, scenes};
 
-/// A `TransformerNet`; the README says by which command it was made.
+/// A `TransformerNet`; the README has the `stylize train` command that made it.
 pub const WEIGHTS: &[u8] = include_bytes!("../default.safetensors");
 
+/// The name of the network in errors.
 pub const NAME: &str = "the built-in network";
 
 const SIDE: u32 = 512;

@@ -1,4 +1,4 @@
-//! What is done to the colours of a result.
+//! Blending a result with the original, or with its colours.
 
 use image::RgbImage;
 
@@ -11,9 +11,9 @@ pub fn blend(styled: &mut RgbImage, original: &RgbImage, alpha: f64) {
     }
 }
 
-/// Takes the luma of the styled picture and the colours of the original (Gatys et al., "Preserving
-/// Color in Neural Artistic Style Transfer", 2016, section 3.2): the same is added to red, green
-/// and blue, so that their differences stay.
+/// Keeps the luma of the styled picture and takes the colours of the original (Gatys et al.,
+/// [Preserving Color in Neural Artistic Style Transfer](https://arxiv.org/abs/1606.05897), 2016,
+/// section 3.2): the difference in luma is added to the original's red, green and blue alike.
 pub fn preserve(styled: &mut RgbImage, original: &RgbImage) {
     let luma = |pixel: &image::Rgb<u8>| {
         let [r, g, b] = pixel.0.map(f32::from);

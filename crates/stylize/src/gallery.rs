@@ -1,33 +1,34 @@
-//! A contact sheet: each picture, each style, and what becomes of the one in the other, in several
-//! degrees.
+//! A contact sheet: a row for each input and style, with the result for every `--alpha`.
 
 use std::path::Path;
 
 use anyhow::Result;
 use image::{imageops, Rgb, RgbImage};
 
-use crate::batch::{self, Sample, Studio};
+use crate::batch::say;
 use crate::builtin;
 use crate::lettering::{self, LINE_HEIGHT};
 use crate::options::Options;
-use crate::picture::{format_of, Picture};
+use crate::picture::{format_of, list, Picture};
+use crate::studio::{Sample, Studio};
 
-/// The longer side of the pictures where `--max-size` says nothing.
+/// The longer side of a picture without `--max-size`.
 const SIDE: u32 = 384;
 
-/// What `--alpha` is where it is not given.
+/// The default of `--alpha`.
 const ALPHAS: [f64; 4] = [0.25, 0.5, 0.75, 1.];
 
+/// The pixels between cells.
 const GAP: u32 = 8;
 
-/// A picture and what it is called.
+/// A picture with a label.
 #[derive(Clone)]
 pub struct Cell {
     pub label: String,
     pub image: RgbImage,
 }
 
-/// Makes the sheet that the options ask for.
+/// Makes the sheet of the options and writes it to `path`.
 pub fn run(options: &Options, path: &Path) -> Result<()> {
     let format = format_of(path)?;
     let mut studio = Studio::open(options)?;
@@ -39,7 +40,7 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
             image: Picture::read(path)?.at_most(side).rgb,
         })
     };
-    let mut inputs = batch::pictures(&options.input)?
+    let mut inputs = list(&options.input)?
         .iter()
         .map(|path| cell(path))
         .collect::<Result<Vec<_>>>()?;
@@ -63,7 +64,7 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
             let mut row: Vec<Cell> = shown.into_iter().flatten().cloned().collect();
             let samples = style.into_iter().map(|(index, cell)| Sample {
                 rgb: &cell.image,
-                share: 1.,
+                weight: 1.,
                 index,
             });
             let samples: Vec<_> = samples.collect();
@@ -77,12 +78,11 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
             rows.push(row);
             Ok(())
         };
-        match styles.is_empty() {
-            true => row(None)?,
-            false => styles
-                .iter()
-                .enumerate()
-                .try_for_each(|style| row(Some(style)))?,
+        if styles.is_empty() {
+            row(None)?;
+        }
+        for style in styles.iter().enumerate() {
+            row(Some(style))?;
         }
     }
     let rgb = sheet(&rows);
@@ -90,14 +90,14 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
     Picture { rgb, alpha: None }.write(path, format)?;
     let count = rows.iter().map(Vec::len).sum::<usize>();
     let shown = path.display();
-    batch::say(format_args!(
+    say(format_args!(
         "{shown}: {count} pictures in {width}x{height}"
     ));
     Ok(())
 }
 
-/// Lays the cells out in rows and columns, each as large as the largest in it, with the labels
-/// above.
+/// Lays the cells out in rows and columns, each as large as its largest cell, with the labels above
+/// the pictures.
 pub fn sheet(rows: &[Vec<Cell>]) -> RgbImage {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -108,7 +108,7 @@ pub fn sheet(rows: &[Vec<Cell>]) -> RgbImage {
         let heights = row.iter().map(|cell| cell.image.height());
         LINE_HEIGHT + 2 + heights.max().unwrap_or(0)
     };
-    // The gaps lie around each.
+    // A gap lies before, between and after the cells.
     let all = |lengths: &[u32]| GAP + lengths.iter().map(|length| length + GAP).sum::<u32>();
     let widths: Vec<_> = (0..columns).map(width).collect();
     let heights: Vec<_> = rows.iter().map(height).collect();
@@ -160,7 +160,7 @@ mod tests {
                 assert!((x..x + width).contains(&at_x) && (y..y + height).contains(&at_y));
             }
         }
-        // Each has its label above.
+        // Labels lie above the pictures.
         let dark = |x: u32, y: u32| {
             let mut pixels = sheet.enumerate_pixels();
             pixels.any(|(at_x, at_y, pixel)| {

@@ -1,13 +1,13 @@
-//! Unevenness of all sizes, as photographs have it everywhere. A network that has only its input to
-//! go by cannot tell one place of a flat surface from another, and puts no strokes there.
+//! Grain of several sizes, like that of photographs. A network paints no strokes on a perfectly flat
+//! surface, where nothing in its input tells one place from another.
 
 use image::RgbImage;
 
-/// The sides of the cells, in pixels, from the finest to the coarsest.
+/// The sizes of the grain, in pixels.
 const CELLS: [u32; 5] = [1, 2, 4, 8, 16];
 
-/// Makes every pixel lighter or darker, by `strength` of the whole range or so; another seed gives
-/// another grain.
+/// Makes every pixel lighter or darker, by about `strength` of the whole range. The seed decides the
+/// pattern.
 pub fn add(image: &mut RgbImage, strength: f32, seed: u32) {
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let octave = |(index, &cell): (usize, &u32)| {

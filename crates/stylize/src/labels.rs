@@ -1,4 +1,4 @@
-//! Maps of labels: pictures whose grey values say what is to be where.
+//! Maps of labels: grey pictures, whose values say which thing is to be drawn where.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use image::{DynamicImage, ImageBuffer, ImageReader, Luma, Rgb, RgbImage};
 
 use crate::picture::scaled;
 
-/// The value of green in a map where things meet; 0 elsewhere.
+/// The green of a pixel at the edge of a thing; elsewhere it is 0.
 const EDGE: u8 = 255;
 
 type Grey = ImageBuffer<Luma<u16>, Vec<u16>>;
 
-/// Whose label maps they are, and so what their values mean.
+/// The dataset of a map, which decides the meaning of its values.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum Dataset {
     /// COCO-Stuff: labels from 0 to 181, 255 for unknown, and the edges between things.
@@ -27,7 +27,7 @@ pub enum Dataset {
     Plain,
 }
 
-/// What a network with labels takes.
+/// The labels of a network.
 #[derive(Clone, Copy)]
 pub struct Labels {
     channels: usize,
@@ -35,7 +35,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// With so many channels; they tell the dataset where it is not given.
+    /// The labels of a network with this number of channels, which decides the dataset if none is
+    /// given.
     pub fn new(channels: usize, dataset: Option<Dataset>) -> Result<Self> {
         ensure!(
             (2..=256).contains(&channels),
@@ -55,7 +56,7 @@ impl Labels {
         matches!(self.dataset, Dataset::Coco | Dataset::Cityscapes)
     }
 
-    /// The channel of a grey value, if it has one.
+    /// The channel of a grey value, or `None` if it means no label.
     fn channel(self, value: u16) -> Option<u8> {
         let labels = self.channels - usize::from(self.has_edges());
         let channel = match (self.dataset, value) {
@@ -66,9 +67,9 @@ impl Labels {
         (channel < labels).then_some(channel as u8)
     }
 
-    /// Reads a map, its longer side reduced to `side`: the channel of each pixel in red, and in
-    /// green whether it lies on an edge. Edges are where neighbours differ in the picture
-    /// `instances`, which has a value for each thing, or, without one, in their labels.
+    /// Reads a map, with its longer side reduced to `side`. The result has the channel of each pixel
+    /// in red, and in green whether it lies on an edge: next to a pixel of another value in the
+    /// picture `instances`, which has a value for each thing, or, without one, of another label.
     pub fn read(
         self,
         path: &Path,
@@ -108,17 +109,14 @@ impl Labels {
                     self.dataset,
                 )
             };
-            let edge = match self.has_edges() && is_edge(things, x, y) {
-                true => EDGE,
-                false => 0,
-            };
-            *pixel = Rgb([channel, edge, 0]);
+            let is_edge = self.has_edges() && is_edge(things, x, y);
+            *pixel = Rgb([channel, if is_edge { EDGE } else { 0 }, 0]);
         }
         Ok(result)
     }
 }
 
-/// Whether one of the four neighbours is of another thing.
+/// True if one of the four neighbours belongs to another thing.
 fn is_edge(things: &Grey, x: u32, y: u32) -> bool {
     let here = things.get_pixel(x, y);
     let beside = [

@@ -1,4 +1,4 @@
-//! Words and lines on pictures.
+//! Text and lines on pictures.
 
 use std::convert::Infallible;
 
@@ -9,19 +9,20 @@ use embedded_graphics::primitives::{Polyline, PrimitiveStyle};
 use embedded_graphics::text::{Alignment, Text};
 use image::{Rgb, RgbImage};
 
-/// Of a line of text, in pixels.
+/// The height of a line of text, in pixels.
 pub const LINE_HEIGHT: u32 = 13;
+/// The distance from the upper edge of a line to its baseline, in pixels.
 const ASCENT: i32 = 10;
 
+/// The colour of text and axes.
 pub const INK: Rgb<u8> = Rgb([60, 60, 60]);
 
-/// Writes a line with its upper left corner at a point; what goes beyond the picture is cut off.
+/// Writes a line with its upper left corner at a point, cut off at the edges of the picture.
 pub fn write(image: &mut RgbImage, text: &str, at: (i32, i32)) {
     aligned(image, text, at, Alignment::Left);
 }
 
-/// The same with its upper right corner there.
-#[allow(dead_code)] // The gallery has no use for it.
+/// [`write()`] with the upper right corner at the point.
 pub fn write_before(image: &mut RgbImage, text: &str, at: (i32, i32)) {
     aligned(image, text, at, Alignment::Right);
 }
@@ -33,7 +34,6 @@ fn aligned(image: &mut RgbImage, text: &str, (x, y): (i32, i32), alignment: Alig
 }
 
 /// Draws lines from point to point.
-#[allow(dead_code)] // The gallery has no use for it.
 pub fn lines(image: &mut RgbImage, points: &[(i32, i32)], ink: Rgb<u8>, width: u32) {
     let points: Vec<_> = points.iter().map(|&(x, y)| Point::new(x, y)).collect();
     let style = PrimitiveStyle::with_stroke(colour(ink), width);
@@ -46,6 +46,7 @@ fn colour(Rgb([r, g, b]): Rgb<u8>) -> Rgb888 {
     Rgb888::new(r, g, b)
 }
 
+/// A picture as `embedded-graphics` draws on it.
 struct Canvas<'a>(&'a mut RgbImage);
 
 impl OriginDimensions for Canvas<'_> {

@@ -1,5 +1,5 @@
-//! Gives pictures another style, with a published network or with the one that is built in; without
-//! arguments, to a picture that is drawn in code.
+//! Gives pictures another style, with a published network or with the one that is built in. Without
+//! arguments, it restyles a picture that is drawn in code.
 //!
 //! ```text
 //! stylize
@@ -9,9 +9,11 @@
 //! ```
 
 mod arch;
+mod atomic_write;
 mod batch;
 mod builtin;
 mod colour;
+mod demo;
 mod gallery;
 mod grain;
 mod labels;
@@ -20,9 +22,9 @@ mod options;
 mod picture;
 mod pixels;
 mod scenes;
+mod studio;
 mod tiles;
 mod train;
-mod whole;
 
 use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
         Err(help) if !help.use_stderr() => help.exit(),
         Err(error) => return fail(usage_line(&error)),
     };
-    // A panic is a fault of this program or of a crate that reads files; it is told in a line too.
+    // A panic is a bug of this program or of a crate that reads files; it is reported in a line, too.
     set_hook(Box::new(|_| {}));
     let result = catch_unwind(AssertUnwindSafe(|| run(&options)));
     match result.unwrap_or_else(|panic| Err(panicked(&*panic))) {
@@ -53,7 +55,7 @@ fn run(options: &Options) -> Result<()> {
     }
     options.check()?;
     match options.job()? {
-        Job::Demo => batch::demo(options),
+        Job::Demo => demo::run(options),
         Job::Gallery(output) => gallery::run(options, output),
         Job::Pictures(output) => batch::run(options, output),
     }
@@ -64,24 +66,25 @@ fn fail(line: String) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The error and its causes. With `RUST_BACKTRACE` set, candle's messages go on with a backtrace,
-/// which ends up last and is of no use to whoever gave a wrong file. What files say of themselves
-/// may hold control characters, which are for no terminal.
+/// The error and its causes on one line. Left out is the backtrace that candle appends under
+/// `RUST_BACKTRACE`, which does not help the user of a wrong file. Control characters, which may come
+/// from a file, become question marks.
 fn error_line(error: &anyhow::Error) -> String {
     let text = format!("error: {error:#}");
     let line = text.lines().next().unwrap_or_default();
     line.replace(char::is_control, "?")
 }
 
-/// clap's message without the usage that follows it, on one line.
+/// The message of clap on one line, without the usage after it.
 fn usage_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let message = text.split("\n\n").next().unwrap_or(&text);
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The error for a panic.
 fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    anyhow!("a fault of this program: {}", text.unwrap_or("unknown"))
+    anyhow!("bug in this program: {}", text.unwrap_or("unknown"))
 }

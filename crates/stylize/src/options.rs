@@ -21,77 +21,79 @@ Examples:
     stylize --weights latest_net_G.pth --input panorama.jpg --output zebras.png --tile
   In the oils of the network that is built in:
     stylize --input in.jpg --output painted.jpg
-  A sheet with the picture, and what two styles do to it, by halves and in full:
+  A sheet with the picture in two styles, half applied and in full:
     stylize --weights microast --input in.jpg --style a.jpg --style b.jpg --alpha 0.5 1 --gallery all.png
-  A cat as a dog, in the look of another, and in one that the network makes up:
+  A cat as a dog, in the style of a picture, and in a random one:
     stylize --weights 100000_nets_ema.ckpt --input cat.jpg --output dog.png --domain 1 --style dog.jpg
     stylize --weights 100000_nets_ema.ckpt --input cat.jpg --output dog.png --domain 1 --seed 7
   A landscape from a map of labels:
     stylize --weights latest_net_G.pth --input labels.png --output landscape.png
-  A network of one's own, for another style:
+  A network of your own for another style:
     stylize train --style wave.jpg --output wave.safetensors
   Weights from the Hugging Face Hub:
     stylize --weights hf://owner/name/candy.pth@main --input in.png --output out.png
 
 The exit code is 0 when every picture was written, 1 otherwise.";
 
-/// Give pictures another style with a network. Without arguments: paint a picture of its own.
+/// Give pictures another style with a network. Without arguments: paint a picture that is built in.
 #[derive(Parser)]
 #[command(name = "stylize", version, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Options {
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// A file, a folder or hf://owner/name/file@revision, whose last two parts may be left out:
-    /// .safetensors, or .pth of any age. A small network that paints in oils is built in.
+    /// The weights: .safetensors or a .pth of any age, as a file, a folder or
+    /// hf://owner/name/file@revision, where file and revision are optional. Without them, the small
+    /// network that is built in, which paints in oils.
     #[arg(long)]
     pub weights: Option<PathBuf>,
-    /// The network the weights belong to; told from the names in them where not given.
+    /// The network of the weights. Default: detected from the names of the tensors.
     #[arg(long, value_parser = PossibleValuesParser::new(ARCHES.iter().map(|arch| arch.name)))]
     pub arch: Option<String>,
-    /// Pictures, or folders of them: PNG, JPEG or WebP.
+    /// Pictures to restyle, or folders of them: PNG, JPEG or WebP.
     #[arg(long, num_args = 1.., value_name = "PICTURE")]
     pub input: Vec<PathBuf>,
-    /// Where the result goes, its ending says in which format; for several pictures, the folder.
+    /// The file of the result, whose ending decides the format; for several pictures, a folder.
     #[arg(long)]
     pub output: Option<PathBuf>,
-    /// A picture to take the style from, for networks that take one; repeat it to mix several.
+    /// A picture to take the style from, for networks that do; repeat it to mix several.
     #[arg(long, value_name = "PICTURE")]
     pub style: Vec<PathBuf>,
-    /// The share of a style in the mix, one for each --style; equal ones where not given.
-    #[arg(long, value_name = "SHARE")]
+    /// The weight of a style in the mix, one for each --style. Default: equal weights.
+    #[arg(long, value_name = "WEIGHT")]
     pub style_weight: Vec<f64>,
-    /// How much of the style to apply, from 0 to 1, all of it where not given; several for a
-    /// gallery.
+    /// The part of the style to apply, from 0 to 1; several for a gallery. Default: 1.
     #[arg(long, num_args = 1..)]
     pub alpha: Vec<f64>,
-    /// For StarGAN v2, what to make of the picture, by number: 0 cat, 1 dog, 2 wild; 0 female,
-    /// 1 male. One for each --style, which it also says the kind of, or one for all.
+    /// For StarGAN v2, the domain of the result: 0 cat, 1 dog, 2 wild animal; 0 female, 1 male. One
+    /// for each --style, whose picture is of the same domain, or one for all.
     #[arg(long, value_name = "NUMBER")]
     pub domain: Vec<usize>,
-    /// For StarGAN v2 without --style, which of the looks of its domain.
+    /// For StarGAN v2 without --style, the seed of a random style of the domain.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// For GauGAN, whose values the map of labels has; told by their number where not given.
+    /// For GauGAN, the dataset that defines the values in a map of labels. Default: detected from
+    /// the number of labels.
     #[arg(long, value_enum, value_name = "DATASET")]
     pub labels: Option<Dataset>,
-    /// For GauGAN, a map with another value for each thing, to tell those of a label apart; or a
-    /// folder of them, named like the inputs.
+    /// For GauGAN, a map with another value for each thing, to separate things of the same label;
+    /// or a folder of maps, named like the inputs.
     #[arg(long, value_name = "PICTURE")]
     pub instances: Option<PathBuf>,
-    /// For GauGAN, what it was trained with as --num_upsampling_layers; Cityscapes has more.
+    /// For GauGAN, the --num_upsampling_layers of its training: "more" for Cityscapes. Default:
+    /// detected, but for "more".
     #[arg(long, value_enum, value_name = "LAYERS")]
     pub upsampling: Option<Upsampling>,
-    /// Make one sheet of the pictures, the styles and all degrees of their mixture.
+    /// Make one sheet with a row for each picture and style, and a column for each --alpha.
     #[arg(long, value_name = "PICTURE", conflicts_with_all = ["output", "style_weight"])]
     pub gallery: Option<PathBuf>,
-    /// Keep the colours of the input and take only light and dark from the result.
+    /// Keep the colours of the input, and take only the lightness from the result.
     #[arg(long)]
     pub preserve_color: bool,
     /// Reduce pictures whose longer side has more pixels than this.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_size: Option<u32>,
-    /// Work in tiles of this side, for pictures larger than memory.
+    /// Process the picture in tiles of this side, for pictures larger than memory.
     #[arg(long, value_name = "PIXELS", num_args = 0..=1, default_missing_value = "512",
           value_parser = clap::value_parser!(u32).range(16..))]
     pub tile: Option<u32>,
@@ -107,7 +109,7 @@ pub enum Command {
 }
 
 impl Options {
-    /// What clap cannot check.
+    /// Checks the conditions that clap cannot express.
     pub fn check(&self) -> Result<()> {
         for alpha in &self.alpha {
             ensure!(
@@ -117,12 +119,12 @@ impl Options {
         }
         ensure!(
             self.alpha.len() < 2 || self.gallery.is_some(),
-            "several of --alpha are for --gallery"
+            "only --gallery takes several values of --alpha"
         );
         let (styles, weights) = (self.style.len(), self.style_weight.len());
         ensure!(
             weights == 0 || weights == styles,
-            "there are {styles} of --style and {weights} of --style-weight"
+            "expected as many --style-weight as --style, got {weights} and {styles}"
         );
         let good = |weight: &f64| weight.is_finite() && *weight >= 0.;
         ensure!(
@@ -133,7 +135,8 @@ impl Options {
         Ok(())
     }
 
-    /// What a network needs is given, and nothing that it has no use for.
+    /// Checks that the options have everything that a network needs, and nothing that does not
+    /// apply to it.
     pub fn suit(&self, needs: Needs) -> Result<()> {
         let (styles, domains) = (self.style.len(), self.domain.len());
         let labels = matches!(needs, Needs::Labels(_));
@@ -169,7 +172,7 @@ impl Options {
                 );
                 ensure!(
                     domains == 1 || domains == styles,
-                    "there are {styles} of --style and {domains} of --domain"
+                    "expected one --domain, or as many as --style, got {domains} and {styles}"
                 );
             }
             Needs::Picture | Needs::Labels(_) => {}
@@ -177,18 +180,18 @@ impl Options {
         Ok(())
     }
 
-    /// The domain of a style, by its place.
+    /// The domain of the style at a position.
     pub fn domain(&self, index: usize) -> usize {
         let domain = self.domain.get(index).or(self.domain.first());
         domain.copied().unwrap_or(0)
     }
 
-    /// How much of the style to apply.
+    /// The part of the style to apply.
     pub fn alpha(&self) -> f64 {
         self.alpha.first().copied().unwrap_or(1.)
     }
 
-    /// What to do.
+    /// The job that the options ask for.
     pub fn job(&self) -> Result<Job<'_>> {
         match (&self.gallery, self.input.is_empty(), &self.output) {
             (Some(gallery), ..) => Ok(Job::Gallery(gallery)),
@@ -204,7 +207,7 @@ impl Options {
     }
 }
 
-/// What to do, and where what comes of it goes.
+/// A job, with the path of its output.
 pub enum Job<'a> {
     Demo,
     Gallery(&'a Path),

@@ -1,8 +1,8 @@
-//! Pictures on disk.
+//! Pictures in files.
 
 use std::fs;
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 use image::codecs::jpeg::JpegEncoder;
@@ -10,23 +10,24 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::imageops::{self, FilterType as Filter};
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
-use crate::whole;
+use crate::atomic_write;
 
-/// Above this many pixels, PNG files are packed for speed: the best packing of 24 million takes
-/// as long as a small network.
+/// The largest PNG, in pixels, that is packed for size: the best packing of 24 million pixels takes as
+/// long as a small network.
 const LARGE: u32 = 4 << 20;
 
-/// Of 100: no blocks to be seen in flat parts, at a third of the bytes of 100.
+/// From 1 to 100: this shows no blocks in flat parts, at a third of the bytes of 100.
 const JPEG_QUALITY: u8 = 92;
 
-/// Colours, and how opaque each pixel is where the file tells.
+/// A picture with its transparency.
 pub struct Picture {
     pub rgb: RgbImage,
+    /// The opacity of each pixel, if the file has it.
     pub alpha: Option<GrayImage>,
 }
 
 impl Picture {
-    /// Reads a picture, turned upright where its metadata says so. Grey becomes RGB.
+    /// Reads a picture and turns it upright by its metadata. Grey becomes RGB.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let reader = ImageReader::open(path)
@@ -67,13 +68,13 @@ impl Picture {
         }
     }
 
-    /// Writes the picture whole or not at all. JPEG has no transparency; there, it is left out.
+    /// Writes the picture as a whole or not at all, in JPEG without its transparency.
     pub fn write(&self, path: &Path, format: ImageFormat) -> Result<()> {
         let shown = path.display();
         let bytes = self
             .encode(format)
             .with_context(|| format!("cannot encode {shown}"))?;
-        whole::write(path, |path| fs::write(path, bytes))
+        atomic_write::write(path, |path| fs::write(path, bytes))
     }
 
     fn encode(&self, format: ImageFormat) -> image::ImageResult<Vec<u8>> {
@@ -90,7 +91,7 @@ impl Picture {
         let mut bytes = Cursor::new(Vec::new());
         match format {
             ImageFormat::Png => {
-                // The default is tuned for speed and leaves a tenth to a fifth more to store.
+                // The default is tuned for speed; its files are a tenth to a fifth larger.
                 let packing = match self.rgb.width() * self.rgb.height() {
                     ..=LARGE => CompressionType::Best,
                     _ => CompressionType::Default,
@@ -108,7 +109,8 @@ impl Picture {
     }
 }
 
-/// The width and height of a picture reduced to `side` at most; none where it is no larger.
+/// The width and height of a picture whose longer side is reduced to `side`, or `None` if it is no
+/// longer than that.
 pub fn scaled((width, height): (u32, u32), side: u32) -> Option<(u32, u32)> {
     let longer = width.max(height);
     let scaled = |length: u32| {
@@ -118,7 +120,7 @@ pub fn scaled((width, height): (u32, u32), side: u32) -> Option<(u32, u32)> {
     (longer > side).then(|| (scaled(width), scaled(height)))
 }
 
-/// The format that the extension of `path` stands for.
+/// The format of a file by its extension.
 pub fn format_of(path: &Path) -> Result<ImageFormat> {
     let format = ImageFormat::from_path(path)
         .with_context(|| format!("cannot choose a format for {}", path.display()))?;
@@ -128,4 +130,30 @@ pub fn format_of(path: &Path) -> Result<ImageFormat> {
         path.display()
     );
     Ok(format)
+}
+
+/// The given files, with the pictures in a folder in place of the folder.
+pub fn list(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut pictures = Vec::new();
+    for input in inputs {
+        if input.is_dir() {
+            pictures.extend(in_folder(input)?);
+        } else {
+            pictures.push(input.clone());
+        }
+    }
+    Ok(pictures)
+}
+
+/// The pictures in a folder, in alphabetical order; an error where there is none.
+pub fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let shown = folder.display();
+    let files = folder
+        .read_dir()
+        .and_then(|files| files.map(|file| Ok(file?.path())).collect());
+    let mut files: Vec<PathBuf> = files.with_context(|| format!("cannot read {shown}"))?;
+    files.retain(|file| file.is_file() && format_of(file).is_ok());
+    ensure!(!files.is_empty(), "{shown} holds no .png, .jpg or .webp");
+    files.sort();
+    Ok(files)
 }

@@ -1,4 +1,4 @@
-//! Parts of pictures as the tensors that networks take, and back.
+//! Conversion of pictures to the tensors of networks, and back.
 
 use std::ops::Range;
 
@@ -7,25 +7,29 @@ use candle_core::{DType, Device, Tensor};
 use image::imageops::FilterType;
 use image::{Rgb, RgbImage};
 
-/// The values that a network has for bytes.
+/// The values that a network uses for bytes. Back to bytes, they are truncated or rounded as the
+/// authors' code does.
 #[derive(Clone, Copy)]
 pub enum Pixels {
-    /// From -1 to 1, as CycleGAN has them.
+    /// From -1 to 1, truncated.
     Signed,
-    /// The same, and bytes are rounded to the nearest, as torchvision's `save_image` does.
+    /// From -1 to 1, rounded.
     SignedRounded,
-    /// From 0 to 1.
+    /// From 0 to 1, truncated.
     Unit,
-    /// The same, with bytes rounded to the nearest.
+    /// From 0 to 1, rounded.
     UnitRounded,
-    /// From 0 to 255.
+    /// From 0 to 255, truncated.
     Bytes,
-    /// So many channels, each 1 where red has its number and 0 elsewhere, but the last where green
-    /// is 255: maps of labels with the edges of things. The result is as of `Signed`.
+    /// Input: a map with this number of channels. A channel is 1 where red is its number, and the
+    /// last channel where green is 255, at the edges of things; else it is 0. Output: [`Signed`].
+    ///
+    /// [`Signed`]: Self::Signed
     Labels(usize),
 }
 
 impl Pixels {
+    /// The channels of an input.
     fn channels(self) -> usize {
         match self {
             Self::Labels(count) => count,
@@ -47,7 +51,7 @@ impl Pixels {
         }
     }
 
-    /// How a picture is to be reduced.
+    /// The filter to reduce an input with.
     pub fn filter(self) -> FilterType {
         match self {
             Self::Labels(_) => FilterType::Nearest,
@@ -55,7 +59,7 @@ impl Pixels {
         }
     }
 
-    /// As the originals round: in f32, then, for most, cut off below the point.
+    /// The byte of a value, computed in f32 like the originals.
     fn to_byte(self, value: f32) -> u8 {
         // `as u8` truncates and clamps to 0..=255.
         match self {
@@ -67,8 +71,8 @@ impl Pixels {
         }
     }
 
-    /// A part of a picture as `(1, C, H, W)`; beyond the right and lower edge, which are reached
-    /// by less than the sides, it is reflected.
+    /// A part of a picture as `(1, C, H, W)`. Beyond the right and the lower edge, by less than the
+    /// sides, the picture is reflected.
     pub fn to_tensor(self, image: &RgbImage, xs: Range<u32>, ys: Range<u32>) -> Result<Tensor> {
         let (width, height) = image.dimensions();
         ensure!(
@@ -90,8 +94,7 @@ impl Pixels {
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
-    /// Writes the part of `(1, 3, H, W)` that starts at `from` over the part of `image` that
-    /// starts at `to`, as far as either goes.
+    /// Writes the pixels of y, `(1, 3, H, W)`, from `from` on over the part `to` of `image`.
     pub fn draw(
         self,
         y: &Tensor,

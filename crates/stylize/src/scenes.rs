@@ -1,10 +1,10 @@
-//! A picture as a function from a point of the unit square (y down) to a colour.
+//! Pictures drawn in code: functions from a point of the unit square (y down) to a colour.
 
 use image::{Rgb, RgbImage};
 
 type Colour = [f32; 3];
 
-/// Samples per pixel and direction, for smooth edges.
+/// The samples per pixel along each axis, for smooth edges.
 const SAMPLES: u32 = 2;
 
 /// Renders `scene` in `side` by `side` pixels.
@@ -149,13 +149,13 @@ fn mix(under: Colour, over: Colour, cover: f32) -> Colour {
     std::array::from_fn(|channel| under[channel] + cover * (over[channel] - under[channel]))
 }
 
-/// From 0 at `from` to 1 at `to`, which may be the smaller one.
+/// A smooth step from 0 at `from` to 1 at `to`, in either direction.
 fn smooth(from: f32, to: f32, at: f32) -> f32 {
     let t = ((at - from) / (to - from)).clamp(0., 1.);
     t * t * (3. - 2. * t)
 }
 
-/// 1 where `y` is below the line, on screen.
+/// 1 where the line is above the point on screen, that is where `y` is larger.
 fn above(line: f32, y: f32) -> f32 {
     smooth(line - 0.001, line + 0.001, y)
 }

@@ -4,22 +4,23 @@ use std::ops::Range;
 
 use anyhow::{ensure, Context, Result};
 use candle_core::{DType, Device, Tensor};
-use candle_style_models::Norms;
+use candle_style_models::NormStats;
 use image::imageops::resize;
 use image::RgbImage;
 
 use crate::arch::{Grid, Network};
 
-/// How to run a network.
+/// Runs networks over pictures.
 pub struct Runner {
     pub device: Device,
     pub dtype: DType,
-    /// The side of a tile, without what it reads around.
+    /// The side of a tile without the pixels that it reads around itself.
     pub tile: Option<u32>,
 }
 
 impl Runner {
-    /// The picture as the network makes it. `step` is told the steps that are done, and all.
+    /// The network's picture of `image`. `step` is called with the numbers of tiles that are done
+    /// and of all tiles.
     pub fn run(
         &self,
         network: &dyn Network,
@@ -36,9 +37,9 @@ impl Runner {
         let columns = spans(width, self.tile.unwrap_or(width), &grid);
         let rows = spans(height, self.tile.unwrap_or(height), &grid);
         let tiles = columns.len() * rows.len();
-        let norms = match tiles {
-            1 => Norms::own(),
-            _ => self.measure(network, image, &grid, step, tiles)?.frozen(),
+        let stats = match tiles {
+            1 => NormStats::own(),
+            _ => self.record(network, image, &grid, step, tiles)?.replay(),
         };
 
         let mut result = RgbImage::new(width, height);
@@ -46,7 +47,7 @@ impl Runner {
         for row in &rows {
             for column in &columns {
                 let (xs, ys) = (column.read.clone(), row.read.clone());
-                let y = self.forward(network, image, xs, ys, &mut norms.clone())?;
+                let y = self.forward(network, image, xs, ys, &mut stats.clone())?;
                 let from = (
                     column.keep.start - column.read.start,
                     row.keep.start - row.read.start,
@@ -60,15 +61,15 @@ impl Runner {
         Ok(result)
     }
 
-    /// Measures the statistics of the norms on a copy that has as many pixels as a tile reads.
-    fn measure(
+    /// Records the statistics of the norms on a copy with as many pixels as a tile reads.
+    fn record(
         &self,
         network: &dyn Network,
         image: &RgbImage,
         grid: &Grid,
         step: &dyn Fn(usize, usize),
         tiles: usize,
-    ) -> Result<Norms> {
+    ) -> Result<NormStats> {
         step(0, tiles);
         let (width, height) = image.dimensions();
         let side = f64::from(self.tile.unwrap_or(width) + 2 * grid.reach);
@@ -77,10 +78,10 @@ impl Runner {
             |length: u32| ((f64::from(length) * scale) as u32).clamp(grid.min_side, length);
         let (width, height) = (scaled(width), scaled(height));
         let reduced = resize(image, width, height, network.pixels().filter());
-        let mut norms = Norms::measuring();
+        let mut stats = NormStats::record();
         let (xs, ys) = (0..padded(width, grid), 0..padded(height, grid));
-        self.forward(network, &reduced, xs, ys, &mut norms)?;
-        Ok(norms)
+        self.forward(network, &reduced, xs, ys, &mut stats)?;
+        Ok(stats)
     }
 
     fn forward(
@@ -89,29 +90,30 @@ impl Runner {
         image: &RgbImage,
         xs: Range<u32>,
         ys: Range<u32>,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> Result<Tensor> {
         let x = network.pixels().to_tensor(image, xs, ys)?;
         let x = x.to_device(&self.device)?.to_dtype(self.dtype)?;
-        network.forward(&x, norms).context("cannot run the network")
+        network.forward(&x, stats).context("cannot run the network")
     }
 }
 
-/// A part of a row or column of pixels.
+/// The columns or the rows of a tile.
 #[derive(Debug, PartialEq)]
 struct Span {
-    /// What the network sees.
+    /// The pixels that the network sees.
     read: Range<u32>,
-    /// What is taken from its output.
+    /// The pixels that are taken from its output.
     keep: Range<u32>,
 }
 
+/// The length rounded up to a multiple of the grid's.
 fn padded(length: u32, grid: &Grid) -> u32 {
     length.next_multiple_of(grid.multiple)
 }
 
-/// Cuts `length` pixels into parts of about the same size, none larger than `tile` but for the
-/// rounding to whole multiples. Each is read with all that it depends on.
+/// Cuts `length` pixels into parts of about the same size, at most `tile` rounded up to a multiple of
+/// the grid's. Each is read with all pixels that it depends on.
 fn spans(length: u32, tile: u32, grid: &Grid) -> Vec<Span> {
     let end = padded(length, grid);
     let count = length.div_ceil(tile);
@@ -132,7 +134,7 @@ mod tests {
     use candle_style_models::ResnetGenerator;
     use std::collections::HashMap;
 
-    /// The seams of what looks like noise do not show; here, they would.
+    /// The picture is smooth in places: in noise, seams would not show.
     #[test]
     fn tiles_are_the_whole_picture_with_the_same_statistics() -> Result<()> {
         let golden = testing::golden("resnet_generator.safetensors");
@@ -153,10 +155,10 @@ mod tests {
         let tiled = runner.run(&network, &image, &|_, _| ())?;
 
         let grid = network.grid();
-        let mut norms = runner
-            .measure(&network, &image, &grid, &|_, _| (), 2)?
-            .frozen();
-        let y = runner.forward(&network, &image, 0..152, 0..120, &mut norms)?;
+        let mut stats = runner
+            .record(&network, &image, &grid, &|_, _| (), 2)?
+            .replay();
+        let y = runner.forward(&network, &image, 0..152, 0..120, &mut stats)?;
         let mut whole = RgbImage::new(150, 120);
         let to = (0..150, 0..120);
         network.pixels().draw(&y, (0, 0), &mut whole, to)?;

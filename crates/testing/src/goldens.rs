@@ -1,4 +1,4 @@
-//! Results of PyTorch, in the files that its scripts wrote.
+//! Results of PyTorch, in the files that the scripts beside them wrote.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

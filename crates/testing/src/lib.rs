@@ -1,4 +1,4 @@
-//! What the integration tests of the workspace share.
+//! Helpers that the tests of the workspace share.
 
 mod goldens;
 pub mod own_process;
@@ -63,12 +63,12 @@ pub fn metal() -> &'static Device {
     DEVICE.get_or_init(|| Device::new_metal(0).expect("the metal tests need a GPU"))
 }
 
-/// Whether there are numbers of this dtype on the device: all but f64 on Metal.
+/// True if the device has numbers of this dtype: every device all, but Metal no f64.
 pub fn has(device: &Device, dtype: DType) -> bool {
     !(device.is_metal() && dtype == DType::F64)
 }
 
-/// Those of `dtypes` that the device has.
+/// The dtypes among `dtypes` that the device has.
 pub fn on(device: &Device, dtypes: &[DType]) -> Vec<DType> {
     let on_device = dtypes.iter().filter(|&&dtype| has(device, dtype));
     on_device.copied().collect()
@@ -157,7 +157,7 @@ pub fn assert_close(what: &str, got: &Tensor, want: &Tensor, tol: Tolerance) {
     }
 }
 
-/// What the inputs say about the errors to expect.
+/// The properties of the input that decide the errors to expect.
 pub struct Planes {
     /// The largest 1 / sqrt(var + eps) of a plane.
     pub rstd: f64,
@@ -166,7 +166,7 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Of an input whose last `dims` dimensions are the spatial ones.
+    /// The properties of an input whose last `dims` dimensions are the spatial ones.
     pub fn of(x: &Tensor, dims: usize, eps: f64) -> Self {
         let len: usize = x.dims()[x.rank() - dims..].iter().product();
         let (mut rstd, mut condition) = (0f64, 0f64);
@@ -193,9 +193,10 @@ impl Planes {
 
 /// A zip archive of these files, deflated or stored.
 pub fn zip_of(files: &[(&str, &[u8])], deflated: bool) -> Result<Vec<u8>> {
-    let method = match deflated {
-        true => zip::CompressionMethod::Deflated,
-        false => zip::CompressionMethod::Stored,
+    let method = if deflated {
+        zip::CompressionMethod::Deflated
+    } else {
+        zip::CompressionMethod::Stored
     };
     let options = zip::write::SimpleFileOptions::default().compression_method(method);
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));

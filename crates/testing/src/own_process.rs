@@ -1,10 +1,10 @@
-//! Tests in processes of their own, for variables that are read but once.
+//! Tests in processes of their own, for environment variables that are read only once.
 
 use anyhow::{ensure, Context, Result};
 use std::process::Command;
 
-/// Runs the test of this name in the file that `module_path!()` names, with these variables set.
-/// What it prints to stderr.
+/// Runs the test of this name, in the file that `module_path!()` names, with these variables set, and
+/// returns its stderr.
 pub fn run(module: &str, test: &str, variables: &[(&str, &str)]) -> Result<String> {
     let (_, file) = module.split_once("::").context("no module")?;
     let name = format!("{file}::{test}");
@@ -16,7 +16,7 @@ pub fn run(module: &str, test: &str, variables: &[(&str, &str)]) -> Result<Strin
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    // By a wrong name there would be no test, and none would fail.
+    // With a wrong name, no test would run and none would fail.
     let passed = output.status.success() && stdout.contains("1 passed");
     ensure!(passed, "{name}: {stdout}{stderr}");
     Ok(stderr.into_owned())

@@ -6,7 +6,7 @@ use anyhow::{ensure, Context, Result};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 
-/// A picture as `(1, 3, H, W)` of what `value` makes of its bytes.
+/// A picture as `(1, 3, H, W)`, with `value` applied to its bytes.
 pub fn to_tensor(picture: &RgbImage, value: impl Fn(u8) -> f32) -> Result<Tensor> {
     let (width, height) = picture.dimensions();
     let values: Vec<f32> = picture.iter().map(|&byte| value(byte)).collect();
@@ -18,7 +18,7 @@ pub fn to_tensor(picture: &RgbImage, value: impl Fn(u8) -> f32) -> Result<Tensor
     Ok(pixels.permute((0, 3, 1, 2))?.contiguous()?)
 }
 
-/// The picture of `(1, 3, H, W)`, with what `byte` makes of its values.
+/// The picture of `(1, 3, H, W)`, with `byte` applied to its values.
 pub fn from_tensor(y: &Tensor, byte: impl Fn(f32) -> u8) -> Result<RgbImage> {
     let (_, _, height, width) = y.dims4()?;
     let pixels = y.to_device(&Device::Cpu)?.permute((0, 2, 3, 1))?;

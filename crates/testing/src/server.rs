@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
-/// A request, as far as it matters.
+/// The parts of a request that the tests look at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     pub path: String,
@@ -38,7 +38,7 @@ impl Server {
         Ok(Self { endpoint, requests })
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("requests").clone()
     }
@@ -93,7 +93,7 @@ pub fn part(file: &[u8], request: &Request) -> Answer {
     part_named(file, request, "e7a9")
 }
 
-/// The same, under an etag.
+/// [`part`] with a given etag.
 pub fn part_named(file: &[u8], request: &Request, etag: &str) -> Answer {
     let range = request
         .range
@@ -117,7 +117,7 @@ pub fn part_named(file: &[u8], request: &Request, etag: &str) -> Answer {
     [head.as_bytes(), &file[start..end]].concat()
 }
 
-/// Whether it asks for more than the size.
+/// True if a request asks for more than the size of the file.
 pub fn wants_data(request: &Request) -> bool {
     request.range.as_deref() != Some("bytes=0-0")
 }

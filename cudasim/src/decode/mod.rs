@@ -96,7 +96,7 @@ struct Body<'m> {
     depth: usize,
 }
 
-/// Where a branch goes: a label, or the end of the function for `ret`.
+/// The target of a branch: a label, or for `ret` the end of the function.
 struct Jump {
     from: usize,
     label: Option<String>,

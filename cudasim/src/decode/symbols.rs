@@ -1,4 +1,4 @@
-//! What the names of a function mean, and where registers and variables are put.
+//! The meaning of names in a function, and the places of registers and variables.
 
 use super::SharedVariable;
 use crate::isa::lanes::Predicate;

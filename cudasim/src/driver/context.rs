@@ -15,7 +15,7 @@ thread_local! {
 const CONTEXT: usize = 0x1000;
 
 const NAME: &[u8] = b"cudasim\0";
-/// As much as an H100 has. What is allocated is not counted.
+/// The memory of an H100. Allocations are not counted against it.
 const TOTAL_BYTES: usize = 80 << 30;
 /// The version of CUDA that the driver API is of.
 const VERSION: c_int = 13000;

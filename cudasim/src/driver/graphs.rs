@@ -1,4 +1,4 @@
-//! Stream capture and graphs: what a capturing stream is given is kept, and done when the graph is
+//! Stream capture and graphs: the calls on a capturing stream are kept, and executed when the graph is
 //! launched.
 
 use super::{
@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
-/// What a call does, at each launch of the graph that it is captured into.
+/// The action of a captured call, at each launch of the graph.
 type Node = Box<dyn Fn(&mut Device) -> Status + Send + Sync>;
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ pub struct Capture {
     mode: c_int,
     invalid: bool,
     graph: Graph,
-    /// Those of the graph's allocations that it did not free yet.
+    /// The allocations of the graph that it has not freed yet.
     live: Vec<Pointer>,
 }
 
@@ -60,7 +60,8 @@ impl Capture {
         self.thread == thread::current().id()
     }
 
-    /// Whether it rules out the calls that CUDA names potentially unsafe, as they are done at once.
+    /// True if the capture forbids the calls that CUDA names potentially unsafe, since they are done at
+    /// once.
     pub fn forbids_unsafe_calls(&self) -> bool {
         if self.is_of_this_thread() {
             self.mode != RELAXED

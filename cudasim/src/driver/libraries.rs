@@ -1,4 +1,4 @@
-//! What candle links of cuBLAS and cuRAND: plain loops, sums in f64.
+//! The functions of cuBLAS and cuRAND that candle links: plain loops, with sums in f64.
 
 use super::graphs::Capture;
 use super::{all, entry_points, Device, Handle, Pointer, Status};
@@ -15,7 +15,7 @@ fn element(number: c_int) -> Option<Type> {
     [(0, Type::F32), (1, Type::F64), (2, Type::F16), (14, Type::BF16)].into_iter().find(|e| e.0 == number).map(|e| e.1)
 }
 
-/// The number that an element's bytes are.
+/// An element as a number.
 fn read(element: Type, bytes: &[u8]) -> f64 {
     let mut word = [0; 8];
     word[..element.bytes()].copy_from_slice(&bytes[..element.bytes()]);
@@ -73,7 +73,7 @@ impl Device {
     fn multiply(
         &mut self, element: Type, size: [c_int; 3], alpha: f64, a: Matrix, b: Matrix, c: Matrix, batches: i64,
     ) -> Status {
-        // They would have to know the stream of their handle. Nothing here captures them.
+        // To capture a product, it would have to know the stream of its handle. No test here captures one.
         if self.invalidate(Capture::is_of_this_thread) {
             return self.fail(BLAS_NOT_SUPPORTED, "cuBLAS during a capture is not emulated");
         }

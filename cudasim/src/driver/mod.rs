@@ -39,7 +39,7 @@ pub const CAPTURE_INVALIDATED: Status = 901;
 pub const CAPTURE_ISOLATION: Status = 905;
 pub const CAPTURED_EVENT: Status = 907;
 
-/// What the environment says; the README lists the variables.
+/// The settings of the environment; the README lists the variables.
 pub struct Settings {
     pub options: Options,
     /// Races and uninitialised reads fail the launch; otherwise they are only printed.
@@ -113,7 +113,7 @@ pub fn device() -> MutexGuard<'static, Device> {
 }
 
 thread_local! {
-    /// What `cuGetErrorString` says about the thread's last error.
+    /// The text of `cuGetErrorString` for the last error of the thread.
     static MESSAGE: RefCell<(Status, CString)> = RefCell::default();
 }
 
@@ -123,7 +123,7 @@ impl Device {
         self.last_handle
     }
 
-    /// Remembers and prints what went wrong.
+    /// Records and prints an error.
     pub fn fail(&mut self, status: Status, message: impl Into<String>) -> Status {
         let message = message.into();
         eprintln!("[cudasim] {message}");
@@ -150,7 +150,7 @@ macro_rules! entry_points {
     ($($name:ident |$device:ident| ($($argument:ident : $ty:ty),*) $body:block)*) => { $(
         /// # Safety
         ///
-        /// As the C API asks: pointers are null where that is allowed, or valid.
+        /// Pointers must be valid, or null where the C API allows it.
         #[no_mangle]
         #[allow(non_snake_case, unused_variables, clippy::too_many_arguments)]
         pub unsafe extern "C" fn $name($($argument: $ty),*) -> $crate::driver::Status {

@@ -12,7 +12,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
     Some(match (form.name, modifiers) {
         ("exit", []) => Ok(Action::Exit),
         ("trap", []) => Ok(Action::Trap("trap")),
-        // Of the 16 barriers of a block nvcc uses the first, with all threads.
+        // nvcc uses only the first of the 16 barriers of a block, with all threads.
         ("bar" | "barrier", ["sync"]) if form.operands == ["0"] => Ok(Action::Barrier(BarrierOp::Block)),
         ("fence", ["acq_rel", "cluster"]) => Ok(Action::Barrier(BarrierOp::Release)),
         ("barrier", ["cluster", "arrive"]) => Ok(Action::Barrier(BarrierOp::ClusterArrive { releases: true })),

@@ -63,7 +63,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
             let sign = 1 << (T::BITS - 1);
             b & !sign | a & sign
         })),
-        // What approximates a reciprocal of f64 flushes subnormals always (9.7.3.14).
+        // The approximate reciprocal of f64 always flushes subnormals (9.7.3.14).
         "rcp" if ty == Some(Type::F64) && form.has("approx") && form.has("ftz") => {
             form.map1(|a: f64| if a.is_subnormal() { f64::INFINITY.copysign(a) } else { 1. / a })
         }

@@ -29,7 +29,7 @@ impl<'a, 'm> Form<'a, 'm> {
         Form { name, modifiers, types, operands, decoder: RefCell::new(decoder), understood: RefCell::default() }
     }
 
-    /// Whether the opcode has this modifier.
+    /// True if the opcode has this modifier.
     pub fn has(&self, modifier: &str) -> bool {
         let found = self.modifiers.iter().find(|m| **m == modifier);
         self.understood.borrow_mut().extend(found);

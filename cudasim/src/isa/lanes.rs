@@ -64,7 +64,7 @@ macro_rules! floats {
         $crate::isa::lanes::of_type!($ty, $T: F16 = half::f16, BF16 = half::bf16, F32 = f32, F64 = f64 => $body)
     };
 }
-/// Of a width, whatever the type.
+/// Stamps a body for the unsigned type of a width, whatever the PTX type.
 macro_rules! by_width {
     ($ty:expr, $T:ident => $body:expr) => {
         match $ty.map(crate::ptx::types::Type::bits) {

@@ -45,7 +45,7 @@ fn access(form: &Form, address: usize, values: usize, kind: Kind) -> Decoded {
     })))
 }
 
-/// What memory holds after `atom.add`. The store drops what is above the type.
+/// The content of memory after `atom.add`. The store drops the bits above the type.
 fn sum(form: &Form) -> Option<Reduce> {
     fn add<T: Lane + std::ops::Add<Output = T>>(a: u64, b: u64) -> u64
     where

@@ -17,11 +17,11 @@ use crate::machine::collective::Collective;
 use form::Form;
 use lanes::{LaneOp, Predicate};
 
-/// What an instruction does.
+/// The action of an instruction.
 pub enum Action {
     Lanes(Box<dyn LaneOp>),
     Memory(Box<MemoryOp>),
-    /// Of the lanes of a warp that its member mask names.
+    /// An action of the lanes that a member mask names, together.
     Collective(Box<Collective>),
     Barrier(BarrierOp),
     Branch(u32),

@@ -17,9 +17,9 @@ pub struct MemoryOp {
     pub base: Register,
     pub offset: u64,
     pub ty: Type,
-    /// What is loaded or stored, element by element, or the operands of an atomic.
+    /// The registers of the elements that are loaded or stored, or of the operands of an atomic.
     pub values: Vec<Register>,
-    /// Where an atomic puts what it found.
+    /// The register for the old value of an atomic.
     pub destination: Option<Register>,
     pub access: Access,
 }

@@ -1,8 +1,8 @@
 //! Barriers of a block (`bar.sync 0`) and of a cluster (9.7.13).
 //!
-//! What is ordered before a cluster's barrier for the other blocks is what a thread released before it
-//! arrived: by the arrival, or by a fence where that is relaxed. A release covers what the thread did,
-//! and what its block did before its last barrier (8.9).
+//! For the other blocks of a cluster, the accesses that a thread released before it arrived at the
+//! barrier are ordered: by the arrival, or by a fence if that is relaxed. A release covers the accesses
+//! of the thread, and those of its block before the block's last barrier (8.9).
 
 use super::registers::lanes;
 use super::report::{Fault, Report};
@@ -123,7 +123,7 @@ impl Machine<'_> {
                 let of_block = lanes(warp.cluster_arrived).map(|l| warp.shown[l].of_block).max();
                 block.published = block.published.max(of_block.unwrap_or(0));
                 lanes(warp.cluster_arrived).for_each(|l| warp.published[l] = warp.shown[l].of_thread);
-                // Those that wait go on; the others will not have to.
+                // Waiting lanes go on; lanes that have only arrived will not have to wait.
                 warp.cluster_passed |= warp.cluster_arrived & !warp.at_cluster;
                 warp.cluster_arrived = 0;
                 lanes(warp.at_cluster).for_each(|l| warp.pc[l] += 1);

@@ -15,7 +15,7 @@ pub enum Shuffle {
     Index,
 }
 
-/// What the lanes do once they are together. Registers by index.
+/// The action of lanes once they are together. Registers are given by index.
 pub enum Together {
     Synchronize,
     Shuffle { mode: Shuffle, d: u32, p: Option<u32>, a: u32, b: u32, c: u32 },

@@ -1,4 +1,4 @@
-//! What a launch asks for, and what the device allows.
+//! The request of a launch, and the limits of the device.
 
 use super::race::{block_of, THREAD_BITS};
 use super::report::Report;
@@ -34,7 +34,7 @@ impl Launch {
         std::array::from_fn(|i| self.grid[i] / self.cluster[i])
     }
 
-    /// Where the block of a number is in the grid. Blocks of a cluster have consecutive numbers.
+    /// The position in the grid of the block with a number. Blocks of a cluster have consecutive numbers.
     pub fn block_id(&self, number: u32) -> [u32; 3] {
         let size = self.cluster_blocks();
         let split = |n: u32, [x, y, _]: [u32; 3]| [n % x, n / x % y, n / x / y];
@@ -48,14 +48,14 @@ impl Launch {
         (self.block_id(block_of(who)), self.thread_id(who & ((1 << THREAD_BITS) - 1)))
     }
 
-    /// Where the thread of a number is in its block.
+    /// The position in its block of the thread with a number.
     pub fn thread_id(&self, number: u32) -> [u32; 3] {
         let [x, y, _] = self.block;
         [number % x, number / x % y, number / x / y]
     }
 }
 
-/// Which of the runnable warps and lanes goes on.
+/// The order in which runnable warps and lanes go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Order {
     /// The first one, until it waits.
@@ -108,7 +108,7 @@ pub fn max_shared(compute_capability: u32) -> usize {
     }
 }
 
-/// What a launch leaves behind besides memory.
+/// The results of a launch besides memory.
 #[derive(Debug)]
 pub struct Outcome {
     pub statistics: Statistics,

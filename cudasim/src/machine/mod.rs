@@ -25,8 +25,8 @@ use statistics::Statistics;
 use std::collections::HashMap;
 use warp::Warp;
 
-/// Where an instruction is executed: the block, among those that run, the warp in it, and the place
-/// in the code.
+/// The place of an executed instruction: the block, among the running ones, the warp in it, and the
+/// address in the code.
 #[derive(Clone, Copy)]
 pub struct Site {
     pub block: usize,
@@ -52,10 +52,10 @@ pub struct Block {
     /// Until when the other blocks of the cluster know what this one did.
     pub published: u64,
     pub known: Known,
-    /// What single threads acquired since the last barrier.
+    /// The knowledge that single threads acquired since the last barrier.
     pub acquired: HashMap<u32, Known>,
     pub warps: Vec<Warp>,
-    /// What a warp begins with, and the registers of those that have ended.
+    /// The initial registers of a warp, and the registers of warps that have ended.
     pub fresh: Registers,
     pub spare: Vec<Registers>,
 }
@@ -72,13 +72,13 @@ pub struct Machine<'a> {
     pub began: u64,
     /// The time at which the blocks began that run now: their shared memory has no older history.
     pub blocks_began: u64,
-    /// Those that run at the same time: a cluster, or all of a cooperative launch.
+    /// The blocks that run at the same time: a cluster, or all of a cooperative launch.
     pub blocks: Vec<Block>,
     /// Their shared memory.
     pub shared: Vec<Region>,
     /// The grid barrier of a cooperative launch, or 0.
     pub workspace: u64,
-    /// What was released at an address, for who reads it later.
+    /// The knowledge released at an address, for later readers.
     pub released: HashMap<u64, Known>,
     pub params: Vec<u8>,
     pub reports: Vec<Report>,
@@ -86,7 +86,7 @@ pub struct Machine<'a> {
     /// The instructions that were executed at least once.
     pub covered: Vec<bool>,
     random: u64,
-    /// Whether a barrier may be complete.
+    /// True if a barrier may be complete.
     barriers_changed: bool,
 }
 

@@ -1,9 +1,9 @@
-//! Which accesses are ordered by synchronisation, and which race.
+//! The order of accesses by synchronisation, and races.
 //!
-//! Time is a counter that every memory instruction and every synchronisation advances. What a
-//! thread did is ordered before what another does now if it happened before their horizon: the last
-//! barrier that both passed, or what a release and an acquire between blocks carried over (8.7).
-//! An execution shows one schedule; an unordered pair is reported in all of them.
+//! Time is a counter that every memory instruction and every synchronisation advances. An access of one
+//! thread is ordered before a present access of another if it happened before their horizon: the last
+//! barrier that both passed, or the time that a release and an acquire between blocks carried over
+//! (8.7). An execution shows one schedule; an unordered pair is reported in all of them.
 
 use super::registers::lanes;
 use super::Block;
@@ -20,7 +20,7 @@ pub fn warp_of(who: u32) -> u32 {
     who >> 5
 }
 
-/// How many threads the last readers of a cell are: one, or several of the same warp, block or grid.
+/// The last readers of a cell: one thread, or several of the same warp, block or grid.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Default, Debug)]
 pub enum Scope {
     #[default]
@@ -30,7 +30,7 @@ pub enum Scope {
     Grid,
 }
 
-/// What happened last to a few neighbouring bytes.
+/// The last accesses to a few neighbouring bytes.
 #[derive(Clone, Copy, Default)]
 struct Cell {
     written: u64,
@@ -44,7 +44,7 @@ struct Cell {
     non_coherent: bool,
 }
 
-/// What other blocks did that is known to be over: up to when, by block and by single thread.
+/// The times until which accesses of other blocks are known to be over, by block and by single thread.
 #[derive(Clone, Default)]
 pub struct Known {
     pub blocks: HashMap<u32, u64>,
@@ -75,7 +75,7 @@ pub struct Actor<'a> {
     /// When each lane of the warp last passed a `bar.warp.sync`.
     pub lanes: &'a [u64; 32],
     pub barrier: u64,
-    /// Those that run.
+    /// The running blocks.
     pub blocks: &'a [Block],
     pub cluster_blocks: u32,
     pub launch: u64,
@@ -84,7 +84,7 @@ pub struct Actor<'a> {
     pub known: [Option<&'a Known>; 2],
 }
 
-/// What memory holds after an atomic, of what it held and the operand.
+/// The new value of an atomic, from the old one and the operand.
 pub type Reduce = fn(u64, u64) -> u64;
 
 #[derive(Clone, Copy)]
@@ -115,7 +115,7 @@ pub struct Access {
     pub non_coherent: bool,
 }
 
-/// What is harmless where both write the same.
+/// A conflict that is harmless where both write the same value.
 pub const WRITES: &str = "write after write";
 
 /// An access that an earlier one is not ordered with.
@@ -128,7 +128,7 @@ pub struct Conflict {
 }
 
 impl Actor<'_> {
-    /// What `other` did before this is ordered before now.
+    /// The time until which accesses of `other` are ordered before now.
     fn horizon(&self, other: u32, scope: Scope) -> u64 {
         if scope == Scope::Grid {
             let known = |block| self.foreign_block(block);
@@ -162,7 +162,7 @@ impl Actor<'_> {
         known.max(published).unwrap_or(0).max(self.launch)
     }
 
-    /// That of all threads of another block.
+    /// The [horizon](Self::horizon) of all threads of another block.
     fn foreign_block(&self, other: u32) -> u64 {
         let published = self.of_cluster(other).map(|block| {
             let lanes = block.warps.iter().flat_map(|w| lanes(w.lanes).map(|l| w.published[l]));
@@ -211,7 +211,7 @@ impl Shadow {
         self.shift = shift;
     }
 
-    /// Who wrote the byte at `offset` last, at which instruction, and when.
+    /// The last writer of the byte at `offset`, its instruction, and the time.
     pub fn writer(&self, offset: usize) -> Option<(u32, u32, u64)> {
         let cell = self.cells.get(offset >> self.shift)?;
         (cell.written != 0).then_some((cell.writer, cell.pc, cell.written))

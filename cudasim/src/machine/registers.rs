@@ -24,7 +24,7 @@ pub struct Registers {
     predicates: Vec<u32>,
 }
 
-/// What a register holds for each lane.
+/// The type of a register's value in a lane.
 ///
 /// # Safety
 ///
@@ -64,7 +64,7 @@ impl Registers {
         Self { units: vec![Unit([0xa5a5_a5a5; LANES]); units], predicates: vec![0; predicates] }
     }
 
-    /// Whether they are those of a warp that has not begun.
+    /// True for the registers of a warp that has not begun.
     pub fn is_empty(&self) -> bool {
         self.units.is_empty()
     }

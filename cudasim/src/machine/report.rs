@@ -1,4 +1,4 @@
-//! What went wrong, where: kernel, block, thread, source line.
+//! Reports of faults: the kind, kernel, block, thread and source line.
 
 use super::launch::Launch;
 use crate::decode::Kernel;
@@ -36,7 +36,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What thread `who` did at instruction `pc`.
+    /// A report about thread `who` at instruction `pc`.
     pub fn new(fault: Fault, kernel: &Kernel, launch: &Launch, who: u32, pc: u32, detail: String) -> Report {
         let (block, thread) = launch.thread(who);
         let (source, ptx_line) = (kernel.source(pc), kernel.code[pc as usize].ptx_line);

@@ -1,4 +1,4 @@
-//! Which block and which warp runs next.
+//! The schedule: the block and the warp that run next.
 
 use super::launch::{Order, Outcome};
 use super::registers::lanes;
@@ -12,10 +12,7 @@ const TURN: u64 = 1000;
 impl Machine<'_> {
     /// Executes all blocks, the resident ones together.
     pub fn run(mut self) -> Result<Outcome, Report> {
-        let together = match self.launch.cooperative {
-            true => self.launch.blocks() as u32,
-            false => self.launch.cluster_blocks(),
-        };
+        let together = if self.launch.cooperative { self.launch.blocks() as u32 } else { self.launch.cluster_blocks() };
         let mut order: Vec<u32> = (0..self.launch.blocks() as u32 / together).collect();
         match self.options.order {
             Order::Forward => {}

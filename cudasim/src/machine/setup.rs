@@ -1,4 +1,4 @@
-//! What a block finds when it starts: registers with constants, empty shared memory.
+//! The state of a block at its start: registers with constants, empty shared memory.
 
 use super::launch::Launch;
 use super::memory::{address, Region};
@@ -14,11 +14,11 @@ pub struct Place<'a> {
     warp: usize,
     /// The block's in its cluster.
     rank: u32,
-    /// Where a cooperative launch keeps its grid barrier.
+    /// The address of the grid barrier of a cooperative launch.
     workspace: u64,
 }
 
-/// What a lane has along each axis, or three times the same.
+/// The value of a lane along each axis, or three times the same one.
 pub type Special = fn(&Place, usize) -> [u32; 3];
 
 /// Special registers (10), without the `.x` of those that have axes.

@@ -59,7 +59,7 @@ pub fn transfer(op: &MemoryOp, data: &mut [u8], registers: &mut Registers, lane:
     }
 }
 
-/// Whether a store changes nothing.
+/// True if a store does not change memory.
 pub fn stores_same(op: &MemoryOp, data: &[u8], registers: &Registers, lane: usize, offset: usize) -> bool {
     let (bytes, keep) = (op.ty.bytes(), !0u64 >> (64 - op.ty.bits()));
     let same = |(k, r): (usize, &Register)| get(data, offset + k * bytes, bytes) == r.get(registers, lane) & keep;

@@ -20,8 +20,8 @@ pub struct Warp {
     /// Arrived at the cluster barrier and not waiting yet; and past it already.
     pub cluster_arrived: u32,
     pub cluster_passed: u32,
-    /// What each lane released to the cluster last, at its last arrival, and at the cluster's last
-    /// barrier, of its own.
+    /// The knowledge that each lane released to the cluster: last, at its last arrival, and of its own
+    /// at the cluster's last barrier.
     pub released: [Released; LANES],
     pub shown: [Released; LANES],
     pub published: [u64; LANES],
@@ -77,9 +77,10 @@ impl Machine<'_> {
             let group = at_pc(warp, runnable, pc);
             let others = runnable & !group;
             // Lowest first, up to the next higher: diverged lanes meet again where paths join.
-            let (until, end) = match random && others != 0 {
-                true => (u32::MAX, self.statistics.warp_instructions + 1 + self.random() % 16),
-                false => (lanes(others).map(|l| warp.pc[l]).min().unwrap_or(u32::MAX), end),
+            let (until, end) = if random && others != 0 {
+                (u32::MAX, self.statistics.warp_instructions + 1 + self.random() % 16)
+            } else {
+                (lanes(others).map(|l| warp.pc[l]).min().unwrap_or(u32::MAX), end)
             };
             let site = Site { block, warp: number, pc };
             self.run_group(site, warp, group, until, end)?;

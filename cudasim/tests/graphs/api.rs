@@ -20,7 +20,7 @@ pub const CAPTURE_ISOLATION: Status = 905;
 pub const CAPTURED_EVENT: Status = 907;
 pub const RAND_LAUNCH_FAILURE: Status = 201;
 
-/// Of each thread its own.
+/// The stream of a candle device, of which each thread has its own.
 pub const PER_THREAD: Handle = 2 as Handle;
 
 pub const GLOBAL: c_int = 0;

@@ -1,4 +1,4 @@
-//! What a stream captures and when it is done, and events that are timed.
+//! Captured calls, which are executed at each launch, and timed events.
 
 mod api;
 mod refused;

@@ -1,4 +1,4 @@
-//! What a capture refuses.
+//! Calls that a capture refuses.
 
 use super::api::*;
 use std::ptr::null_mut;

@@ -43,9 +43,12 @@ fn comparisons_of_floats() {
 #[test]
 fn comparisons_of_integers() {
     for (bits, a, b) in [(16, "%i", "%j"), (32, "%x", "%y"), (64, "%a", "%b")] {
-        let value = move |w: u64, signed: bool| match signed {
-            true => ((w << (64 - bits)) as i64 >> (64 - bits)) as i128,
-            false => (w << (64 - bits) >> (64 - bits)) as i128,
+        let value = move |w: u64, signed: bool| {
+            if signed {
+                ((w << (64 - bits)) as i64 >> (64 - bits)) as i128
+            } else {
+                (w << (64 - bits) >> (64 - bits)) as i128
+            }
         };
         for (ty, signed) in [("u", false), ("s", true)] {
             type Test = fn(&i128, &i128) -> bool;
@@ -140,7 +143,7 @@ fn conversions_of_floats() {
     let word = |cvt: &str, from: &str| format!("cvt.{cvt} %w, {from}; cvt.u64.u32 %d, %w;");
     for seed in 1..6 {
         let (s, e) = (floats(seed), doubles(seed));
-        // Of two at once, the first becomes the high half; a NaN has one form.
+        // The first of two operands becomes the high half; a NaN has one form.
         type Half = fn(f32) -> u16;
         let halves: [(&str, Half); 2] = [
             ("f16x2", |v| if v.is_nan() { 0x7fff } else { f16::from_f32(v).to_bits() }),

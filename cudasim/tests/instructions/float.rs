@@ -54,7 +54,7 @@ fn single_precision() {
         let mut inputs = floats(seed);
         inputs.iter_mut().flatten().filter(|w| !near(read(**w))).for_each(|w| *w = 1.25f32.to_bits() as u64);
         let store = "mov.b32 %w, %f; cvt.u64.u32 %d, %w;";
-        // Of such numbers sums and products are exact in f64; with the third one, all but some are.
+        // Sums and products of such numbers are exact in f64; with the third one, nearly all are.
         let sum = |a, b, _| directed(read(a) as f64 + read(b) as f64, "rz").to_bits() as u64;
         check(&format!("add.rz.f32 %f, %f, %g; {store}"), inputs, sum, |_| false);
         inputs.iter_mut().for_each(|[_, _, c]| *c = (read(*c).round() * 64.).to_bits() as u64);

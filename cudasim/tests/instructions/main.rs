@@ -147,9 +147,12 @@ fn arithmetic(
             32 => ["%x", "%y", "%z"],
             _ => ["%a", "%b", "%c"],
         };
-        let read = |w: u64| match signed {
-            true => ((w << (64 - bits)) as i64 >> (64 - bits)) as i128,
-            false => (w << (64 - bits) >> (64 - bits)) as i128,
+        let read = |w: u64| {
+            if signed {
+                ((w << (64 - bits)) as i64 >> (64 - bits)) as i128
+            } else {
+                (w << (64 - bits) >> (64 - bits)) as i128
+            }
         };
         let to = to(bits);
         let (result, widen) = match to {

@@ -15,7 +15,7 @@ fn loads_and_stores() {
     integer(&format!("{at} st.shared.u64 [%u+8], %a; ld.shared.s8 %w, [%u+9]; ld.shared.u16 %l, [%u+10]; cvt.u32.u16 %v, %l; mov.b64 %d, {{%w, %v}}; }}"), |a, _, _| {
         (a >> 8) as i8 as i32 as u32 as u64 | (a >> 16 & 0xffff) << 32
     });
-    // The same through the generic window, and through local memory.
+    // Through the generic window, and through local memory.
     integer(
         &format!("{at} cvt.u64.u32 %q, %u; cvta.shared.u64 %q, %q; st.u64 [%q], %a; ld.u64 %d, [%q]; }}"),
         |a, _, _| a,

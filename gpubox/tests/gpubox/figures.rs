@@ -75,7 +75,7 @@ fn fastest<'a>(json: &'a Value, ours: &Value) -> Option<&'a Value> {
     peers.first().copied()
 }
 
-/// Of copy in percent, PyTorch / ours, composed / ours.
+/// The ratios of a row: of copy in percent, PyTorch / ours, composed / ours.
 fn ratios(json: &Value, row: &Value) -> [Option<f64>; 3] {
     let ours = row["ours_ms"].as_f64().unwrap();
     let copy = row["copy_ms"]

@@ -1,4 +1,4 @@
-//! A run that never was: every figure is invented.
+//! A run that never took place: every figure is invented.
 
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -186,7 +186,7 @@ pub fn gpubox(command: &str, from: &Path, to: &Path) -> Output {
         .expect("run gpubox")
 }
 
-/// What `gpubox summary` writes of a folder.
+/// The output of `gpubox summary` for a folder.
 pub fn summary(folder: &Path) -> (String, Value) {
     let out = folder.join("out");
     let done = gpubox("summary", &folder.join("work"), &out);

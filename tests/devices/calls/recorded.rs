@@ -1,4 +1,4 @@
-//! The results of the calls in a file, and what differs from them here.
+//! The results of the calls in a file, and their differences from the results here.
 
 use super::difference;
 use anyhow::{ensure, Context, Result};
@@ -11,7 +11,7 @@ use std::env::var_os;
 use std::path::{Path, PathBuf};
 
 const RESULTS: &str = "results.safetensors";
-/// What the emulator has printed: which call, and which kernels it launched.
+/// The output of the emulator: the calls, and the kernels that they launched.
 const KERNELS: &str = "kernels.txt";
 const DEVICE: &str = "== recorded on ";
 
@@ -32,7 +32,7 @@ pub fn record_or_compare(all: &HashMap<String, Tensor>, gpu: &CudaDevice) -> Res
     Ok(())
 }
 
-/// What decides which kernels run, and how they cut planes.
+/// The properties of the device that decide the kernels and the parts of planes.
 fn device(gpu: &CudaDevice) -> Result<String> {
     let stream = gpu.cuda_stream();
     let get = |attribute| stream.context().attribute(attribute).w();

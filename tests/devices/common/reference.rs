@@ -113,7 +113,7 @@ impl Exact {
             .zip(self.values.iter().zip(&self.scale))
             .enumerate()
         {
-            // Where every term is 0, so is the scale, and products of two roundings are left.
+            // Where every term is 0, the scale is 0, and products of two roundings remain.
             let allowed = bound * scale + rounding(want, dtype) + bound * bound;
             let excess = (got - want).abs() / allowed;
             let excess = match (got.is_nan(), want.is_nan()) {

@@ -136,12 +136,13 @@ impl Tensors {
         };
         let x = like_x(random, 2.)?;
         let residual = choice.residual.then(|| like_x(random, 0.)).transpose()?;
-        let stats = match choice.stats {
-            true => Some(PlaneStats {
+        let stats = if choice.stats {
+            Some(PlaneStats {
                 mean: random.tensor((n, c), of_params, 1.5, 0.5)?,
                 rstd: random.tensor(c, of_params, 1., 0.1)?,
-            }),
-            false => None,
+            })
+        } else {
+            None
         };
         Ok(Self {
             x,

@@ -3,57 +3,61 @@
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Conv2d, Module, VarBuilder};
 
-use super::super::layers::{same_conv2d, ANY};
-use super::super::Norms;
-use super::blocks::{width, Affine, Block, StyledBlock};
+use super::super::layers::{same_conv2d, width, AffineNorm, LEAKY_RELU};
+use super::super::shapes::ANY;
+use super::super::NormStats;
+use super::blocks::{affine_norm, Block, StyledBlock};
 use super::MAX_HALVINGS;
 
-/// The last blocks of the encoder, and the first of the decoder, that keep the size.
+/// The number of blocks that keep the size, at the end of the encoder and at the start of the
+/// decoder.
 const BOTTLENECK: usize = 2;
 
-/// What does not follow from the weights of a [`StarGanV2Generator`].
+/// The choices of a [`StarGanV2Generator`] that its weights do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StarGanV2Config {
-    /// Whether the decoder's blocks have shortcuts: `w_hpf == 0`, as for the animals of AFHQ. The
-    /// faces of CelebA-HQ have none.
+    /// True if the blocks of the decoder have shortcuts: `w_hpf == 0`, as for the animals of AFHQ. The
+    /// network for the faces of CelebA-HQ has none.
     pub shortcuts: bool,
 }
 
-/// The generator of StarGAN v2 (Choi et al., "StarGAN v2: Diverse Image Synthesis for Multiple
-/// Domains", 2020), as `Generator` in `clovaai/stargan-v2`, without the masks of faces, which
-/// another network finds.
+/// The generator of StarGAN v2 (Choi et al., [1912.01865](https://arxiv.org/abs/1912.01865)), as
+/// `Generator` in [clovaai/stargan-v2](https://github.com/clovaai/stargan-v2), without the masks of
+/// faces, which another network finds. [`StarGanV2`](super::StarGanV2) opens it with the networks
+/// that make its styles.
 ///
-/// Residual blocks with instance norm take the picture apart; blocks with adaptive instance norm
-/// put it together again: `(1 + gamma) norm(x) + beta`, with gamma and beta from the style, in this
-/// order, by a linear layer (biased variance, eps 1e-5).
+/// Residual blocks with instance norm encode the picture; blocks with adaptive instance norm decode
+/// it: `(1 + gamma) norm(x) + beta`, where a linear layer computes gamma and beta, in this order, from
+/// the style (biased variance, eps 1e-5).
 ///
 /// # Shapes
 ///
-/// - x: `(N, 3, H, W)`, RGB in `[-1, 1]`, `H` and `W` multiples of 2 to the number of halvings
-/// - style: `(N, S)`, of [`StarGanV2Mapping`](super::StarGanV2Mapping) or
+/// - x: `(N, 3, H, W)`, RGB from -1 to 1, in the dtype of the weights; `H` and `W` multiples of 2 to
+///   the number of halvings
+/// - style: `(N, S)`, from [`StarGanV2Mapping`](super::StarGanV2Mapping) or
 ///   [`StarGanV2StyleEncoder`](super::StarGanV2StyleEncoder)
-/// - result: the shape of x, about `[-1, 1]`
+/// - output: the shape of x, RGB from about -1 to 1, to be clamped
 ///
 /// # Errors
 ///
-/// Another shape, and what candle says of dtype and device.
-///
-/// [`StarGanV2`](super::StarGanV2) opens it with the networks that make its styles.
+/// `forward` fails on another shape, on an x or style whose dtype or device is not that of the
+/// weights, and on bf16 on the CPU, for which candle 0.11 has no convolution.
 #[derive(Debug, Clone)]
 pub struct StarGanV2Generator {
     from_rgb: Conv2d,
     encode: Vec<Block>,
     decode: Vec<StyledBlock>,
-    to_rgb: (Affine, Conv2d),
+    to_rgb: (AffineNorm, Conv2d),
 }
 
 impl StarGanV2Generator {
-    /// Builds the generator from its state dict (`from_rgb.weight`, ...); widths and the number of
-    /// blocks follow from it.
+    /// Builds the generator from its state dict (`from_rgb.weight`, ...). The widths and the number
+    /// of blocks are read from there.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit the layer before it; the error names it.
+    /// A tensor is missing, or its shape does not fit the layer before it, and the error names it; or
+    /// the decoder has not as many blocks as the encoder.
     pub fn new(config: StarGanV2Config, vb: VarBuilder) -> Result<Self> {
         let from_rgb = same_conv2d(&vb.pp("from_rgb"), [ANY, 3], 3, true)?;
         let first = width(&from_rgb);
@@ -79,7 +83,7 @@ impl StarGanV2Generator {
             decode.push(block);
         }
         let to_rgb = vb.pp("to_rgb");
-        let norm = Affine::new(&to_rgb.pp(0), c_in)?;
+        let norm = affine_norm(&to_rgb.pp(0), c_in)?;
         Ok(Self {
             from_rgb,
             encode,
@@ -88,13 +92,13 @@ impl StarGanV2Generator {
         })
     }
 
-    /// What the sides of a picture must be multiples of.
+    /// The number that the sides of a picture must be multiples of.
     pub fn multiple(&self) -> usize {
         1 << (self.encode.len() - BOTTLENECK)
     }
 
-    /// How many pixels around it a pixel of the output depends on, where the statistics of the
-    /// norms are given.
+    /// The number of pixels around a pixel of the output that it depends on, with [replayed
+    /// statistics](NormStats::replay).
     pub fn reach(&self) -> usize {
         // In pixels of the input, with m the multiple: 1 for the first convolution, 4 (m - 1) on
         // the way down (1 and 2 times the scale of a block, and 1 for the pooling), 2 m for each
@@ -102,13 +106,27 @@ impl StarGanV2Generator {
         7 * (self.multiple() - 1) + 4 * BOTTLENECK * self.multiple() + 1
     }
 
-    /// The picture in a style; see the [struct](Self) for shapes and errors.
+    /// The picture x in a style.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self).
     pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, style, &mut Norms::own())
+        self.forward_with(x, style, &mut NormStats::own())
     }
 
-    /// [`forward`](Self::forward) with the statistics that `norms` says.
-    pub fn forward_with(&self, x: &Tensor, style: &Tensor, norms: &mut Norms) -> Result<Tensor> {
+    /// [`forward`](Self::forward) with statistics taken from `stats`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self), and `stats` [replays](NormStats::replay) those of fewer norms or
+    /// of other numbers of samples or channels.
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        style: &Tensor,
+        stats: &mut NormStats,
+    ) -> Result<Tensor> {
         let multiple = self.multiple();
         match *x.dims() {
             [_, 3, h, w] if h * w > 0 && h % multiple == 0 && w % multiple == 0 => {}
@@ -118,13 +136,13 @@ impl StarGanV2Generator {
         }
         let mut x = self.from_rgb.forward(x)?;
         for block in &self.encode {
-            x = block.forward(&x, norms)?;
+            x = block.forward(&x, stats)?;
         }
         for block in &self.decode {
-            x = block.forward(&x, style, norms)?;
+            x = block.forward(&x, style, stats)?;
         }
         let (norm, conv) = &self.to_rgb;
-        conv.forward(&norm.forward(&x, norms)?)
+        conv.forward(&stats.apply(&x, norm.then(LEAKY_RELU))?)
     }
 }
 
@@ -134,8 +152,8 @@ fn count(list: &VarBuilder) -> usize {
     (0..).take_while(there).count()
 }
 
-/// Whether a generator for pictures of this side halves it once more than down to 16: the one of
-/// faces, whose decoder has no shortcuts.
+/// True for a generator that halves pictures of this side down to 8, as the one of faces does, whose
+/// decoder has no shortcuts; the one of animals halves them down to 16.
 pub(super) fn halves_once_more(vb: &VarBuilder, side: usize) -> bool {
     count(&vb.pp("encode")).checked_sub(BOTTLENECK + 1)
         == (side / 16).checked_ilog2().map(|n| n as usize)

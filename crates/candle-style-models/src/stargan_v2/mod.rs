@@ -1,4 +1,4 @@
-//! StarGAN v2.
+//! The networks of StarGAN v2.
 
 mod blocks;
 mod generator;
@@ -10,8 +10,12 @@ pub use style::{StarGanV2Mapping, StarGanV2StyleEncoder};
 use candle_core::{bail, Result};
 use candle_nn::VarBuilder;
 
-/// The networks of StarGAN v2 that make pictures, as one checkpoint holds them: the generator, and
-/// the two that its styles come from.
+/// The networks of StarGAN v2 (Choi et al., [StarGAN v2: Diverse Image Synthesis for Multiple
+/// Domains](https://arxiv.org/abs/1912.01865), 2020) that make pictures, as one checkpoint of
+/// [clovaai/stargan-v2](https://github.com/clovaai/stargan-v2) holds them: the generator, and the two
+/// that make its styles. Their pages have the shapes and errors.
+///
+/// # Example
 ///
 /// ```no_run
 /// use candle_core::{DType, Device, Tensor};
@@ -21,7 +25,7 @@ use candle_nn::VarBuilder;
 /// let device = &Device::Cpu;
 /// let weights = Weights::open("100000_nets_ema.ckpt")?.select(StarGanV2::original_name);
 /// let networks = weights.build(DType::F32, device, StarGanV2::new)?;
-/// // A look of the third domain, which of AFHQ is the wild animals.
+/// // A style of the third domain, which is the wild animals in AFHQ.
 /// let z = Tensor::randn(0f32, 1., (1, networks.mapping.latent()), device)?;
 /// let style = networks.mapping.forward(&z, &[2])?;
 /// let x = Tensor::rand(-1f32, 1., (1, 3, 256, 256), device)?;
@@ -29,30 +33,31 @@ use candle_nn::VarBuilder;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StarGanV2 {
-    /// From a picture and a style to the picture in it.
+    /// Gives a picture a style.
     pub generator: StarGanV2Generator,
-    /// From noise and a domain to a style.
+    /// Makes a style of a domain from noise.
     pub mapping: StarGanV2Mapping,
-    /// From a picture and its domain to a style.
+    /// Takes the style of a picture of a known domain.
     pub style_encoder: StarGanV2StyleEncoder,
 }
 
-/// How often sides are halved at most: 16 bits of a side are more than any network has, and a
-/// hostile file with thousands of blocks ends here.
+/// The most halvings of the sides: a side of 16 bits is more than any network has, and a hostile
+/// file with thousands of blocks ends here.
 const MAX_HALVINGS: usize = 16;
 
 impl StarGanV2 {
     /// Builds the networks from a checkpoint of `clovaai/stargan-v2` (`generator.from_rgb.weight`,
-    /// `mapping_network.shared.0.weight`, `style_encoder.shared.0.weight`, ...), with the
-    /// [shortcuts](StarGanV2Config::shortcuts) that the number of blocks tells: for pictures of one
-    /// size, the generator of faces halves the sides once more than that of animals, and the style
-    /// encoder, which is the same in both, has a block for each halving that it needs.
+    /// `mapping_network.shared.0.weight`, `style_encoder.shared.0.weight`, ...). The number of
+    /// blocks tells whether the generator has [shortcuts](StarGanV2Config::shortcuts): for pictures
+    /// of one size, the generator of faces, which has none, halves the sides once more than that of
+    /// animals; and the size follows from the blocks of the style encoder, the same for both.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit the layer before it, and the error names
-    /// it; and when the two networks of styles do not know the same number of domains.
+    /// A tensor is missing, or its shape does not fit the layer before it, and the error names it;
+    /// or the two networks of styles do not have the same number of domains.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let style_encoder = StarGanV2StyleEncoder::new(vb.pp("style_encoder"))?;
         let mapping = StarGanV2Mapping::new(vb.pp("mapping_network"))?;
@@ -71,9 +76,9 @@ impl StarGanV2 {
         })
     }
 
-    /// The name itself, or nothing for what these networks do without: the one that finds masks of
-    /// faces, and the constant filter that goes with them. For
-    /// [`Weights::select`](crate::weights::Weights::select).
+    /// Leaves out what these networks do without, the network that finds masks of faces and the
+    /// constant filter that goes with them: `None` for their tensors' names, and every other name as
+    /// it is. For [`Weights::select`](crate::weights::Weights::select).
     pub fn original_name(name: &str) -> Option<String> {
         let networks = ["generator.", "mapping_network.", "style_encoder."];
         let of_ours = networks.iter().any(|network| name.starts_with(network));

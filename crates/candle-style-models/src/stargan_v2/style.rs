@@ -1,23 +1,28 @@
-//! Where the styles of StarGAN v2 come from.
+//! The networks that make the styles of StarGAN v2.
 
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Conv2d, Linear, Module, VarBuilder};
 
-use super::super::layers::{same_conv2d, weight, ANY};
-use super::super::Norms;
-use super::blocks::{activate, width, Block};
+use super::super::layers::{leaky_relu, same_conv2d, width};
+use super::super::shapes::{weight, ANY};
+use super::super::NormStats;
+use super::blocks::Block;
 use super::MAX_HALVINGS;
 
-/// The mapping network of StarGAN v2: from noise to a style of a domain.
+/// The mapping network of StarGAN v2 (Choi et al., [1912.01865](https://arxiv.org/abs/1912.01865)), as
+/// `MappingNetwork` in [clovaai/stargan-v2](https://github.com/clovaai/stargan-v2): makes a style of
+/// a domain from noise.
 ///
 /// # Shapes
 ///
-/// - z: `(N, Z)`, standard normal; domains: N of them
-/// - result: `(N, S)`
+/// - z: `(N, Z)`, standard normal, in the dtype of the weights
+/// - domains: N indices
+/// - output: `(N, S)`
 ///
 /// # Errors
 ///
-/// Another shape, or a domain that the network does not have.
+/// `forward` fails on another shape or number of domains, on a domain that the network does not
+/// have, and on a z whose dtype or device is not that of the weights.
 #[derive(Debug, Clone)]
 pub struct StarGanV2Mapping {
     shared: Vec<Linear>,
@@ -29,7 +34,7 @@ impl StarGanV2Mapping {
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit; the error names it.
+    /// A tensor is missing, or its shape does not fit the layer before it. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let domains = count_domains(&vb, "0.weight")?;
         let layers = |vb: VarBuilder| {
@@ -58,12 +63,16 @@ impl StarGanV2Mapping {
         self.unshared.len()
     }
 
-    /// Z, how many numbers of noise a style is made from.
+    /// Z, the length of the noise that a style is made from.
     pub fn latent(&self) -> usize {
         self.shared[0].weight().dims()[1]
     }
 
-    /// The style of each noise in its domain.
+    /// A style for each row of noise, in the domain of the same index.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self).
     pub fn forward(&self, z: &Tensor, domains: &[usize]) -> Result<Tensor> {
         let mut x = z.clone();
         for layer in &self.shared {
@@ -72,7 +81,7 @@ impl StarGanV2Mapping {
         by_domain(&x, domains, self.unshared.len(), |x, domain| {
             let mut x = x.clone();
             for (index, layer) in self.unshared[domain].iter().enumerate() {
-                // Between layers.
+                // Between layers only.
                 x = if index > 0 { x.relu()? } else { x };
                 x = layer.forward(&x)?;
             }
@@ -81,16 +90,22 @@ impl StarGanV2Mapping {
     }
 }
 
-/// The style encoder of StarGAN v2: from a picture to a style of its domain.
+/// The style encoder of StarGAN v2 (Choi et al., [1912.01865](https://arxiv.org/abs/1912.01865)), as
+/// `StyleEncoder` in [clovaai/stargan-v2](https://github.com/clovaai/stargan-v2): takes the style of
+/// a picture of a known domain.
 ///
 /// # Shapes
 ///
-/// - x: `(N, 3, H, W)`, RGB in `[-1, 1]`, as large as the pictures of its training
-/// - result: `(N, S)`
+/// - x: `(N, 3, H, W)`, RGB from -1 to 1, in the dtype of the weights; `H` and `W` are the
+///   [side](Self::side) of the pictures of its training
+/// - domains: N indices
+/// - output: `(N, S)`
 ///
 /// # Errors
 ///
-/// Another shape, or a domain that the network does not have.
+/// `forward` fails on another shape or number of domains, on a domain that the network does not
+/// have, on an x whose dtype or device is not that of the weights, and on bf16 on the CPU, for which
+/// candle 0.11 has no convolution.
 #[derive(Debug, Clone)]
 pub struct StarGanV2StyleEncoder {
     from_rgb: Conv2d,
@@ -104,7 +119,7 @@ impl StarGanV2StyleEncoder {
     ///
     /// # Errors
     ///
-    /// When a tensor is missing or its shape does not fit; the error names it.
+    /// A tensor is missing, or its shape does not fit the layer before it. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let domains = count_domains(&vb, "weight")?;
         let shared = vb.pp("shared");
@@ -120,7 +135,7 @@ impl StarGanV2StyleEncoder {
             let count = blocks.len();
             bail!("StarGanV2: expected at most {MAX_HALVINGS} blocks in the style encoder, got {count}")
         }
-        // After a LeakyReLU.
+        // The index between is a leaky ReLU's.
         let last = shared.pp(blocks.len() + 2);
         let bias = last.get(c_in, "bias")?;
         let last = Conv2d::new(
@@ -142,12 +157,16 @@ impl StarGanV2StyleEncoder {
         self.unshared.len()
     }
 
-    /// How wide and how high its pictures are: 256 as published.
+    /// The width and height of its pictures, 256 as published.
     pub fn side(&self) -> usize {
         4 << self.blocks.len()
     }
 
-    /// The style of each picture in its domain.
+    /// The style of each picture, as one of the domain of the same index.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the [struct](Self).
     pub fn forward(&self, x: &Tensor, domains: &[usize]) -> Result<Tensor> {
         let side = self.side();
         match *x.dims() {
@@ -156,15 +175,16 @@ impl StarGanV2StyleEncoder {
         }
         let mut x = self.from_rgb.forward(x)?;
         for block in &self.blocks {
-            x = block.forward(&x, &mut Norms::own())?;
+            x = block.forward(&x, &mut NormStats::own())?;
         }
-        let x = activate(&self.last.forward(&activate(&x)?)?)?.flatten_from(1)?;
+        let x = leaky_relu(&self.last.forward(&leaky_relu(&x)?)?)?.flatten_from(1)?;
         by_domain(&x, domains, self.unshared.len(), |x, domain| {
             self.unshared[domain].forward(x)
         })
     }
 }
 
+/// The number of domains that have a branch of their own; `name` is that of a tensor in each.
 fn count_domains(vb: &VarBuilder, name: &str) -> Result<usize> {
     let vb = vb.pp("unshared");
     let domains = (0..).take_while(|domain| vb.contains_tensor(&format!("{domain}.{name}")));
@@ -180,7 +200,7 @@ fn linear(vb: &VarBuilder) -> Result<Linear> {
     Ok(Linear::new(weight, Some(vb.get(c_out, "bias")?)))
 }
 
-/// Row by row, what `branch` makes of it in its domain.
+/// Applies `branch` to each row of x with the domain of the same index.
 fn by_domain(
     x: &Tensor,
     domains: &[usize],

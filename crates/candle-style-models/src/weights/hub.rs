@@ -1,10 +1,15 @@
 //! The Hugging Face Hub, through the crate `hf-hub`.
 //!
-//! What that crate lets through is checked here: a body that ends early or an answer to a
-//! continued download that starts over, which it would keep as the file; names from the caller and
-//! the server that would lead out of the cache; a complete `.part` file, on which it would ask for
-//! the bytes after the end for ever; an answer that it panics on. Not in reach from here: it sends
-//! the token along when it asks the host of a redirection for the size, and it has no timeouts.
+//! This module guards against what version 0.5 of that crate lets through:
+//!
+//! - a body that ends early, and an answer to a continued download that starts over: it would keep
+//!   either as the file;
+//! - names from the caller or the server that lead out of the cache;
+//! - a complete `.part` file: it would ask for the bytes after the end for ever;
+//! - answers that make it panic.
+//!
+//! Two things are out of reach from here: it sends the token along when it asks the host of a
+//! redirection for the size, and it has no timeouts.
 
 use std::fmt;
 use std::fs;
@@ -18,27 +23,30 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::{guarded, preferred};
 
-/// How often a download is tried, each time from where the last one broke off.
+/// The attempts at a download. Each continues where the last one broke off.
 const ATTEMPTS: u32 = 3;
 
-/// Before the second attempt; twice as long before the third.
+/// The pause before the second attempt; the one before the third is twice as long.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Where repositories are fetched from and kept; the cache is the one that `huggingface_hub` has
-/// in Python.
+/// A server of the Hugging Face Hub, and the cache for its files, which is shared with
+/// `huggingface_hub` of Python.
+///
+/// [`Weights::open`](super::Weights::open) fetches names that start with `hf://` by
+/// [`Hub::from_env`].
 #[derive(Clone)]
 pub struct Hub {
-    /// `https://huggingface.co`, or a mirror of it.
+    /// The server: `https://huggingface.co`, or a mirror of it.
     pub endpoint: String,
     /// The folder of the cache.
     pub cache: PathBuf,
-    /// For private and gated repositories.
+    /// The token for private and gated repositories.
     pub token: Option<String>,
-    /// Whether only the cache is used.
+    /// True if files come from the cache only.
     pub offline: bool,
 }
 
-/// Logs may go anywhere, so it does not show the token.
+/// Does not show the token, since logs may go anywhere.
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.token.as_ref().map(|_| "...");
@@ -52,12 +60,13 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// What the environment says, as in Python: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`,
-    /// `HF_TOKEN` or the token that a login left in `HF_HOME`, `HF_HUB_OFFLINE`.
+    /// The settings of the environment, by the variables of Python's `huggingface_hub`:
+    /// `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`, `HF_TOKEN` or the token that a login left in
+    /// `HF_HOME`, and `HF_HUB_OFFLINE`.
     ///
     /// # Errors
     ///
-    /// When neither is set and there is no home folder.
+    /// `HF_HOME` is not set, and there is no home folder.
     pub fn from_env() -> Result<Self> {
         let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let home = guarded("the folder of the cache", Cache::from_env)?;
@@ -70,15 +79,15 @@ impl Hub {
         })
     }
 
-    /// The path in the cache of `owner/name/file@revision`, fetched where it is not there yet. A
-    /// file that is there is not asked for again: a branch stays as it was when first fetched.
-    /// Without `file`, the repository must have a single file of weights at its top; without
-    /// `@revision` it is `main`.
+    /// Fetches `owner/name/file@revision` unless the cache has it, and returns its path there. A
+    /// cached file is not asked for again: a branch stays as it was when first fetched. Without
+    /// `file`, the repository must have a single file of weights at its top level; without
+    /// `@revision`, the revision is `main`.
     ///
     /// # Errors
     ///
-    /// A name of another form, a file that the server does not give, or not whole, or that is not
-    /// in the cache when offline.
+    /// The name is of another form, the server does not give the file or not all of it, or the cache
+    /// does not have it when offline.
     pub fn fetch(&self, name: &str) -> Result<PathBuf> {
         let shown = format!("hf://{}", name.escape_debug());
         let (path, revision) = name.rsplit_once('@').unwrap_or((name, "main"));
@@ -113,7 +122,7 @@ impl Hub {
             .map_err(|error| self.explain(error))
     }
 
-    /// The name of the only file of weights in the repository.
+    /// The name of the only file of weights at the top level of the repository.
     fn only_file(&self, repo: &Repo) -> Result<String> {
         let names = if self.offline {
             self.cached_names(repo)?
@@ -211,7 +220,7 @@ impl Hub {
         })
     }
 
-    /// Tries again what may pass.
+    /// Repeats an attempt that fails for a reason that may pass.
     fn patiently<T>(
         &self,
         mut attempt: impl FnMut() -> std::result::Result<T, Failure>,
@@ -240,9 +249,10 @@ impl Hub {
     }
 }
 
-/// An error, and whether it may pass.
+/// An error of one attempt.
 struct Failure {
     error: Error,
+    /// True if another attempt may succeed.
     passing: bool,
 }
 
@@ -264,8 +274,8 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// Whether `name` is one or more plain names with `/` between them: it stays below the folder it
-/// is joined to, and needs no escapes in an address.
+/// True for one or more plain names with `/` between them, which stay below the folder that they are
+/// joined to and need no escapes in a URL.
 fn is_plain(name: &str) -> bool {
     let of_name = |c: char| c.is_ascii_alphanumeric() || "._-+=".contains(c);
     let part =

@@ -1,4 +1,4 @@
-//! Weights from where people have them: `.safetensors`, `.pth`, a folder, the Hugging Face Hub.
+//! Weights from the files that people have: `.safetensors`, `.pth`, a folder, the Hugging Face Hub.
 //!
 //! ```no_run
 //! use candle_core::{DType, Device};
@@ -9,9 +9,9 @@
 //! # let _ = generator; Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! Safetensors are always read. With the feature `pth` so is every format that `torch.save` has
-//! written: zip (since PyTorch 1.6), the pickle stream before it and the tar before that. With the
-//! feature `hub` there are names as `hf://owner/name/file@revision`.
+//! Safetensors are always read. The feature `pth` adds every format that `torch.save` has written:
+//! zip (since PyTorch 1.6), the pickle stream before it and the tar before that. The feature `hub`
+//! adds names such as `hf://owner/name/file@revision`.
 
 #[cfg(feature = "hub")]
 mod hub;
@@ -24,6 +24,7 @@ mod strict;
 mod vet;
 
 #[cfg(feature = "hub")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::Hub;
 
 use std::collections::BTreeMap;
@@ -35,21 +36,39 @@ use std::sync::Arc;
 use candle_core::{bail, DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
-/// The endings of the files that [`Weights::open`] takes from a folder, the preferred one first.
+/// The endings of the files that [`Weights::open`] takes from a folder, in order of preference.
 const ENDINGS: [&str; 6] = ["safetensors", "pth", "pt", "ckpt", "bin", "pth.tar"];
 
-/// The named tensors of a checkpoint, read from its file when they are asked for.
+/// The named tensors of a checkpoint, which are read when a network asks for them.
 ///
-/// The names are those of the `state_dict`: a dictionary around it (`state_dict`,
-/// `model_state_dict`, `params`, `params_ema`) and the `module.` of `DataParallel` are taken off.
+/// The names are those of the `state_dict`: the key of a dictionary around it (`state_dict`,
+/// `model_state_dict`, `params`, `params_ema`, `network_weights`) and the `module.` of
+/// `DataParallel` are taken off. A clone shares the tensors.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_style_models::{weights::Weights, TransformerNet};
+///
+/// let weights = Weights::open("../stylize/default.safetensors")?;
+/// assert_eq!(weights.shape("conv1.conv2d.weight").map(|shape| shape.dims()), Some(&[12, 3, 9, 9][..]));
+/// let network = weights.build(DType::F32, &Device::Cpu, TransformerNet::new)?;
+/// assert_eq!(network.config().width, 12);
+///
+/// // A checkpoint that does not fit is one error, which names every tensor in question.
+/// let weight = Tensor::zeros((12, 3, 9, 9), DType::F32, &Device::Cpu)?;
+/// let weights = Weights::from_tensors([("conv1.conv2d.weight".to_string(), weight)], "a test");
+/// let error = weights.build(DType::F32, &Device::Cpu, TransformerNet::new).err();
+/// assert!(error.unwrap().to_string().starts_with("a test: missing conv1.conv2d.bias, "));
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Weights {
     entries: Arc<BTreeMap<String, Entry>>,
-    /// What errors call it.
+    /// The name of the source in errors.
     origin: String,
 }
 
-/// A tensor of known shape, somewhere.
+/// A tensor of known shape that may not be read yet.
 #[derive(Clone)]
 struct Entry {
     shape: Shape,
@@ -78,21 +97,21 @@ impl Entry {
 impl Weights {
     /// Opens a file, a folder or, with the feature `hub`, a repository of the Hugging Face Hub.
     ///
-    /// - A file is known by its content, whatever its name ends in.
-    /// - Of a folder, every file that ends in `.safetensors`, `.pth`, `.pt`, `.ckpt`, `.bin` or
-    ///   `.pth.tar` is opened, and of files that differ in their ending alone the first in this order. Where
-    ///   there is more than one, the names get the file's own in front:
-    ///   `decoder.pth` has `decoder.conv1.weight`.
-    /// - `hf://owner/name`, `hf://owner/name/file`, each with `@revision` or without, is fetched
-    ///   once and then taken from the cache; see `Hub`.
+    /// - A file is recognized by its content, not by its ending.
+    /// - In a folder, every file that ends in `.safetensors`, `.pth`, `.pt`, `.ckpt`, `.bin` or
+    ///   `.pth.tar` is opened; of files that differ in their endings alone, the first in this order.
+    ///   The tensors of several files get the file's name in front: `decoder.pth` has
+    ///   `decoder.conv1.weight`.
+    /// - `hf://owner/name` and `hf://owner/name/file`, with `@revision` or without, are fetched once
+    ///   and then read from the cache; see `Hub`.
     ///
-    /// Safetensors are mapped into memory: the file must not be changed while they are in use.
+    /// Safetensors are mapped into memory: the file must not be changed while they are in use. No
+    /// pickle is executed: its opcodes are read as data.
     ///
     /// # Errors
     ///
-    /// A file that is missing, truncated or of no known format, that holds what cannot be read
-    /// (quantized, sparse, complex, big-endian), or that would take much more memory than it has
-    /// bytes. No pickle is executed: its opcodes are read as data.
+    /// The file is missing, truncated or of no known format, holds tensors that cannot be read
+    /// (quantized, sparse, complex, big-endian), or would take much more memory than it has bytes.
     pub fn open(source: impl AsRef<Path>) -> Result<Self> {
         let source = source.as_ref();
         if let Some(name) = source.to_str().and_then(|name| name.strip_prefix("hf://")) {
@@ -113,7 +132,7 @@ impl Weights {
         Ok(Self::from_entries(entries, origin))
     }
 
-    /// Takes tensors that are in memory; `origin` is what errors call them.
+    /// Wraps tensors that are in memory; errors call them `origin`.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};
@@ -144,7 +163,8 @@ impl Weights {
         }
     }
 
-    /// Where the tensors are from, as errors tell it.
+    /// The name of the source in errors: a path, or the one given to
+    /// [`from_tensors`](Self::from_tensors).
     pub fn origin(&self) -> &str {
         &self.origin
     }
@@ -154,7 +174,7 @@ impl Weights {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The shape of a tensor; none is read for it.
+    /// The shape of a tensor, which is not read for it.
     pub fn shape(&self, name: &str) -> Option<&Shape> {
         Some(&self.entries.get(name)?.shape)
     }
@@ -176,15 +196,14 @@ impl Weights {
         Self::from_entries(entries, self.origin.clone())
     }
 
-    /// Builds a network and holds it to the checkpoint, as `load_state_dict(strict=True)` does in
-    /// PyTorch. Running statistics that the network does not ask for are let be: many old files
-    /// hold them for norms that never used them.
+    /// Builds a network in `dtype` on `device` and requires that it and the checkpoint have the same
+    /// tensors, as `load_state_dict(strict=True)` does in PyTorch. Running statistics that the network
+    /// does not ask for are ignored: many old files hold them for norms that never used them.
     ///
     /// # Errors
     ///
-    /// One error that names every tensor that is missing, of another shape than the network needs,
-    /// or in the file and not in the network; what `network` says otherwise; and a tensor that
-    /// cannot be read.
+    /// A tensor is missing, has another shape than the network needs, or is in the file and not in the
+    /// network: one error names all of these. Or a tensor cannot be read, or `network` fails by itself.
     pub fn build<T>(
         &self,
         dtype: DType,
@@ -194,8 +213,8 @@ impl Weights {
         strict::build(self, dtype, device, network)
     }
 
-    /// A `VarBuilder` over all tensors, for networks that take what they need; [`Self::build`]
-    /// also tells what is left over.
+    /// A `VarBuilder` over all tensors. It does not notice tensors that a network leaves over;
+    /// [`Self::build`] does.
     pub fn var_builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(strict::Plain(self.clone())), dtype, device.clone())
     }
@@ -250,7 +269,7 @@ fn open_file(path: &Path) -> Result<BTreeMap<String, Entry>> {
     let shown = path.display();
     let cannot_read =
         |error: std::io::Error| candle_core::Error::Msg(format!("cannot read {shown}: {error}"));
-    // A pipe would block, a device never end.
+    // Reading a pipe would block, and a device may never end.
     if !path.metadata().map_err(cannot_read)?.is_file() {
         bail!("cannot read {shown}: it is not a file");
     }
@@ -276,14 +295,13 @@ fn open_pickled(path: &Path) -> Result<BTreeMap<String, Entry>> {
     bail!("{path} is not a safetensors file; the feature `pth` reads those of torch.save")
 }
 
-/// The message of an error. With `RUST_BACKTRACE` set, candle's go on with a backtrace.
+/// The message of an error, without the backtrace that candle appends under `RUST_BACKTRACE`.
 fn first_line(error: &candle_core::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_string()
 }
 
-/// Runs a reader of files and servers that nobody vouches for. Should it panic, that is an error
-/// of the file like any other.
+/// Runs a reader of untrusted files or servers, and turns its panic into an error of the file.
 #[cfg(any(feature = "pth", feature = "hub"))]
 fn guarded<T>(what: &str, read: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))

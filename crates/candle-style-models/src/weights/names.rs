@@ -1,9 +1,9 @@
-//! State dicts as they are wrapped in files.
+//! The wrappers around state dicts in files.
 
 use std::collections::BTreeMap;
 
-/// Keys of a training checkpoint that stand for its state dict; what lies beside them (optimizer,
-/// epoch) is of no use here. `params_ema` and `params` are BasicSR's, the average first.
+/// The keys of a training checkpoint that hold its state dict; the entries beside them (optimizer,
+/// epoch) are ignored. `params_ema` and `params` are BasicSR's, the average first.
 const WRAPPERS: [&str; 5] = [
     "state_dict.",
     "model_state_dict.",
@@ -12,12 +12,12 @@ const WRAPPERS: [&str; 5] = [
     "network_weights.",
 ];
 
-/// What `DataParallel` puts in front of every name.
+/// The prefix that `DataParallel` gives every name.
 const MODULE: &str = "module.";
 
-/// Takes off the dictionary around a state dict, and the `module.` of a network that was trained
-/// in parallel, also where several networks lie side by side: `generator.module.conv.weight` is
-/// `generator.conv.weight`.
+/// Removes the key of a dictionary around a state dict, and the `module.` of a network that was
+/// trained in parallel, also where several networks lie side by side:
+/// `generator.module.conv.weight` becomes `generator.conv.weight`.
 pub(super) fn unwrap<T>(mut entries: BTreeMap<String, T>) -> BTreeMap<String, T> {
     let wrapper = |wrapper: &&&str| entries.keys().any(|name| name.starts_with(**wrapper));
     if let Some(wrapper) = WRAPPERS.iter().find(wrapper) {

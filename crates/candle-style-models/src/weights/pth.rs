@@ -1,4 +1,4 @@
-//! What `torch.save` wrote, through the crate `pytorch-reader`.
+//! Files of `torch.save`, through the crate `pytorch-reader`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,15 +8,15 @@ use pytorch_reader::PytorchReader;
 
 use super::{guarded, vet, Entry, Stored};
 
-/// By how much the tensors together may exceed the file. Each is at most as long as its storage in
-/// an honest file, and some files hold a storage two or three times under different names; but a
-/// view with a stride of 0 may claim any size, of which the reader allows 10 GiB each.
+/// The most bytes of all tensors per byte of the file. In an honest file, a tensor is at most as long
+/// as its storage, and a storage may appear two or three times under different names; but a view
+/// with a stride of 0 may claim any size, of which the reader allows 10 GiB each.
 const MAX_REPEATED: u64 = 8;
 
-/// Small files may hold large views: a bias of zeros, say.
+/// Files shorter than this count as this long: they may hold large views, such as a bias of zeros.
 const ROOM: u64 = 1 << 20;
 
-/// Everything in the file; its tensors are read when they are loaded.
+/// The tensors of a file, whose data is read when they are loaded.
 pub(super) fn open(path: &Path) -> Result<BTreeMap<String, Entry>> {
     let shown = path.display();
     vet::check(path)?;
@@ -56,7 +56,7 @@ pub(super) fn load(
         pytorch_reader::DType::U32 => DType::U32,
         pytorch_reader::DType::U8 | pytorch_reader::DType::Bool => DType::U8,
         other => bail!(
-            "{} is of {other:?}, which candle does not have",
+            "{} has the dtype {other:?}, which candle does not have",
             tensor.name
         ),
     };

@@ -11,11 +11,12 @@ use super::{first_line, Entry, Stored};
 
 pub(super) struct Mapped(MmapedSafetensors);
 
-/// Everything in the file. The crate `safetensors` has checked by then that the header, of at most
-/// 100 MB, is whole, and that the tensors cover the rest of the file without gap or overlap.
+/// The tensors of a file, whose data is read when they are loaded. The crate `safetensors` has then
+/// checked that the header, of at most 100 MB, is whole, and that the tensors cover the rest of the
+/// file without gap or overlap.
 pub(super) fn open(path: &Path) -> Result<BTreeMap<String, Entry>> {
-    // SAFETY: the mapping is only ever read. That nobody changes the file meanwhile cannot be
-    // enforced; `Weights::open` asks for it.
+    // SAFETY: the mapping is only ever read. Nothing can enforce that nobody changes the file
+    // meanwhile; the documentation of `Weights::open` requires it of the caller.
     let file = match unsafe { MmapedSafetensors::new(path) } {
         Ok(file) => Arc::new(Mapped(file)),
         Err(error) => bail!(
@@ -35,11 +36,14 @@ pub(super) fn open(path: &Path) -> Result<BTreeMap<String, Entry>> {
 impl Mapped {
     pub fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let view = self.0.get(name)?;
-        // candle has names for more types than it computes with.
+        // candle's `DType` has more types than candle computes with.
         match DType::try_from(view.dtype()) {
             Ok(DType::F64 | DType::F32 | DType::F16 | DType::BF16) => {}
             Ok(DType::U8 | DType::U32 | DType::I16 | DType::I32 | DType::I64) => {}
-            _ => bail!("{name} is of {:?}, which is not read", view.dtype()),
+            _ => bail!(
+                "{name} has the dtype {:?}, which is not supported",
+                view.dtype()
+            ),
         }
         self.0.load(name, device)?.to_dtype(dtype)
     }

@@ -1,4 +1,4 @@
-//! Building a network from a checkpoint, and telling everything that does not fit at once.
+//! Building a network from a checkpoint, with one error for everything that does not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::{first_line, Weights};
 
-/// The last parts of names that a norm may leave in a file and not use.
+/// The last parts of the names that a file may have and a network not use.
 const RUNNING: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"];
 
 pub(super) fn build<T>(
@@ -39,17 +39,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a network asked for.
+/// The tensors that a network asked for.
 #[derive(Default)]
 struct Audit {
     used: BTreeSet<String>,
-    /// The shape that was asked for, 0 where any would do.
+    /// The shapes that were asked for, with 0 for any size.
     missing: BTreeMap<String, Shape>,
     misshaped: BTreeMap<String, Shape>,
 }
 
 impl Audit {
-    /// Names are shown escaped: they are the file's, and may hold anything.
+    /// The message about everything that does not fit, if anything. Names are shown escaped: they are
+    /// the file's, and may hold anything.
     fn complaint(&self, weights: &Weights, complete: bool) -> Option<String> {
         let mut parts = Vec::new();
         let mut part = |what: &str, names: Vec<String>| {
@@ -65,7 +66,7 @@ impl Audit {
             format!("{} must have shape {wanted}, got {got:?}", escaped(name))
         });
         part("misshapen:", misshaped.collect());
-        // What a network that stopped half-way did not ask for tells nothing.
+        // A network that stopped half-way has not asked for everything.
         if complete {
             let unused = weights.names().filter(|name| !self.asked_for(name));
             part("unexpected", unused.map(escaped).collect());
@@ -93,8 +94,8 @@ fn pattern(shape: &Shape) -> String {
 }
 
 /// Hands out the weights, and a blank for each that does not fit, so that the network is built to
-/// the end and every fault is found. In the shape that is asked for, a 0 stands for a width that
-/// only the file tells: no layer has none.
+/// the end and every fault is found. In a requested shape, 0 stands for a width that the file alone
+/// knows; no layer has a width of 0.
 struct Audited {
     weights: Weights,
     audit: Arc<Mutex<Audit>>,
@@ -122,7 +123,7 @@ impl SimpleBackend for Audited {
             Some(_) => audit.misshaped.insert(name.to_string(), wanted.clone()),
             None => audit.missing.insert(name.to_string(), wanted.clone()),
         };
-        // Takes no memory, whatever its shape.
+        // One number broadcast: no memory, whatever the shape.
         Tensor::zeros((), dtype, device)?.broadcast_as(wanted)
     }
 
@@ -140,7 +141,7 @@ impl SimpleBackend for Audited {
     }
 }
 
-/// The weights as they are.
+/// Hands out the weights, and fails at the first that does not fit.
 pub(super) struct Plain(pub Weights);
 
 impl SimpleBackend for Plain {

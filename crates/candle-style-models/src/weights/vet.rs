@@ -1,15 +1,16 @@
-//! What is refused before `pytorch-reader` sees it.
+//! Files that are refused before `pytorch-reader` sees them.
 //!
-//! That crate takes nothing from a file on trust, executes nothing and checks every length against
-//! the file, but it lets three things through that make a small file take gigabytes:
+//! That crate trusts nothing in a file, executes nothing and checks every length against the file, but
+//! it accepts three things that make a small file take gigabytes:
 //!
-//! - objects: a pickle's opcode of one byte becomes a value of about a hundred. Here a file may
-//!   have [`MAX_OPCODES`].
-//! - zip entries that inflate a thousandfold: the limit on `data.pkl` is 100 MiB. `torch.save`
-//!   never compresses; here the entries of an archive may add up to twice its length.
-//! - tar entries of a sparse file, whose holes are not in the archive: only plain ones are let by.
+//! - Objects: it turns an opcode of a pickle, one byte, into a value of about a hundred. Here a file
+//!   may have [`MAX_OPCODES`].
+//! - Zip entries that inflate a thousandfold: its limit on `data.pkl` is 100 MiB. `torch.save` never
+//!   compresses; here the entries of an archive may add up to twice its length.
+//! - Tar entries of a sparse file, whose holes are not in the archive: here an entry must be a plain
+//!   file or a folder.
 //!
-//! The views larger than the file, which it allows too, are for [`super::pth`] to find.
+//! It accepts views larger than the file, too; [`super::pth`] refuses those.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -17,13 +18,13 @@ use std::path::Path;
 
 use candle_core::{bail, Error, Result};
 
-/// A tensor in a state dict takes about 45: room for some 2900.
+/// The most opcodes in a file. A tensor in a state dict takes about 45: room for some 2900.
 const MAX_OPCODES: u32 = 1 << 17;
 
-/// A pickle stream is up to five pickles long; its tensors' bytes follow.
+/// The pickles at the start of a pickle stream; the bytes of its tensors follow.
 const MAX_PICKLES: usize = 5;
 
-/// What small zip archives may inflate to beyond twice their length.
+/// The bytes that a zip archive may inflate to beyond twice its length.
 const ZIP_ROOM: u64 = 1 << 20;
 
 /// Refuses the file if reading it would take much more memory than it has bytes.
@@ -71,7 +72,7 @@ fn refuse_zip(file: BufReader<File>) -> io::Result<Option<String>> {
         )));
     }
     for index in pickles {
-        // An entry may inflate to more than it claims; the reader stops where it should end.
+        // An entry may inflate to more than it claims; the reader stops at the claimed length.
         let pickle = archive.by_index(index)?.take(allowed);
         if let Some(reason) = refuse_pickles(&mut BufReader::new(pickle)) {
             return Ok(Some(reason));
@@ -90,8 +91,8 @@ fn refuse_tar(file: BufReader<File>) -> io::Result<Option<String>> {
                 "a tar archive with an entry of type {kind:?}"
             )));
         }
-        // The entries `storages` and `tensors` have bytes between their pickles: what comes after
-        // the first is not looked at here, and memory for it stays in proportion to the file.
+        // The entries `storages` and `tensors` have other bytes between their pickles. The pickles
+        // after the first are not looked at here; the memory they take is in proportion to the file.
         if let Some(reason) = refuse_pickles(&mut BufReader::new(&mut entry)) {
             return Ok(Some(reason));
         }
@@ -99,8 +100,8 @@ fn refuse_tar(file: BufReader<File>) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Counts the opcodes of the first pickles. What is no pickle ends the count: the reader stops
-/// there too, and says so.
+/// Counts the opcodes of the first pickles. Bytes that are no pickle end the count: the reader stops
+/// there too, with an error.
 fn refuse_pickles(input: &mut impl BufRead) -> Option<String> {
     let mut opcodes = 0;
     for _ in 0..MAX_PICKLES {
@@ -113,7 +114,7 @@ fn refuse_pickles(input: &mut impl BufRead) -> Option<String> {
     None
 }
 
-/// Skips to the end of a pickle; false once `opcodes` reaches the limit.
+/// Skips to the end of a pickle, or returns false when `opcodes` reaches the limit.
 fn skip_pickle(input: &mut impl BufRead, opcodes: &mut u32) -> io::Result<bool> {
     while *opcodes < MAX_OPCODES {
         *opcodes += 1;
@@ -138,7 +139,7 @@ fn skip_pickle(input: &mut impl BufRead, opcodes: &mut u32) -> io::Result<bool> 
                 input.skip_until(b'\n')?;
                 0
             }
-            // Everything about the stack.
+            // Opcodes without an argument.
             [b'(' | b')' | b'0' | b'1' | b'2' | b'N' | b'Q' | b'R' | b']' | b'}'] => 0,
             [b'a' | b'b' | b'd' | b'e' | b'l' | b's' | b't' | b'u'] => 0,
             [0x81 | 0x85..=0x89 | 0x8f..=0x94] => 0,

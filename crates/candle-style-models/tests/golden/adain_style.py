@@ -46,7 +46,7 @@ def main():
     # 35 columns: the poolings have a rest.
     tensors = {"content": torch.rand(2, 3, 24, 35), "style": torch.rand(1, 3, 26, 17)}
     for name, network in [("vgg_normalised", vgg), ("decoder", decoder)]:
-        # As large as keeps the deviation from layer to layer: a wrong statistic shows at the end.
+        # Weights that keep the deviation from layer to layer, so that a wrong statistic shows at the end.
         for parameter in network.parameters():
             if parameter.dim() > 1:
                 nn.init.kaiming_normal_(parameter)

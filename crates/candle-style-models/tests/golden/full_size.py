@@ -137,7 +137,7 @@ def randomize(network):
             tensor.add_(torch.randn_like(tensor) * 0.2)
     for module in network.modules():
         if hasattr(module, "weight_orig"):
-            # As after some steps of training: u and v tell the largest singular value.
+            # u and v give the largest singular value, as after some steps of training.
             weight = module.weight_orig.flatten(1)
             for _ in range(5):
                 module.weight_v.copy_(F.normalize(weight.T @ module.weight_u, dim=0))

@@ -108,7 +108,7 @@ def main():
     # 22 columns: the sides need not be multiples of 4.
     tensors = {"content": torch.rand(2, 3, 20, 22), "style": torch.rand(1, 3, 17, 24)}
     for name, network in networks.items():
-        # As large as keeps the deviation from layer to layer: a wrong factor shows at the end.
+        # Weights that keep the deviation from layer to layer, so that a wrong factor shows at the end.
         for parameter in network.parameters():
             parameter.mul_(2.4)
         tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}

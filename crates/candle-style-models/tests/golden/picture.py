@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 ROOT = Path(__file__).parents[4]
 WEIGHTS = ROOT / "crates/stylize/default.safetensors"
 PICTURE = ROOT / "docs/demo.png"
-# Of the drawing on the left: the house's wall with windows and door, the edge of its roof, grass.
+# A part of the drawing on the left: the house's wall with windows and door, the edge of its roof, grass.
 LEFT, TOP, WIDTH, HEIGHT = 68, 236, 64, 48
 
 

@@ -3,9 +3,9 @@
 use crate::common::network::{check_gradients, max_off, tiled, Golden};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use candle_style_models::{AdaInStyle, AdaInStyleStats, Norms};
+use candle_style_models::{AdaInStyle, AdaInStyleStats, NormStats};
 
-/// Of the largest output, after 19 convolutions in f32.
+/// The largest error, as a share of the largest output, after 19 convolutions in f32.
 const TOLERANCE: f64 = 1e-5;
 
 fn load(device: &Device, dtype: DType) -> Result<(Golden, AdaInStyle)> {
@@ -55,7 +55,7 @@ fn a_mixture_is_the_sum_of_its_shares() -> Result<()> {
 fn tiles_have_what_the_whole_picture_has() -> Result<()> {
     let (golden, network) = load(&Device::Cpu, DType::F32)?;
     let style = network.style(&golden["style"])?;
-    let run = |x: &Tensor, norms: &mut Norms| network.forward_with(x, &style, 0.7, norms);
+    let run = |x: &Tensor, stats: &mut NormStats| network.forward_with(x, &style, 0.7, stats);
     assert!(tiled(&run, (network.reach(), 8))? < TOLERANCE);
     assert!(tiled(&run, (network.reach() - 32, 8))? > TOLERANCE);
     Ok(())

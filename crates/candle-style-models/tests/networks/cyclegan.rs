@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, VarBuilder};
 use candle_style_models::weights::Weights;
-use candle_style_models::{reflection_pad2d, Norms, ResnetGenerator};
+use candle_style_models::{reflection_pad2d, NormStats, ResnetGenerator};
 use image::RgbImage;
 
 const PUBLISHED: &str = "cyclegan-horse2zebra";
@@ -77,7 +77,8 @@ mod published_network {
         check_bytes(&translate(&folder, &input, &Device::Cpu)?, &expected, 1)
     }
 
-    /// As on the CPU, of a crop, because this has to run on an emulated GPU too.
+    /// A crop of the picture gives the result of the CPU. A crop, because this runs on an emulated GPU
+    /// as well.
     #[cfg(feature = "cuda")]
     #[test]
     fn cuda() -> Result<()> {
@@ -93,8 +94,8 @@ mod published_network {
     }
 }
 
-/// A tile that reaches as far as the network does has inside it what the whole picture has, with
-/// the same statistics; one that reaches less does not.
+/// With the same statistics, a tile that is read with the network's reach equals the whole picture
+/// inside; a tile that is read with less does not.
 #[test]
 fn tiles_have_what_the_whole_picture_has() -> Result<()> {
     let device = &Device::Cpu;
@@ -103,16 +104,16 @@ fn tiles_have_what_the_whole_picture_has() -> Result<()> {
         let reach = generator.reach();
         assert_eq!(reach, 32);
         let x = Tensor::rand(-1f32, 1., (1, 3, 20, 160), device)?;
-        let mut norms = Norms::measuring();
+        let mut stats = NormStats::record();
         generator.forward_with(
             &Tensor::rand(-1f32, 1., (1, 3, 20, 20), device)?,
-            &mut norms,
+            &mut stats,
         )?;
-        let whole = generator.forward_with(&x, &mut norms.frozen())?;
+        let whole = generator.forward_with(&x, &mut stats.replay())?;
         let off = |reach: usize| -> Result<f32> {
             let (start, end) = (64 - reach, 80 + reach);
             let tile = x.narrow(3, start, end - start)?;
-            let tile = generator.forward_with(&tile, &mut norms.frozen())?;
+            let tile = generator.forward_with(&tile, &mut stats.replay())?;
             let off = (tile.narrow(3, reach, 16)? - whole.narrow(3, 64, 16)?)?;
             Ok(off.abs()?.max_all()?.to_scalar()?)
         };
@@ -122,27 +123,30 @@ fn tiles_have_what_the_whole_picture_has() -> Result<()> {
     Ok(())
 }
 
-/// Frozen to its own statistics, a network does what it does anyway; to those of another, or in
-/// another order, it does not.
+/// With its own statistics replayed, a network does what it does anyway; with those of another input
+/// it does not, and a second forward pass finds none.
 #[test]
-fn frozen_norms_are_those_that_were_measured() -> Result<()> {
+fn replayed_statistics_are_those_that_were_recorded() -> Result<()> {
     let device = &Device::Cpu;
     let generator = generator(state_dict("full", device)?, device)?;
     let x = load(device)?["input"].narrow(0, 0, 1)?;
-    let mut norms = Norms::measuring();
-    let y = generator.forward_with(&x, &mut norms)?;
-    let same = generator.forward_with(&x, &mut norms.frozen())?;
+    let mut stats = NormStats::record();
+    let y = generator.forward_with(&x, &mut stats)?;
+    let same = generator.forward_with(&x, &mut stats.replay())?;
     let off: f32 = (&y - same)?.abs()?.max_all()?.to_scalar()?;
     assert!(off < GOLDEN_TOLERANCE, "{off:e}");
-    let other = generator.forward_with(&(&x * 0.5)?, &mut norms.frozen())?;
+    let other = generator.forward_with(&(&x * 0.5)?, &mut stats.replay())?;
     let off: f32 = (&y - other)?.abs()?.max_all()?.to_scalar()?;
     assert!(off > 1e-2, "{off:e}");
 
-    let mut used_up = norms.frozen();
+    let mut used_up = stats.replay();
     generator.forward_with(&x, &mut used_up)?;
     let error = generator.forward_with(&x, &mut used_up).err();
     let error = error.context("ran twice")?.to_string();
-    assert!(error.contains("had only 9 of them"), "{error}");
+    assert!(
+        error.contains("the statistics of 9 norms were recorded"),
+        "{error}"
+    );
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use candle_style_models::weights::Hub;
 
 const NAME: &str = "owner/name/net.safetensors";
 
-/// Long enough to be cut.
+/// A file long enough to be cut.
 fn file() -> Vec<u8> {
     (0..100_000u64).map(|i| ((i * i) >> 7) as u8).collect()
 }
@@ -34,7 +34,7 @@ fn error(hub: &Hub, name: &str) -> Result<String> {
     Ok(error.lines().next().unwrap_or_default().to_string())
 }
 
-/// Everything below a folder.
+/// All files below a folder.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if !folder.exists() {
@@ -42,9 +42,10 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        match path.is_dir() {
-            true => files.extend(self::files(&path)?),
-            false => files.push(path),
+        if path.is_dir() {
+            files.extend(self::files(&path)?)
+        } else {
+            files.push(path)
         }
     }
     Ok(files)
@@ -95,8 +96,8 @@ fn an_interrupted_download_goes_on() -> Result<()> {
     Ok(())
 }
 
-/// Where the length of an answer is not told, its early end looks like the end. What is short of
-/// the size that the server told before is not kept.
+/// An answer without a length may end early unnoticed. A file shorter than the size that the server
+/// gave before is not kept.
 #[test]
 fn a_short_file_is_not_kept() -> Result<()> {
     let server = Server::start(|_, request| {
@@ -119,7 +120,7 @@ fn a_short_file_is_not_kept() -> Result<()> {
     Ok(())
 }
 
-/// A server that does not go on but starts over would have its file appended to the first part.
+/// A server that starts over would have its file appended to the part that is there.
 #[test]
 fn a_download_that_starts_over_is_started_over() -> Result<()> {
     let downloads = AtomicUsize::new(0);
@@ -143,7 +144,7 @@ fn a_download_that_starts_over_is_started_over() -> Result<()> {
     Ok(())
 }
 
-/// The process ended when all was there, before it was given its name.
+/// A process that ended between the last byte and the renaming of the file leaves a whole part.
 #[test]
 fn a_whole_part_does_not_block() -> Result<()> {
     let server = Server::start(|_, request| part(&file(), request))?;
@@ -221,12 +222,13 @@ fn a_hostile_server_gets_nowhere() -> Result<()> {
 #[test]
 fn the_only_file_needs_no_name() -> Result<()> {
     let serve = |names: &'static [&'static str]| {
-        Server::start(
-            move |_, request| match request.path.starts_with("/api/models/owner/name/") {
-                true => list(names),
-                false => part(&file(), request),
-            },
-        )
+        Server::start(move |_, request| {
+            if request.path.starts_with("/api/models/owner/name/") {
+                list(names)
+            } else {
+                part(&file(), request)
+            }
+        })
     };
     let server = serve(&["README.md", "net.bin", "net.safetensors", "old/net.pth"])?;
     let mut hub = hub("only", &server)?;

@@ -5,10 +5,10 @@ use crate::common::pictures::{check_bytes, from_tensor, published, to_tensor};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_style_models::weights::Weights;
-use candle_style_models::{MicroAst, MicroAstStyle, Norms};
+use candle_style_models::{MicroAst, MicroAstStyle, NormStats};
 use image::RgbImage;
 
-/// Of the largest output, after 30 convolutions in f32.
+/// The largest error, as a share of the largest output, after 30 convolutions in f32.
 const TOLERANCE: f64 = 1e-5;
 
 fn load(device: &Device) -> Result<(Golden, MicroAst)> {
@@ -52,7 +52,7 @@ fn a_mixture_is_the_sum_of_its_shares() -> Result<()> {
 fn tiles_have_what_the_whole_picture_has() -> Result<()> {
     let (golden, network) = load(&Device::Cpu)?;
     let style = network.style(&golden["style"])?;
-    let run = |x: &Tensor, norms: &mut Norms| network.forward_with(x, &style, 0.7, norms);
+    let run = |x: &Tensor, stats: &mut NormStats| network.forward_with(x, &style, 0.7, stats);
     assert!(tiled(&run, (network.reach(), 4))? < TOLERANCE);
     assert!(tiled(&run, (network.reach() - 12, 4))? > TOLERANCE);
     Ok(())

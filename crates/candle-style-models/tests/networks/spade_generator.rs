@@ -4,17 +4,17 @@ use crate::common::network::{check_gradients, max_off, tiled, Golden};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::nn::ParamFreeNorm;
-use candle_style_models::{Norms, SpadeConfig, SpadeGenerator};
+use candle_style_models::{NormStats, SpadeGenerator, SpadeGeneratorConfig};
 
-/// Of the largest output, 1, after 40 convolutions in f32.
+/// The largest error, as a share of the largest output, 1, after 40 convolutions in f32.
 const TOLERANCE: f64 = 2e-5;
 
-const INSTANCE: SpadeConfig = SpadeConfig {
+const INSTANCE: SpadeGeneratorConfig = SpadeGeneratorConfig {
     norm: ParamFreeNorm::Instance,
     doublings: 5,
 };
 
-const BATCH: SpadeConfig = SpadeConfig {
+const BATCH: SpadeGeneratorConfig = SpadeGeneratorConfig {
     norm: ParamFreeNorm::Batch,
     doublings: 7,
 };
@@ -26,7 +26,7 @@ fn load(device: &Device) -> Result<Golden> {
 fn build(
     golden: &Golden,
     name: &str,
-    config: SpadeConfig,
+    config: SpadeGeneratorConfig,
     dtype: DType,
 ) -> candle_core::Result<SpadeGenerator> {
     let prefix = format!("{name}.net.");
@@ -34,8 +34,8 @@ fn build(
     let weights = weights.select(|tensor| Some(tensor.strip_prefix(&prefix)?.to_string()));
     let device = golden["batch.labels"].device();
     weights.build(dtype, device, |vb| {
-        // Exactly what tells one from the other is there.
-        let told = SpadeConfig::infer(&vb);
+        // The names tell the two apart.
+        let told = SpadeGeneratorConfig::infer(&vb);
         assert_eq!(told, if name == "batch" { BATCH } else { INSTANCE });
         SpadeGenerator::new(config, vb)
     })
@@ -50,10 +50,11 @@ fn map(golden: &Golden, name: &str) -> Result<Tensor> {
 
 fn golden(device: &Device) -> Result<()> {
     let golden = load(device)?;
-    // Elsewhere, candle's convolutions: one picture of the norms that are this crate's.
-    let (networks, n) = match device.is_cpu() {
-        true => (&[("instance", INSTANCE), ("batch", BATCH)][..], 2),
-        false => (&[("instance", INSTANCE)][..], 1),
+    // On a GPU, most of the time goes to candle's convolutions: one picture is enough for the norms.
+    let (networks, n) = if device.is_cpu() {
+        (&[("instance", INSTANCE), ("batch", BATCH)][..], 2)
+    } else {
+        (&[("instance", INSTANCE)][..], 1)
     };
     for &(name, config) in networks {
         let generator = build(&golden, name, config, DType::F32)?;
@@ -74,12 +75,12 @@ fn tiles_fit() -> Result<()> {
     let golden = load(&Device::Cpu)?;
     for (name, config) in [("instance", INSTANCE), ("batch", BATCH)] {
         let generator = build(&golden, name, config, DType::F32)?;
-        let run = |x: &Tensor, norms: &mut Norms| generator.forward_with(x, norms);
+        let run = |x: &Tensor, stats: &mut NormStats| generator.forward_with(x, stats);
         let (reach, multiple) = (generator.reach(), generator.multiple());
         assert_eq!(multiple, 1 << config.doublings);
         let off = tiled(&run, (reach, multiple))?;
         assert!(off < TOLERANCE, "{name} is {off:e} off");
-        // What is far off counts for little here.
+        // Distant pixels count for little here, so no reach between is tested.
         assert!(tiled(&run, (0, multiple))? > TOLERANCE, "{name}");
     }
     Ok(())
@@ -108,16 +109,16 @@ fn errors_say_what_was_expected() -> Result<()> {
         "{error}"
     );
 
-    // What the names do not tell is not guessed: the wrong choice shows.
-    let doublings = SpadeConfig {
+    // A wrong choice that the names do not tell is an error.
+    let doublings = SpadeGeneratorConfig {
         doublings: 4,
         ..INSTANCE
     };
-    let batch = SpadeConfig {
+    let batch = SpadeGeneratorConfig {
         norm: ParamFreeNorm::Batch,
         ..INSTANCE
     };
-    let most = SpadeConfig {
+    let most = SpadeGeneratorConfig {
         doublings: 7,
         ..INSTANCE
     };

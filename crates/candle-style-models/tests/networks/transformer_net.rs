@@ -54,13 +54,16 @@ fn forward(device: &Device) -> Result<()> {
     }
     assert_close("with statistics", &run(&net)?, expected, GOLDEN_TOLERANCE);
 
-    // The names of the first files. A network that mixed up the two would be off by far more.
-    let early = |name: &String| match name.contains("in") {
-        true => name.replace(".weight", ".scale").replace(".bias", ".shift"),
-        false => name.clone(),
+    // The names of the first files. A network that mixed up weight and bias would be off by far more.
+    let early = |name: &String| {
+        if name.contains("in") {
+            name.replace(".weight", ".scale").replace(".bias", ".shift")
+        } else {
+            name.clone()
+        }
     };
     let net = net.iter().map(|(name, value)| (early(name), value.clone()));
-    // Their eps was 1e-9.
+    // The eps of the first files was 1e-9.
     let tolerance = GOLDEN_TOLERANCE.scaled(10.);
     assert_close("scale", &run(&net.collect())?, expected, tolerance);
     Ok(())

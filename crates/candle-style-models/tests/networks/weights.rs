@@ -1,4 +1,4 @@
-//! `Weights` against what PyTorch wrote, and what it says of files that do not fit.
+//! `Weights` against files of PyTorch, and its errors for files that do not fit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -116,14 +116,17 @@ fn build(tensors: BTreeMap<String, Tensor>) -> candle_core::Result<ResnetGenerat
 fn a_network_is_built_from_what_fits() -> Result<()> {
     for form in ["full", "separable"] {
         let mut tensors = generator(form)?;
-        // As old files hold them, for norms that never used them.
+        // Old files hold these for norms that never used them.
         for stray in ["running_mean", "running_var", "num_batches_tracked"] {
             let name = format!("module.model.2.{stray}");
             tensors.insert(name, Tensor::ones(4, DType::F32, CPU)?);
         }
-        let module = |(name, tensor): (String, Tensor)| match name.starts_with("module.") {
-            true => (name, tensor),
-            false => (format!("module.{name}"), tensor),
+        let module = |(name, tensor): (String, Tensor)| {
+            if name.starts_with("module.") {
+                (name, tensor)
+            } else {
+                (format!("module.{name}"), tensor)
+            }
         };
         let network = build(tensors.into_iter().map(module).collect())?;
         let golden = candle_core::safetensors::load(golden("resnet_generator.safetensors"), CPU)?;

@@ -1,15 +1,15 @@
-//! The style transfer of Huang & Belongie.
+//! AdaIN, the style transfer of Huang and Belongie.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{AdaInStyle, AdaInStyleStats, Norms};
+use candle_style_models::{AdaInStyle, AdaInStyleStats, NormStats};
 
-use super::styled::{ByExample, Styled};
+use super::by_example::{ByExample, Styled};
 use super::{Arch, Grid};
 use crate::pixels::Pixels;
 
 pub const ARCH: Arch = Arch {
     name: "adain",
-    // Of a folder with two files.
+    // In a folder with two files.
     signature: &["vgg_normalised.0.weight", "decoder.1.weight"],
     load: |weights, setup| {
         let weights = weights.select(AdaInStyle::original_name);
@@ -46,8 +46,8 @@ impl ByExample for AdaInStyle {
         x: &Tensor,
         style: &AdaInStyleStats,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> Result<Tensor> {
-        self.forward_with(x, style, alpha, norms)
+        self.forward_with(x, style, alpha, stats)
     }
 }

@@ -1,7 +1,7 @@
-//! GauGAN.
+//! The generator of GauGAN.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{Norms, SpadeConfig, SpadeGenerator};
+use candle_style_models::{NormStats, SpadeGenerator, SpadeGeneratorConfig};
 
 use super::{Arch, Grid, Needs, Network, Upsampling};
 use crate::pixels::Pixels;
@@ -15,7 +15,7 @@ pub const ARCH: Arch = Arch {
     ],
     load: |weights, setup| {
         let network = weights.build(setup.dtype, &setup.device, |vb| {
-            let mut config = SpadeConfig::infer(&vb);
+            let mut config = SpadeGeneratorConfig::infer(&vb);
             match setup.upsampling {
                 Some(Upsampling::Normal) => config.doublings = 5,
                 Some(Upsampling::More) => config.doublings = 6,
@@ -37,7 +37,7 @@ impl Network for SpadeGenerator {
         let multiple = self.multiple() as u32;
         Grid {
             multiple,
-            // More than half a multiple is reflected to a whole one.
+            // A side is padded to a multiple by reflection, which reaches by less than the side.
             min_side: multiple / 2 + 1,
             reach: self.reach() as u32,
         }
@@ -47,7 +47,7 @@ impl Network for SpadeGenerator {
         Needs::Labels(self.labels())
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        self.forward_with(x, norms)
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+        self.forward_with(x, stats)
     }
 }

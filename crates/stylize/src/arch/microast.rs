@@ -1,15 +1,15 @@
 //! MicroAST.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{MicroAst, MicroAstStyle, Norms};
+use candle_style_models::{MicroAst, MicroAstStyle, NormStats};
 
-use super::styled::{ByExample, Styled};
+use super::by_example::{ByExample, Styled};
 use super::{Arch, Grid};
 use crate::pixels::Pixels;
 
 pub const ARCH: Arch = Arch {
     name: "microast",
-    // Of a folder with four files.
+    // In a folder with four files.
     signature: &[
         "content_encoder.enc1.0.conv_layer.weight",
         "style_encoder.enc1.0.conv_layer.weight",
@@ -50,8 +50,8 @@ impl ByExample for MicroAst {
         x: &Tensor,
         style: &MicroAstStyle,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> Result<Tensor> {
-        self.forward_with(x, style, alpha, norms)
+        self.forward_with(x, style, alpha, stats)
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::{bail, DType, Device, Tensor};
-use candle_style_models::{Norms, StarGanV2};
+use candle_style_models::{NormStats, StarGanV2};
 use rand::{rngs::StdRng, Rng, SeedableRng};
 use rand_distr::StandardNormal;
 
@@ -28,7 +28,7 @@ pub const ARCH: Arch = Arch {
     },
 };
 
-/// The networks with the style that they were given last.
+/// The networks with the last style that they were given.
 struct InDomain {
     networks: StarGanV2,
     dtype: DType,
@@ -45,7 +45,7 @@ impl Network for InDomain {
         let multiple = self.networks.generator.multiple() as u32;
         Grid {
             multiple,
-            // More than half a multiple is reflected to a whole one.
+            // A side is padded to a multiple by reflection, which reaches by less than the side.
             min_side: multiple / 2 + 1,
             reach: self.networks.generator.reach() as u32,
         }
@@ -66,7 +66,7 @@ impl Network for InDomain {
         } = &self.networks;
         let mut styles = style.examples.iter().map(|example| {
             let taken = style_encoder.forward(&example.x, &[example.domain])?;
-            taken * example.share
+            taken * example.weight
         });
         let mixed = match styles.next() {
             Some(first) => styles.try_fold(first?, |sum, next| sum + next?)?,
@@ -81,10 +81,10 @@ impl Network for InDomain {
         Ok(())
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> candle_core::Result<Tensor> {
         match &self.style {
-            Some(style) => self.networks.generator.forward_with(x, style, norms),
-            None => bail!("there is no style yet"),
+            Some(style) => self.networks.generator.forward_with(x, style, stats),
+            None => bail!("no style has been set"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The networks of fast neural style transfer.
+//! The networks of fast neural style.
 
 use candle_core::{Result, Tensor};
-use candle_style_models::{Norms, TransformerNet};
+use candle_style_models::{NormStats, TransformerNet};
 
 use super::{Arch, Grid, Network};
 use crate::pixels::Pixels;
@@ -22,14 +22,14 @@ impl Network for TransformerNet {
 
     fn grid(&self) -> Grid {
         Grid {
-            // It halves the sides twice and doubles them again.
+            // Two halvings.
             multiple: 4,
             min_side: 5,
             reach: self.reach() as u32,
         }
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> Result<Tensor> {
-        self.forward_with(x, norms)
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+        self.forward_with(x, stats)
     }
 }

@@ -1,4 +1,4 @@
-//! What a run needs to go on as if it had not been interrupted.
+//! The state of a run, from which it resumes as if it had not been interrupted.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,10 +8,10 @@ use candle_core::{Device, Tensor};
 
 use super::options::Settings;
 use super::trainer::Trainer;
-use crate::whole;
+use crate::atomic_write;
 
-/// Writes the network, the moments of Adam and the losses; the number of these is the step, from
-/// which the random numbers follow.
+/// Writes the network, the moments of Adam and the losses. The number of losses is the step, which
+/// decides the random numbers.
 pub fn save(path: &Path, trainer: &Trainer, settings: &Settings, seconds: f64) -> Result<()> {
     let mut tensors = HashMap::new();
     for parameter in &trainer.parameters {
@@ -27,22 +27,22 @@ pub fn save(path: &Path, trainer: &Trainer, settings: &Settings, seconds: f64) -
     tensors.insert("seconds".into(), Tensor::new(seconds, device)?);
     let settings = settings.describe();
     tensors.insert("settings".into(), Tensor::new(settings.as_bytes(), device)?);
-    whole::write(path, |path| candle_core::safetensors::save(&tensors, path))
+    atomic_write::write(path, |path| candle_core::safetensors::save(&tensors, path))
 }
 
-/// Takes up a run where it was saved; the seconds that it took until then.
+/// Restores a run, and returns the seconds that it had taken.
 pub fn load(path: &Path, trainer: &mut Trainer, settings: &Settings) -> Result<f64> {
     let mut read = || -> Result<f64> {
         let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
         let tensor = |name: String| {
             let tensor = tensors.get(&name);
-            tensor.with_context(|| format!("there is no {name} in it"))
+            tensor.with_context(|| format!("it holds no {name}"))
         };
         let saved = String::from_utf8(tensor("settings".into())?.to_vec1::<u8>()?)?;
         let asked = settings.describe();
         ensure!(
             saved == asked,
-            "it was begun with {saved}, not with {asked}"
+            "it was started with {saved}, not with {asked}"
         );
         for parameter in &mut trainer.parameters {
             let name = &parameter.name;
@@ -54,5 +54,5 @@ pub fn load(path: &Path, trainer: &mut Trainer, settings: &Settings) -> Result<f
         trainer.losses = losses.iter().map(|pair| [pair[0], pair[1]]).collect();
         Ok(tensor("seconds".into())?.to_scalar()?)
     };
-    read().with_context(|| format!("cannot go on from {}", path.display()))
+    read().with_context(|| format!("cannot resume from {}", path.display()))
 }

@@ -1,21 +1,21 @@
-//! Pictures to practise on: drawn, or from a folder.
+//! The content to train on: pictures that are drawn, or from a folder.
 
 use std::f32::consts::TAU;
 use std::path::{Path, PathBuf};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::Result;
 use image::{imageops, Rgb, RgbImage};
 use rand::rngs::StdRng;
 use rand::Rng;
 
 use crate::grain;
-use crate::picture::{format_of, Picture};
+use crate::picture::{in_folder, Picture};
 
-/// Where the pictures come from.
+/// The source of the pictures.
 pub enum Content {
-    /// Leaves of all shapes and sizes, one over the other: of what a program can draw in a
-    /// millisecond, that has the edges and spectra of photographs (Lee, Mumford and Huang, "Occlusion
-    /// Models for Natural Images", 2001).
+    /// Dead leaves: shapes of all sizes, one over the other. They are quick to draw and have edges and
+    /// spectra like those of photographs (Lee, Mumford and Huang, "Occlusion Models for Natural
+    /// Images", 2001).
     Drawn,
     Files(Vec<PathBuf>),
 }
@@ -25,21 +25,10 @@ impl Content {
         let Some(folder) = folder else {
             return Ok(Self::Drawn);
         };
-        let shown = folder.display();
-        let files = folder
-            .read_dir()
-            .with_context(|| format!("cannot read {shown}"))?;
-        let mut files = files
-            .map(|file| Ok(file?.path()))
-            .collect::<std::io::Result<Vec<_>>>()
-            .with_context(|| format!("cannot read {shown}"))?;
-        files.retain(|file| file.is_file() && format_of(file).is_ok());
-        ensure!(!files.is_empty(), "{shown} holds no .png, .jpg or .webp");
-        files.sort();
-        Ok(Self::Files(files))
+        Ok(Self::Files(in_folder(folder)?))
     }
 
-    /// A picture of `side` by `side` pixels: of a file, a random square of it at a random scale.
+    /// A picture of `side` by `side` pixels; from a file, a random square of a random size.
     pub fn picture(&self, side: u32, rng: &mut StdRng) -> Result<RgbImage> {
         match self {
             Self::Drawn => {
@@ -70,7 +59,7 @@ impl Content {
 
 type Colour = [f32; 3];
 
-/// A shape with its own frame, as a signed distance in pixels, and two colours across it.
+/// A shape in a frame of its own, with a gradient between two colours across it.
 struct Leaf {
     centre: [f32; 2],
     turn: [f32; 2],
@@ -88,12 +77,13 @@ enum Shape {
 }
 
 impl Leaf {
-    fn random(side: f32, share: f32, rng: &mut StdRng) -> Self {
-        // Radii with a density of 1/r^3 look the same at every scale; the large ones come first,
-        // so that they do not hide the small.
-        let radius = side * 0.5 / (1. + 14. * share);
+    /// A leaf for a picture of `side` pixels; `order` is its place among the leaves, from 0 to 1.
+    fn random(side: f32, order: f32, rng: &mut StdRng) -> Self {
+        // Radii with a density of 1/r^3 look the same at every scale; the large leaves come first,
+        // so that they do not hide the small ones.
+        let radius = side * 0.5 / (1. + 14. * order);
         let shape = match rng.random_range(0..10) {
-            0 | 1 if share < 0.3 => Shape::Horizon(rng.random_range(0.3..6.) / side),
+            0 | 1 if order < 0.3 => Shape::Horizon(rng.random_range(0.3..6.) / side),
             0..6 => Shape::Ellipse,
             _ => Shape::Box,
         };
@@ -107,9 +97,10 @@ impl Leaf {
         let shift = rng.random_range(-0.35..0.35);
         let tint: Colour = std::array::from_fn(|_| rng.random_range(-0.12..0.12));
         let second = std::array::from_fn(|c| (first[c] + shift + tint[c]).clamp(0., 1.));
-        let ripple = match rng.random_bool(0.35) {
-            true => (rng.random_range(0.2..1.2), rng.random_range(0.03..0.2)),
-            false => (1., 0.),
+        let ripple = if rng.random_bool(0.35) {
+            (rng.random_range(0.2..1.2), rng.random_range(0.03..0.2))
+        } else {
+            (1., 0.)
         };
         Self {
             centre: [rng.random_range(0. ..side), rng.random_range(0. ..side)],
@@ -124,7 +115,7 @@ impl Leaf {
         }
     }
 
-    /// The cover and the colour at a point.
+    /// The coverage, from 0 to 1, and the colour at a point.
     fn at(&self, x: f32, y: f32) -> (f32, Colour) {
         let (dx, dy) = (x - self.centre[0], y - self.centre[1]);
         let u = dx * self.turn[0] + dy * self.turn[1];
@@ -144,6 +135,7 @@ impl Leaf {
     }
 }
 
+/// A picture of dead leaves over a vertical gradient.
 fn leaves(side: u32, rng: &mut StdRng) -> RgbImage {
     let count = rng.random_range(25..90);
     let length = side as f32;
@@ -157,14 +149,11 @@ fn leaves(side: u32, rng: &mut StdRng) -> RgbImage {
         let leaf = Leaf::random(length, index as f32 / count as f32, rng);
         let reach = leaf.half[0].hypot(leaf.half[1]) + 1.;
         let range = |centre: f32| {
-            let whole = matches!(leaf.shape, Shape::Horizon(_));
-            match whole {
-                true => 0..side as usize,
-                false => {
-                    let clamp = |at: f32| at.clamp(0., length) as usize;
-                    clamp(centre - reach)..clamp(centre + reach)
-                }
+            if matches!(leaf.shape, Shape::Horizon(_)) {
+                return 0..side as usize;
             }
+            let clamp = |at: f32| at.clamp(0., length) as usize;
+            clamp(centre - reach)..clamp(centre + reach)
         };
         for y in range(leaf.centre[1]) {
             for x in range(leaf.centre[0]) {
@@ -181,7 +170,7 @@ fn leaves(side: u32, rng: &mut StdRng) -> RgbImage {
     })
 }
 
-/// Grey, with some colour in it.
+/// A random colour that is close to grey.
 fn colour(rng: &mut StdRng) -> Colour {
     let light = rng.random_range(0.05..0.95);
     let vivid = rng.random_range(0. ..0.25f32);

@@ -1,10 +1,10 @@
-//! Trains the small network that paints pictures in the style of another, on the CPU, with nothing
-//! downloaded: what the style is, fixed random filters tell.
+//! Trains a small network of fast neural style for the style of a picture, on the CPU and with
+//! nothing downloaded: fixed random filters measure the style.
 
 mod adam;
-mod bank;
 mod checkpoint;
 mod content;
+mod filter_bank;
 mod loss;
 mod options;
 mod painting;
@@ -18,15 +18,15 @@ use anyhow::{ensure, Context, Result};
 use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::atomic_write;
 use crate::picture::Picture;
 use crate::pixels::Pixels;
-use crate::whole;
 use content::Content;
 pub use options::Options;
 use options::MIN_STYLE;
 use trainer::{rng, Stream, Trainer};
 
-/// Trains a network, or goes on with it, as the options say.
+/// Trains the network of the options, from its last checkpoint if there is one.
 pub fn run(options: &Options) -> Result<()> {
     let settings = options.settings();
     let style = style(options)?;
@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut before = 0.;
     if state.exists() {
         before = checkpoint::load(&state, &mut trainer, &settings)?;
-        println!("going on after step {}", trainer.done());
+        println!("resuming after step {}", trainer.done());
     }
     let start = Instant::now();
     let seconds = || before + start.elapsed().as_secs_f64();
@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
         println!("stopped after step {}", trainer.done());
         return Ok(());
     }
-    whole::write(&options.output, |path| {
+    atomic_write::write(&options.output, |path| {
         candle_core::safetensors::save(&trainer.weights()?, path)?;
         anyhow::Ok(())
     })?;
@@ -85,7 +85,7 @@ pub fn run(options: &Options) -> Result<()> {
     fs::remove_file(&state).with_context(|| format!("cannot remove {}", state.display()))
 }
 
-/// The picture whose style is taken.
+/// The picture of the style.
 fn style(options: &Options) -> Result<RgbImage> {
     let Some(path) = &options.style else {
         let mut numbers = rng(options.seed, Stream::Style);

@@ -4,42 +4,43 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-/// The shortest side of a style: less leaves too few places for statistics at the coarsest scale.
+/// The smallest side of a style: less leaves too few pixels for statistics at the coarsest level.
 pub const MIN_STYLE: u32 = 128;
 
 const EXAMPLES: &str = "\
 Examples:
-  The network that stylize has built in, in the strokes of a picture that is drawn:
+  The network that stylize has built in, for brush strokes drawn in code:
     stylize train --output oils.safetensors
-  Another style, on photographs:
+  Another style, trained on photographs:
     stylize train --style wave.jpg --content photos --output wave.safetensors
-  And then:
+  To use it:
     stylize --weights wave.safetensors --input in.jpg --output out.png";
 
-/// Train a small network to paint pictures in the style of another. Killed, it goes on where it
-/// was when the same command is given again.
+/// Train a small network to paint pictures in the style of another. A run that was interrupted
+/// resumes when the same command is given again.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Options {
-    /// The picture whose style is taken; brush strokes drawn in code where not given.
+    /// The picture of the style. Default: brush strokes drawn in code.
     #[arg(long, value_name = "PICTURE")]
     pub style: Option<PathBuf>,
-    /// A folder of pictures to practise on; shapes drawn in code where not given.
+    /// A folder of pictures to train on. Default: shapes drawn in code.
     #[arg(long, value_name = "FOLDER")]
     pub content: Option<PathBuf>,
-    /// Where the network goes. Beside it go a plot of the losses, the style as it was seen, and,
-    /// until it is finished, what it takes to go on.
+    /// The file of the network. A plot of the losses and the picture of the style are written
+    /// beside it and, until the run is finished, a checkpoint.
     #[arg(long, value_name = "FILE", default_value = "style.safetensors")]
     pub output: PathBuf,
-    /// Of everything that is drawn at random.
+    /// The seed of all random numbers.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// The steps of the training.
     #[arg(long, default_value_t = 1000, value_parser = at_least_one())]
     pub steps: u64,
-    /// Stop when this many steps are done in all; the same command without it goes on.
+    /// Stop after this many steps in all; the same command without this option resumes.
     #[arg(long, value_name = "STEPS")]
     pub stop_at: Option<usize>,
-    /// How many steps to do between two checkpoints.
+    /// The steps between two checkpoints.
     #[arg(long, value_name = "STEPS", default_value_t = 25, value_parser = at_least_one())]
     pub save_every: u64,
     /// Channels of the network at full resolution.
@@ -48,17 +49,17 @@ pub struct Options {
     /// Residual blocks of the network.
     #[arg(long, default_value_t = 3)]
     pub blocks: usize,
-    /// The side of the pictures to practise on, a multiple of 8.
+    /// The side of the pictures to train on, a multiple of 8.
     #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = side)]
     pub side: u32,
-    /// Pictures in a step.
+    /// The pictures in a step.
     #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     pub batch: u64,
-    /// The longer side of the style: the larger, the larger its strokes come out.
+    /// The longer side of the style. The larger it is, the larger the strokes of the result.
     #[arg(long, value_name = "PIXELS", default_value_t = 320,
           value_parser = clap::value_parser!(u32).range(MIN_STYLE as i64..))]
     pub style_size: u32,
-    /// What the style counts, where the content counts 1.
+    /// The weight of the style in the loss, where that of the content is 1.
     #[arg(long, value_name = "WEIGHT", default_value_t = 60.)]
     pub texture_weight: f64,
     /// The learning rate at the start.
@@ -66,7 +67,7 @@ pub struct Options {
     pub rate: f64,
 }
 
-/// What decides which network comes out.
+/// The options that decide which network comes out.
 #[allow(dead_code)] // `describe` reads them all.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -109,7 +110,7 @@ impl Options {
 }
 
 impl Settings {
-    /// The settings as text: equal for equal ones.
+    /// The settings as text, to compare those of two runs.
     pub fn describe(&self) -> String {
         format!("{self:?}")
     }

@@ -1,4 +1,4 @@
-//! The style where no picture is given: brush strokes along a swirling flow, in oils.
+//! The default style: oil paint in brush strokes along a swirling flow.
 
 use std::f32::consts::TAU;
 
@@ -6,23 +6,23 @@ use image::{imageops, Rgb, RgbImage};
 use rand::rngs::StdRng;
 use rand::Rng;
 
-/// Strokes are laid on a canvas of twice the size, for smooth edges.
+/// The size of the canvas in sizes of the picture, for smooth edges.
 const OVERSAMPLING: u32 = 2;
 
-/// From shadow to light, in the order in which they lie next to each other on the canvas.
+/// The colours of the paint, in the order in which they lie next to each other on the canvas.
 const PALETTE: [u32; 12] = [
     0x14213d, 0x1f4e8c, 0x2f7fc1, 0x86bfe0, 0xf3efdf, 0xf6d365, 0xf0a93b, 0xd9622b, 0x8c3b2a,
     0x2d5a34, 0x5f9440, 0xb7c65a,
 ];
 
-/// Strokes of one size, in pixels of the picture; as many as cover it `coats` times.
+/// Strokes of one size, in pixels of the picture, which cover it `coats` times.
 struct Layer {
     width: f32,
     length: f32,
     coats: f32,
 }
 
-/// The coarse ones first: what they leave shows between the fine ones.
+/// The coarse strokes come first, and show between the fine ones.
 const LAYERS: [Layer; 3] = [
     Layer {
         width: 20.,
@@ -41,7 +41,7 @@ const LAYERS: [Layer; 3] = [
     },
 ];
 
-/// How strongly the relief of the paint catches the light.
+/// The strength of light and shadow on the relief of the paint.
 const RELIEF: f32 = 0.55;
 
 /// Paints a picture of `side` by `side` pixels.
@@ -89,12 +89,12 @@ impl Waves {
 struct Canvas {
     side: usize,
     colours: Vec<[f32; 3]>,
-    /// How thick the paint lies.
+    /// The thickness of the paint.
     heights: Vec<f32>,
 }
 
 impl Canvas {
-    /// A thin ground of the colours that come over it.
+    /// A canvas with a thin ground of the colours that come over it.
     fn new(side: usize, hue: &Waves) -> Self {
         let at = |index: usize| {
             let (x, y) = (index % side, index / side);
@@ -116,7 +116,7 @@ impl Canvas {
         let light = rng.random_range(-0.07..0.07);
         let colour = paint_at(hue.at(at[0] / side, at[1] / side) + rng.random_range(-0.25..0.25));
         let colour = colour.map(|c| c + light);
-        // What each bristle carries: some more, some less.
+        // The paint on each bristle.
         let bristles: Vec<f32> = (0..(width / 2.5) as usize + 2)
             .map(|_| rng.random_range(0. ..1.))
             .collect();
@@ -161,7 +161,7 @@ impl Canvas {
         self.heights[index] += cover * (height - self.heights[index]);
     }
 
-    /// The paint with light from the upper left.
+    /// The canvas in light from the upper left.
     fn lit(&self) -> RgbImage {
         RgbImage::from_fn(self.side as u32, self.side as u32, |x, y| {
             let height = |dx: i32, dy: i32| {
@@ -176,10 +176,10 @@ impl Canvas {
     }
 }
 
-/// How many colours of the palette lie between the bottom of a wave and its middle.
+/// The colours of the palette per unit of the height of the waves.
 const HUES: f32 = 3.2;
 
-/// A colour of the palette, which comes round again, or between two.
+/// A colour of the palette, or one between two neighbours. The palette repeats.
 fn paint_at(at: f32) -> [f32; 3] {
     let at = (HUES * at).rem_euclid(PALETTE.len() as f32);
     let (index, share) = (at as usize % PALETTE.len(), at.fract());

@@ -1,4 +1,4 @@
-//! The losses over the steps, as a picture.
+//! A plot of the losses over the steps.
 
 use image::{Rgb, RgbImage};
 
@@ -18,8 +18,7 @@ const CURVES: [(&str, Rgb<u8>); 2] = [
     ("content", Rgb([40, 90, 170])),
 ];
 
-/// Of how many steps, back from each, the mean is drawn, as a share of all: pictures differ, and
-/// single losses with them.
+/// The curves are running means over a `WINDOW`th of all steps: single losses vary with the pictures.
 const WINDOW: usize = 40;
 
 /// Draws both losses over the steps, on a logarithmic scale.
@@ -96,7 +95,7 @@ pub fn draw(losses: &[[f32; 2]]) -> RgbImage {
     image
 }
 
-/// The decimal logarithms of running means.
+/// The decimal logarithms of the running means.
 fn smoothed(losses: impl Iterator<Item = f32>) -> Vec<f32> {
     let losses: Vec<f32> = losses.collect();
     let window = losses.len().div_ceil(WINDOW);

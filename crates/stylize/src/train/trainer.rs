@@ -1,4 +1,4 @@
-//! The network that is trained, and a step of it.
+//! The network in training, and its steps.
 
 use std::collections::HashMap;
 
@@ -10,24 +10,24 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::adam::Parameter;
-use super::bank::FilterBank;
 use super::content::Content;
+use super::filter_bank::FilterBank;
 use super::loss::{content_loss, Texture};
 use super::options::Settings;
 use crate::pixels::Pixels;
 
-/// The network in training gives -1 to 1, so that one learning rate suits all its layers; the one
-/// that is saved gives 0 to 255, as those of pytorch/examples do.
+/// Half the range of the saved network's output, 0 to 255, as in pytorch/examples. In training the
+/// output is -1 to 1, so that one learning rate suits all layers.
 const HALF_RANGE: f64 = 127.5;
 
-/// Over how many steps the learning rate rises to its height.
+/// The steps in which the learning rate rises to its height.
 const WARM_UP: f64 = 20.;
 
-/// The layer that makes the difference.
+/// The prefix of the last layer, which has the range of the output.
 const LAST: &str = "deconv3.";
 
-/// What random numbers are for. Those of a step follow from its number: nothing else is to be kept
-/// to go on with the same ones.
+/// The use of random numbers. Those of a step follow from its number, so that a run can resume with
+/// the same ones.
 pub enum Stream {
     Style,
     Bank,
@@ -35,7 +35,7 @@ pub enum Stream {
     Step(usize),
 }
 
-/// Random numbers of their own for each stream of each seed.
+/// The random numbers of a stream of a seed.
 pub fn rng(seed: u64, stream: Stream) -> StdRng {
     let number = match stream {
         Stream::Style => 0,
@@ -55,7 +55,7 @@ pub struct Trainer {
     pub parameters: Vec<Parameter>,
     texture: Texture,
     content: Content,
-    /// Of every step that is done: of the texture and of the content.
+    /// The losses of texture and content of every step so far.
     pub losses: Vec<[f32; 2]>,
 }
 
@@ -77,8 +77,8 @@ impl Trainer {
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
         let mut numbers = rng(settings.seed, Stream::Network);
         for parameter in &parameters {
-            // candle's own random numbers take no seed on the CPU. These are PyTorch's bounds; a
-            // norm keeps its weight of 1 and its bias of 0.
+            // candle's random numbers take no seed on the CPU. The bounds are PyTorch's; a norm keeps
+            // its weight of 1 and its bias of 0.
             let var = &parameter.var;
             if let &[_, c_in, height, width] = var.dims() {
                 let bound = 1. / ((c_in * height * width) as f32).sqrt();
@@ -101,12 +101,12 @@ impl Trainer {
         })
     }
 
-    /// How many steps are done.
+    /// The number of steps that are done.
     pub fn done(&self) -> usize {
         self.losses.len()
     }
 
-    /// Trains on a few pictures, and adds to the losses.
+    /// Takes a step on a batch of pictures, and records its losses.
     pub fn step(&mut self) -> Result<()> {
         let Settings {
             seed, side, batch, ..
@@ -139,8 +139,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Half a cosine, from the rate of the settings to a hundredth of it. The first steps, for which
-    /// Adam knows little of the gradients, are shorter.
+    /// The learning rate of the next step: half a cosine, from the rate of the settings to a hundredth
+    /// of it, with a linear rise in the first steps, where Adam has seen few gradients.
     fn rate(&self) -> f64 {
         let done = self.done() as f64 / self.settings.steps as f64;
         let wave = 0.5 + 0.5 * (std::f64::consts::PI * done).cos();
@@ -148,8 +148,8 @@ impl Trainer {
         self.settings.rate * warm * (0.01 + 0.99 * wave)
     }
 
-    /// The weights, with the names and the range of pytorch/examples, in f16: a mean of thousands
-    /// of products needs no more digits, and they take half the room.
+    /// The weights with the names and the range of pytorch/examples, in f16: sums of thousands of
+    /// products need no more digits, and the file is half as large.
     pub fn weights(&self) -> Result<HashMap<String, Tensor>> {
         let weight = |parameter: &Parameter| {
             let mut tensor = parameter.var.as_tensor().clone();

@@ -8,7 +8,7 @@ use anyhow::Result;
 use candle_core::{safetensors, DType, Device, Tensor};
 use candle_instance_norm::nn::ParamFreeNorm;
 use candle_style_models::weights::Weights;
-use candle_style_models::{SpadeConfig, SpadeGenerator, StarGanV2};
+use candle_style_models::{SpadeGenerator, SpadeGeneratorConfig, StarGanV2};
 use image::{imageops, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 use testing::golden;
 use testing::stargan_v2_checkpoint;
@@ -17,7 +17,7 @@ fn rgb(path: impl AsRef<Path>) -> Result<RgbImage> {
     Ok(image::open(path)?.into_rgb8())
 }
 
-/// From -1 to 1.
+/// The byte of a value from -1 to 1.
 fn signed(image: &RgbImage) -> Result<Tensor> {
     let shape = (1, image.height() as usize, image.width() as usize, 3);
     let x = Tensor::from_slice(image.as_raw(), shape, &Device::Cpu)?;
@@ -25,7 +25,7 @@ fn signed(image: &RgbImage) -> Result<Tensor> {
     Ok(((x / 127.5)? - 1.)?.contiguous()?)
 }
 
-/// The picture is what the library's output says, to a rounding.
+/// The picture equals the library's output up to rounding.
 #[track_caller]
 fn check_picture(image: &RgbImage, y: &Tensor) -> Result<()> {
     let y = ((y.clamp(-1., 1.)? + 1.)? * 127.5)?.permute((0, 2, 3, 1))?;
@@ -131,7 +131,7 @@ fn domains_and_styles() -> Result<()> {
         rgb(shop.0.join(output))
     };
 
-    // What the library makes of the same, at the size of the encoder's pictures.
+    // The library's result for the same input, at the size of the encoder's pictures.
     let styled = stylize("styled.png", &["--domain", "1", "--style", "dog.png"])?;
     let dog = imageops::resize(&dog, 64, 64, imageops::FilterType::Triangle);
     let style = networks.style_encoder.forward(&signed(&dog)?, &[1])?;
@@ -197,7 +197,7 @@ fn domains_and_styles() -> Result<()> {
         (&["--domain", "3"], ["by domains", "from 0 to 2"]),
         (
             &["--domain", "0", "--domain", "1"],
-            ["0 of --style", "2 of --domain"],
+            ["one --domain, or as many as --style", "got 2 and 0"],
         ),
         (
             &["--domain", "0", "--labels", "coco"],
@@ -215,7 +215,7 @@ fn domains_and_styles() -> Result<()> {
 
 /// Saves one of the golden's networks, which have three channels of labels; the one with batch norm
 /// doubles the sides seven times, the other five times.
-fn gaugan(shop: &Workshop, name: &str, config: SpadeConfig) -> Result<SpadeGenerator> {
+fn gaugan(shop: &Workshop, name: &str, config: SpadeGeneratorConfig) -> Result<SpadeGenerator> {
     let tensors = safetensors::load(golden("spade_generator.safetensors"), &Device::Cpu)?;
     let prefix = format!("{name}.net.");
     let ours = tensors
@@ -243,11 +243,11 @@ fn one_hot((width, height): (u32, u32), is: impl Fn(u32, u32, u32) -> bool) -> R
 #[test]
 fn maps_of_labels() -> Result<()> {
     let shop = Workshop::new("maps")?;
-    let batch = SpadeConfig {
+    let batch = SpadeGeneratorConfig {
         norm: ParamFreeNorm::Batch,
         doublings: 7,
     };
-    let instance = SpadeConfig {
+    let instance = SpadeGeneratorConfig {
         norm: ParamFreeNorm::Instance,
         doublings: 5,
     };

@@ -1,5 +1,5 @@
-//! Files that are no checkpoint, in every way that came to mind: each gives one clear line and exit
-//! code 1, in little memory and with nothing executed.
+//! Files that are no checkpoints in many ways: each gives one clear line and exit code 1, in little
+//! memory and with nothing executed.
 
 use std::fs;
 
@@ -64,7 +64,7 @@ fn sparse_tar() -> Vec<u8> {
     file
 }
 
-/// Every file with what its error says.
+/// Every file, with a part of its error.
 fn files() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
     let (zip, legacy, tar) = (
         golden("zip.pth")?,
@@ -194,7 +194,7 @@ fn files() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
         (
             "path-of-storage",
             stored(&pickle("../../../in.png", "1", "1", "1"))?,
-            "of none of",
+            "fits none of",
         ),
     ])
 }
@@ -223,7 +223,7 @@ fn each_gives_one_line_in_little_memory() -> Result<()> {
             "--output",
             "out.png",
         ];
-        // The symbols of a backtrace would take more than any of the files.
+        // The symbols of a backtrace would take more memory than any of the files.
         let output = shop.command(&files).env("RUST_BACKTRACE", "0").output()?;
         println!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
         check_error(&output, &[name, expected])?;
@@ -241,7 +241,7 @@ fn each_gives_one_line_in_little_memory() -> Result<()> {
     Ok(())
 }
 
-/// Of the largest child so far.
+/// The peak memory of the largest child so far.
 #[cfg(target_os = "linux")]
 fn check_memory() {
     // SAFETY: all zeros is a valid `rusage`, and the call only writes into it.

@@ -1,4 +1,4 @@
-//! What `stylize` makes of pictures.
+//! `stylize` on pictures: sizes, transparency, orientation, tiles and formats.
 
 use std::fs;
 use std::path::Path;
@@ -95,8 +95,8 @@ fn alpha_and_colours() -> Result<()> {
     Ok(())
 }
 
-/// Across the borders of tiles, neighbours differ by no more than elsewhere; and the tiles are not
-/// the picture, whose statistics are not those of its copy.
+/// Across the borders of tiles, neighbours differ by no more than elsewhere. The tiles differ from the
+/// whole picture, whose statistics are not those of its copy.
 #[test]
 fn tiles_show_no_seams() -> Result<()> {
     const TILE: u32 = 32;
@@ -141,7 +141,7 @@ fn tiles_show_no_seams() -> Result<()> {
     Ok(())
 }
 
-/// As where `| head` has seen enough.
+/// A closed stdout, as behind `| head`, is no error.
 #[test]
 fn nobody_need_read_what_is_printed() -> Result<()> {
     let shop = Workshop::new("closed")?;

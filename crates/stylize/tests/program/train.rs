@@ -1,5 +1,4 @@
-//! `stylize train` from the outside: what it writes, and that an interruption leaves no
-//! trace in it.
+//! `stylize train` from the outside: its files, which an interruption does not change.
 
 use std::fs;
 use std::process::Command;
@@ -58,7 +57,7 @@ fn same_seed_same_bits_also_when_interrupted() -> Result<()> {
     assert!(half.contains("stopped after step 4"), "{half}");
     assert!(!shop.0.join("halves.safetensors").exists());
     let rest = train(&shop, "halves.safetensors", 8, &[])?;
-    assert!(rest.contains("going on after step 4"), "{rest}");
+    assert!(rest.contains("resuming after step 4"), "{rest}");
     ensure!(
         whole == read(&shop, "halves.safetensors")?,
         "4 + 4 is not 8"
@@ -126,7 +125,7 @@ fn the_loss_falls() -> Result<()> {
         let state = shop.0.join("net-state.safetensors");
         let losses = candle_core::safetensors::load(&state, &Device::Cpu)?["losses"].clone();
         assert_eq!(losses.dims(), [24, 2]);
-        // As the default weighs them.
+        // The default weights.
         let loss = |from: usize| -> Result<f32> {
             let mean = losses.narrow(0, from, 4)?.mean(0)?.to_vec1::<f32>()?;
             Ok(60. * mean[0] + mean[1])
@@ -145,7 +144,7 @@ fn the_loss_falls() -> Result<()> {
     Ok(())
 }
 
-/// What is written is a network as pytorch/examples saves them, and goes into `stylize`.
+/// The result is a network as pytorch/examples saves them, and `stylize` runs it.
 #[test]
 fn networks_can_be_used() -> Result<()> {
     let shop = Workshop::new("train-use")?;

@@ -1,4 +1,4 @@
-//! `stylize` from the outside: what it writes, and its one-line errors.
+//! `stylize` from the outside: its output, and its one-line errors.
 
 use std::fs;
 use std::path::Path;
@@ -115,7 +115,7 @@ fn galleries_show_all_there_is() -> Result<()> {
     for (wrong, parts) in [
         (
             &["--alpha", "0", "1"][..],
-            ["several of --alpha", "--gallery"],
+            ["several values of --alpha", "--gallery"],
         ),
         (&["--gallery", "x.gif"], ["x.gif", ".png"]),
         (
@@ -150,7 +150,7 @@ fn output_has_the_size_of_the_input() -> Result<()> {
     Ok(())
 }
 
-/// The same network, in every file that it may come in.
+/// One network from every kind of file.
 #[test]
 fn weights_are_known_by_their_names() -> Result<()> {
     let shop = Workshop::new("names")?;
@@ -241,7 +241,7 @@ fn errors_are_one_line_and_leave_nothing_behind() -> Result<()> {
             "in.png",
             "out.png",
             &[],
-            ["is of none of cyclegan", "conv.weight"],
+            ["fits none of cyclegan", "conv.weight"],
         ),
         (
             other,
@@ -321,7 +321,7 @@ fn errors_are_one_line_and_leave_nothing_behind() -> Result<()> {
             "in.png",
             "out.png",
             &["--style-weight", "1"],
-            ["0 of --style", "1 of --style-weight"],
+            ["as many --style-weight as --style", "got 1 and 0"],
         ),
         (
             NET,

@@ -77,7 +77,7 @@ pub fn check_success(output: &Output) -> Result<String> {
 /// Exit code 1 and a single line on stderr that has all of `parts`.
 pub fn check_error(output: &Output, parts: &[&str]) -> Result<()> {
     let error = String::from_utf8_lossy(&output.stderr);
-    // What the loader says of a CUDA library without symbol versions is not the program's.
+    // Without the loader's complaint about a CUDA library that has no symbol versions.
     let own = |line: &&str| !line.contains("no version information available");
     let error = error.lines().filter(own).collect::<Vec<_>>().join("\n");
     ensure!(

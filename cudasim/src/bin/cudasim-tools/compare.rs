@@ -43,7 +43,7 @@ pub fn run(emulator: &str, other: &str, arguments: &[&str]) -> Result<bool, Stri
     Ok(different.is_empty())
 }
 
-/// What a test copies on a device: the emulator, one of its schedules, or the GPU.
+/// The copies of a test on a device: the emulator, in one of its schedules, or the GPU.
 fn record(test: &Test, emulator: &str, device: &str) -> Result<Vec<Copy>, String> {
     let file = PathBuf::from(emulator).join(format!("{}.record", std::process::id()));
     let mut command = test.command();

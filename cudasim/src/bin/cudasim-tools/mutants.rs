@@ -106,7 +106,7 @@ enum Outcome {
     Survived,
 }
 
-/// What became of the mutants of a kernel.
+/// The outcomes of the mutants of a kernel.
 #[derive(Default)]
 struct Counts {
     all: usize,
@@ -151,7 +151,7 @@ fn coverage(emulator: &str, work: &Path, tests: &[Test]) -> Result<(Modules, Vec
     Ok((modules, times?))
 }
 
-/// Whether one of the tests that execute the lines fails, or hangs.
+/// True if one of the tests that execute the lines fails or hangs.
 fn kills(emulator: &str, file: &Path, tests: &[Test], times: &[Duration], trial: &Trial) -> Result<bool, String> {
     Mutant::write(&trial.mutants, file).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut order: Vec<_> = trial.tests.iter().copied().collect();

@@ -21,7 +21,7 @@ impl Test {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(["--exact", &self.name, "--test-threads=1"]);
-        // The same random cases each time.
+        // proptest draws the same random cases each time.
         command.env("PROPTEST_RNG_SEED", "1").stdout(Stdio::null()).stderr(Stdio::null());
         command
     }

@@ -5,7 +5,7 @@ use std::ops::Index;
 
 use anyhow::{ensure, Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
-use candle_style_models::{weights::Weights, Norms};
+use candle_style_models::{weights::Weights, NormStats};
 
 /// A golden with the weights of a network, inputs and outputs.
 pub struct Golden(pub HashMap<String, Tensor>);
@@ -45,10 +45,11 @@ pub fn max_off(got: &Tensor, expected: &Tensor) -> Result<f64> {
     Ok(largest(off)? / largest(expected)?)
 }
 
-/// How far a tile is from the same part of the whole picture, with the statistics of another; the
-/// tile has `reach` pixels more on either side, rounded up to the `multiple` that sides must be of.
+/// The largest difference between a tile and the same part of the whole picture, both with the
+/// statistics of another picture. The tile is read with `reach` pixels more on either side, rounded
+/// up to the `multiple` that sides must be of.
 pub fn tiled(
-    run: &dyn Fn(&Tensor, &mut Norms) -> candle_core::Result<Tensor>,
+    run: &dyn Fn(&Tensor, &mut NormStats) -> candle_core::Result<Tensor>,
     (reach, multiple): (usize, usize),
 ) -> Result<f64> {
     let device = &Device::Cpu;
@@ -56,14 +57,14 @@ pub fn tiled(
     let (height, part) = (whole_multiple(20), whole_multiple(16));
     let around = whole_multiple(reach);
     let start = around + whole_multiple(64);
-    let mut norms = Norms::measuring();
-    // Where it is smallest, still of several pixels.
+    let mut stats = NormStats::record();
+    // Large enough to have several pixels at the smallest scale.
     let reduced = Tensor::rand(0f32, 1., (1, 3, 5 * multiple, 6 * multiple), device)?;
-    run(&reduced, &mut norms)?;
+    run(&reduced, &mut stats)?;
     let x = Tensor::rand(0f32, 1., (1, 3, height, 2 * start + part), device)?;
-    let whole = run(&x, &mut norms.frozen())?;
+    let whole = run(&x, &mut stats.replay())?;
     let tile = x.narrow(3, start - around, part + 2 * around)?;
-    let tile = run(&tile, &mut norms.frozen())?;
+    let tile = run(&tile, &mut stats.replay())?;
     max_off(
         &tile.narrow(3, around, part)?,
         &whole.narrow(3, start, part)?,

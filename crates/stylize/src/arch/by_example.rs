@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use candle_core::{bail, Tensor};
-use candle_style_models::Norms;
+use candle_style_models::NormStats;
 
 use super::{Grid, Needs, Network};
 use crate::pixels::Pixels;
 
-/// A network, and what it knows of a style.
+/// A network that takes its style from pictures, and the type of such a style.
 pub trait ByExample {
     type Style;
 
@@ -17,7 +17,7 @@ pub trait ByExample {
 
     fn style(&self, x: &Tensor) -> candle_core::Result<Self::Style>;
 
-    /// Several styles, each with its share.
+    /// The weighted sum of styles.
     fn mix(styles: &[(Self::Style, f64)]) -> candle_core::Result<Self::Style>;
 
     fn forward(
@@ -25,11 +25,11 @@ pub trait ByExample {
         x: &Tensor,
         style: &Self::Style,
         alpha: f64,
-        norms: &mut Norms,
+        stats: &mut NormStats,
     ) -> candle_core::Result<Tensor>;
 }
 
-/// A network with the style that it was given last.
+/// A network with the last style that it was given.
 pub struct Styled<N: ByExample> {
     network: N,
     style: Option<N::Style>,
@@ -61,16 +61,16 @@ impl<N: ByExample> Network for Styled<N> {
 
     fn set_style(&mut self, style: &super::Style) -> Result<()> {
         let taken = style.examples.iter();
-        let taken = taken.map(|example| Ok((self.network.style(&example.x)?, example.share)));
+        let taken = taken.map(|example| Ok((self.network.style(&example.x)?, example.weight)));
         self.style = Some(N::mix(&taken.collect::<Result<Vec<_>>>()?)?);
         self.alpha = style.alpha;
         Ok(())
     }
 
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> candle_core::Result<Tensor> {
         match &self.style {
-            Some(style) => self.network.forward(x, style, self.alpha, norms),
-            None => bail!("there is no style yet"),
+            Some(style) => self.network.forward(x, style, self.alpha, stats),
+            None => bail!("no style has been set"),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Files that are written whole or not at all.
+//! Files that are written as a whole or not at all.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Has `write` fill a new file beside `path`, which then takes its name.
+/// Lets `write` fill a temporary file beside `path`, which is then renamed to it.
 pub fn write<E>(path: &Path, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<()>
 where
     Result<(), E>: Context<(), E>,

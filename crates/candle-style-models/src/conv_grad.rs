@@ -1,16 +1,22 @@
-//! Convolutions that are differentiated on the CPU by matrix products.
+//! Convolutions whose gradients are matrix products on the CPU.
 //!
-//! candle 0.11 takes the gradient of the input value by value, and lays out the input once for
-//! every tap for that of the weight: in a profile of training `TransformerNet` at width 12 the two were
-//! about half of the samples.
+//! candle 0.11 computes them by `conv_transpose2d` and `conv2d` with a kernel as large as the gradient
+//! ([`Op::Conv2D` in its backprop.rs]): that of the input value by value, that of the weight with a
+//! copy of the input for every tap. In a profile of training `TransformerNet` at width 12 the two
+//! were about half of the samples.
+//!
+//! Remove this file when candle's backward pass of `conv2d` on the CPU takes no longer than its
+//! forward pass.
+//!
+//! [`Op::Conv2D` in its backprop.rs]: https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs
 
 use candle_core::{
     backend::BackendStorage, CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, D,
 };
 use candle_nn::Conv2d;
 
-/// What `conv` without padding and groups gives; on the CPU, and without a stride, with gradients
-/// of its own.
+/// `conv(x)`, of the same bits as candle's. Its gradients are those of this file on the CPU, where
+/// `conv` has a stride of 1 and neither padding nor groups, and else candle's.
 pub(super) fn forward(conv: &Conv2d, x: &Tensor) -> Result<Tensor> {
     let (config, weight) = (conv.config(), conv.weight());
     let tracked = x.track_op() || weight.track_op();
@@ -26,7 +32,8 @@ pub(super) fn forward(conv: &Conv2d, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// A result that is there, put on the graph behind the input and the weight it was made of.
+/// The op of a convolution whose result y is given: it copies y, and differentiates the convolution
+/// of x and the weight.
 struct OnGraph;
 
 impl CustomOp3 for OnGraph {
@@ -55,18 +62,15 @@ impl CustomOp3 for OnGraph {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let of = |tensor: &Tensor, gradient: &dyn Fn() -> Result<Tensor>| {
-            tensor.track_op().then(gradient).transpose()
-        };
-        let of_x = of(x, &|| of_input(weight, grad))?;
-        let of_weight = of(weight, &|| of_weight(x, weight, grad))?;
-        Ok((None, of_x, of_weight))
+        let grad_x = x.track_op().then(|| grad_of_input(weight, grad));
+        let grad_weight = weight.track_op();
+        let grad_weight = grad_weight.then(|| grad_of_weight(x, weight, grad));
+        Ok((None, grad_x.transpose()?, grad_weight.transpose()?))
     }
 }
 
-/// Every value of the input went through each tap to the output on its other side: a convolution
-/// with the taps in reverse.
-fn of_input(weight: &Tensor, grad: &Tensor) -> Result<Tensor> {
+/// The gradient of the input: a convolution of the output's with the taps in reverse order.
+fn grad_of_input(weight: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (height, width) = (weight.dim(2)?, weight.dim(3)?);
     let grad = grad.pad_with_zeros(2, height - 1, height - 1)?;
     let grad = grad.pad_with_zeros(3, width - 1, width - 1)?;
@@ -74,8 +78,9 @@ fn of_input(weight: &Tensor, grad: &Tensor) -> Result<Tensor> {
     grad.conv2d(&reversed.transpose(0, 1)?, 0, 1, 1, 1)
 }
 
-/// A matrix product for each tap: of the gradient and of the input as far off as the tap is.
-fn of_weight(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<Tensor> {
+/// The gradient of the weight: for each tap, the matrix product of the output's gradient and the
+/// input shifted by the tap.
+fn grad_of_weight(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = grad.dims4()?;
     let grad = grad.flatten_from(2)?;
     let mut taps = Vec::new();

@@ -1,22 +1,22 @@
-//! The networks that can be run.
+//! The architectures of networks, recognized by the names of their weights.
 
 mod adain;
+mod by_example;
 mod cyclegan;
 mod gaugan;
 mod microast;
 mod stargan_v2;
-mod styled;
 mod transformer_net;
 
 use anyhow::{bail, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_style_models::weights::Weights;
-use candle_style_models::Norms;
+use candle_style_models::NormStats;
 use clap::ValueEnum;
 
 use crate::pixels::Pixels;
 
-/// Every architecture, in the order in which they are tried.
+/// All architectures, in the order in which they are tried.
 pub const ARCHES: &[Arch] = &[
     cyclegan::ARCH,
     transformer_net::ARCH,
@@ -29,12 +29,12 @@ pub const ARCHES: &[Arch] = &[
 /// An architecture.
 pub struct Arch {
     pub name: &'static str,
-    /// Names of tensors that, together, no other has.
+    /// Names of tensors that no other architecture has all of.
     pub signature: &'static [&'static str],
     pub load: fn(&Weights, &Setup) -> candle_core::Result<Box<dyn Network>>,
 }
 
-/// What a network is built with besides its weights.
+/// The settings of a network besides its weights.
 pub struct Setup {
     pub dtype: DType,
     pub device: Device,
@@ -51,67 +51,74 @@ pub enum Upsampling {
 
 /// A network with its weights.
 pub trait Network {
+    /// The values that it uses for bytes.
     fn pixels(&self) -> Pixels;
 
+    /// The sides that it takes.
     fn grid(&self) -> Grid;
 
-    /// What it needs to know before it runs.
+    /// The inputs that it takes.
     fn needs(&self) -> Needs {
         Needs::Picture
     }
 
-    /// Takes a style, where it does not have it in its weights.
+    /// Takes a style, if it does not have one in its weights.
     fn set_style(&mut self, _style: &Style) -> Result<()> {
         Ok(())
     }
 
-    /// `(1, C, H, W)`, with the channels of [`Pixels`] and sides that are multiples of the grid's;
-    /// `(1, 3, H, W)`.
-    fn forward(&self, x: &Tensor, norms: &mut Norms) -> candle_core::Result<Tensor>;
+    /// The picture `(1, 3, H, W)` for an input `(1, C, H, W)`, which has the channels of [`Pixels`]
+    /// and sides that are multiples of the grid's.
+    fn forward(&self, x: &Tensor, stats: &mut NormStats) -> candle_core::Result<Tensor>;
 }
 
-/// What a network makes its picture from.
+/// The inputs of a network.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Needs {
     Picture,
-    /// A picture, and others for the style, which it applies to any degree.
+    /// A picture, and pictures of a style, which it applies in full or in part.
     Styles,
-    /// A picture and one of so many domains, and for the style none or pictures of this side.
+    /// A picture and a domain, and for the style none or pictures of a fixed size.
     Domain {
+        /// The number of domains.
         domains: usize,
+        /// The width and height of a picture of a style.
         side: u32,
     },
-    /// A map of labels, with so many channels.
+    /// A map of labels with this number of channels.
     Labels(usize),
 }
 
-/// What is told of a style.
+/// A style for a network.
 pub struct Style<'a> {
     pub examples: &'a [Example],
-    /// How much of it to apply.
+    /// The part of the style to apply, from 0 to 1.
     pub alpha: f64,
-    /// Of a style without examples.
+    /// The domain of a style without examples.
     pub domain: usize,
+    /// The seed of a style without examples.
     pub seed: u64,
 }
 
-/// A picture in a style, `(1, 3, H, W)`.
+/// A picture to take a style from.
 pub struct Example {
+    /// `(1, 3, H, W)`
     pub x: Tensor,
-    /// Its part of the whole.
-    pub share: f64,
+    /// Its weight in the mix.
+    pub weight: f64,
     pub domain: usize,
 }
 
-/// What the sides of an input must be.
+/// The sides that a network takes.
 pub struct Grid {
+    /// The number that the sides must be multiples of.
     pub multiple: u32,
     pub min_side: u32,
-    /// How many pixels around it a pixel of the output depends on.
+    /// The number of pixels around a pixel of the output that it depends on.
     pub reach: u32,
 }
 
-/// Loads the network that the names in `weights` belong to, or the one that is asked for.
+/// Loads the network `name`, or without a name the one that the names in `weights` belong to.
 pub fn load(weights: &Weights, name: Option<&str>, setup: &Setup) -> Result<Box<dyn Network>> {
     let weights = &weights.select(|name| Some(without_iteration(name)));
     let asked = |arch: &&Arch| name.is_none_or(|name| name == arch.name);
@@ -121,7 +128,7 @@ pub fn load(weights: &Weights, name: Option<&str>, setup: &Setup) -> Result<Box<
         }
     }
     match ARCHES.iter().find(|arch| Some(arch.name) == name) {
-        // To say what is missing.
+        // Fails with the names that are missing.
         Some(arch) => Ok((arch.load)(weights, setup)?),
         None => {
             let known: Vec<_> = ARCHES.iter().map(|arch| arch.name).collect();
@@ -132,7 +139,7 @@ pub fn load(weights: &Weights, name: Option<&str>, setup: &Setup) -> Result<Box<
                 .map(String::from_iter)
                 .collect();
             bail!(
-                "{} is of none of {}: it holds {}, ...",
+                "{} fits none of {}: it holds {}, ...",
                 weights.origin(),
                 known.join(", "),
                 names.join(", ")
@@ -141,8 +148,8 @@ pub fn load(weights: &Weights, name: Option<&str>, setup: &Setup) -> Result<Box<
     }
 }
 
-/// The name without the number of iterations after which a file was saved:
-/// `decoder_iter_160000.1.weight` is `decoder.1.weight`.
+/// Removes the number of iterations after which a file was saved: `decoder_iter_160000.1.weight`
+/// becomes `decoder.1.weight`.
 fn without_iteration(name: &str) -> String {
     let (file, rest) = name.split_once('.').unwrap_or((name, ""));
     match file.rsplit_once("_iter_") {
@@ -154,8 +161,8 @@ fn without_iteration(name: &str) -> String {
 }
 
 impl Arch {
-    /// The weights of this architecture, wherever in a checkpoint they are: `netG.model.1.weight`
-    /// is `model.1.weight`.
+    /// The weights of this architecture, under any prefix: `netG.model.1.weight` becomes
+    /// `model.1.weight`.
     fn find(&self, weights: &Weights) -> Option<Weights> {
         let first = self.signature.first()?;
         let prefixes = weights.names().filter_map(|name| name.strip_suffix(first));
