@@ -3,7 +3,7 @@
 use candle_core::{bail, DType, Layout, Result, Tensor};
 
 /// A tensor `(N, C, *S)` seen as `n * c` planes of `spatial` elements each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Planes {
     pub n: usize,
     pub c: usize,

@@ -202,6 +202,20 @@ impl<S> Gradients<S> {
 }
 
 impl NormSpec {
+    /// An instance norm without parameters.
+    pub fn instance(planes: Planes, format: Format, rule: RstdRule) -> Self {
+        Self {
+            planes,
+            format,
+            channels_per_group: 1,
+            rule,
+            weight_offset: 0.,
+            alpha: 1.,
+            activation: Activation::None,
+            output: Output::Normalized,
+        }
+    }
+
     /// Whether a parameter of this layout has the shape of x, rather than `[C]` or `[N, C]`.
     pub fn is_per_element(&self, param: &Layout) -> bool {
         param.dims().len() > 2

@@ -1,7 +1,7 @@
 //! Adaptive instance norm: content with the statistics of a style.
 
-use super::call::Fused;
-use super::custom_op::{apply, FusedOp};
+use super::custom_op::{apply, Backend, FusedOp};
+use super::norm_op::NormOp;
 use super::normalization::Normalization;
 use super::stats::Stats;
 use crate::shapes::{
@@ -9,11 +9,7 @@ use crate::shapes::{
     Planes,
 };
 use crate::spec::{EpsMode, Extras, NormSpec, RstdRule, ScaleStat, View};
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-#[cfg(feature = "metal")]
-use candle_core::MetalStorage;
-use candle_core::{bail, CpuStorage, DType, Layout, Result, Shape, Tensor};
+use candle_core::{bail, DType, Layout, Result, Shape, Tensor};
 
 /// The conventions of [`adain`]; the default is that of Huang and Belongie's code and of
 /// [naoto0804/pytorch-AdaIN](https://github.com/naoto0804/pytorch-AdaIN), and so of MicroAST.
@@ -112,7 +108,7 @@ impl AdaInConfig {
 pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<Tensor> {
     check_style(content, style)?;
     let spec = config.normalization().spec(content)?;
-    let of_style = Stats::spec(Planes::new(style.dims())?, format_of(style)?, config.rule());
+    let of_style = NormSpec::instance(Planes::new(style.dims())?, format_of(style)?, config.rule());
     let op = AdaIn::new(spec, of_style, acc_dtype(content.dtype()));
     let (content, format) = (in_format(content, spec.format)?, spec.format);
     let style = in_format(style, of_style.format)?;
@@ -201,7 +197,7 @@ fn check_style(content: &Tensor, style: &Tensor) -> Result<()> {
 /// on content and style, each in its format.
 struct AdaIn {
     style: Stats,
-    content: Fused,
+    content: NormOp,
 }
 
 impl AdaIn {
@@ -218,7 +214,7 @@ impl AdaIn {
                 spec: style,
                 stat: ScaleStat::Std,
             },
-            content: Fused {
+            content: NormOp {
                 spec: content,
                 params: Extras {
                     weight: param,
@@ -240,33 +236,16 @@ impl AdaIn {
     }
 }
 
-/// Both ops, one after the other, on a backend.
-macro_rules! both {
-    ($self:ident, $backend:ident, $inputs:ident) => {{
-        let (stats, _) = $self.style.$backend(&$inputs[1..])?;
-        let shape = $self.shape();
-        let std = Layout::contiguous_with_offset(&shape, shape.elem_count());
-        let mean = Layout::contiguous(shape);
-        let inputs = [$inputs[0], (&stats, &std), (&stats, &mean)];
-        $self.content.$backend(&inputs)
-    }};
-}
-
 impl FusedOp for AdaIn {
     const NAME: &'static str = "adain";
 
-    fn cpu(&self, inputs: &[View<CpuStorage>]) -> Result<(CpuStorage, Shape)> {
-        both!(self, cpu, inputs)
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-        both!(self, cuda, inputs)
-    }
-
-    #[cfg(feature = "metal")]
-    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
-        both!(self, metal, inputs)
+    fn run<S: Backend>(&self, inputs: &[View<S>]) -> Result<(S, Shape)> {
+        let (stats, _) = self.style.run(&inputs[1..])?;
+        let shape = self.shape();
+        let std = Layout::contiguous_with_offset(&shape, shape.elem_count());
+        let mean = Layout::contiguous(shape);
+        self.content
+            .run(&[inputs[0], (&stats, &std), (&stats, &mean)])
     }
 
     /// The gradients of the one op after those of the other, which second derivatives go through

@@ -3,12 +3,13 @@
 mod adain;
 mod adaptive;
 mod batch_instance_norm;
-mod call;
+mod carrier;
 mod conditional;
 mod custom_op;
 mod double_backward;
 mod group_norm;
 mod instance_norm;
+mod norm_op;
 mod normalization;
 mod passes;
 mod reference;

@@ -1,11 +1,8 @@
 //! The one op behind the family, with everything that can be chosen about it.
 
-use super::call::Call;
 use super::stats::PlaneStats;
-use crate::shapes::{
-    float_dtype, format_of, in_format, same_device, valid_eps, ParamShape, ParamSpec, Planes,
-};
-use crate::spec::{Activation, EpsMode, Extras, NormSpec, Output, RstdRule};
+use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
+use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule};
 use candle_core::{bail, Result, Tensor};
 
 /// A normalization, what it is scaled by, and what follows it, all in one pass over memory:
@@ -63,12 +60,10 @@ use candle_core::{bail, Result, Tensor};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Normalization {
-    /// `None` where every channel has statistics of its own.
+    /// The number of groups of channels; `None` for instance norm.
     pub(super) groups: Option<usize>,
-    pub(super) rule: RstdRule,
-    pub(super) weight_offset: f64,
-    pub(super) alpha: f64,
-    pub(super) activation: Activation,
+    /// The planes, the format and the size of a group are filled in by [`spec`](Self::spec).
+    spec: NormSpec,
     pub(super) extras: Extras<Tensor>,
 }
 
@@ -86,10 +81,11 @@ impl Normalization {
     pub fn instance(eps: f64) -> Self {
         Self {
             groups: None,
-            rule: RstdRule::new(eps, EpsMode::AddToVar),
-            weight_offset: 0.,
-            alpha: 1.,
-            activation: Activation::None,
+            spec: NormSpec::instance(
+                Planes::default(),
+                Format::Planar,
+                RstdRule::new(eps, EpsMode::AddToVar),
+            ),
             extras: Extras::none(),
         }
     }
@@ -135,7 +131,7 @@ impl Normalization {
 
     /// Multiplied by 1 + weight: StyleGAN1, StarGAN v2 and SPADE store what the scale exceeds 1 by.
     pub fn one_plus_weight(mut self) -> Self {
-        self.weight_offset = 1.;
+        self.spec.weight_offset = 1.;
         self
     }
 
@@ -148,20 +144,20 @@ impl Normalization {
 
     /// The convention of eps; [`EpsMode::AddToVar`] by default.
     pub fn eps_mode(mut self, mode: EpsMode) -> Self {
-        self.rule.mode = mode;
+        self.spec.rule.mode = mode;
         self
     }
 
     /// Divides the sum of squares by the number of elements less this, 0 or 1, for the variance.
     pub fn correction(mut self, correction: u32) -> Self {
-        self.rule.correction = correction;
+        self.spec.rule.correction = correction;
         self
     }
 
     /// `alpha` of the normalized x and `1 - alpha` of x itself, before the residual and the
     /// activation: the strength of AdaIN.
     pub fn blend(mut self, alpha: f64) -> Self {
-        self.alpha = alpha;
+        self.spec.alpha = alpha;
         self
     }
 
@@ -173,11 +169,16 @@ impl Normalization {
 
     /// Followed by an activation, after the residual.
     pub fn activation(mut self, activation: Activation) -> Self {
-        self.activation = activation;
+        self.spec.activation = activation;
         self
     }
 
-    /// The description of the pass over `x`, checked but for the tensors beside it.
+    /// The rule that rstd follows from a variance by.
+    pub(super) fn rule(&self) -> RstdRule {
+        self.spec.rule
+    }
+
+    /// The description of the pass over `x`, checked but for the extras.
     pub(super) fn spec(&self, x: &Tensor) -> Result<NormSpec> {
         if self.groups.is_some() && x.rank() < 3 {
             bail!(
@@ -185,14 +186,15 @@ impl Normalization {
                 x.dims()
             );
         }
+        let NormSpec { rule, alpha, .. } = self.spec;
         let planes = Planes::new(x.dims())?;
         float_dtype(x)?;
-        valid_eps(self.rule.eps)?;
-        self.activation.check()?;
-        if self.rule.correction > 1 {
+        valid_eps(rule.eps)?;
+        self.spec.activation.check()?;
+        if rule.correction > 1 {
             bail!(
                 "norm: expected a correction of 0 or 1, got {}",
-                self.rule.correction
+                rule.correction
             );
         }
         let channels_per_group = match self.groups {
@@ -203,94 +205,19 @@ impl Normalization {
                 planes.c
             ),
         };
-        if !self.alpha.is_finite() {
-            bail!("norm: expected a finite alpha, got {}", self.alpha);
+        if !alpha.is_finite() {
+            bail!("norm: expected a finite alpha, got {alpha}");
         }
-        let stored = self.extras.weight.is_some();
-        Ok(NormSpec {
+        let mut spec = NormSpec {
             planes,
             format: format_of(x)?,
             channels_per_group,
-            rule: self.rule,
-            weight_offset: if stored { self.weight_offset } else { 0. },
-            alpha: self.alpha,
-            activation: self.activation,
-            output: Output::Normalized,
-        })
-    }
-
-    /// The call over `x`: all tensors checked against it and laid out as the backends read them.
-    pub(super) fn call(&self, x: &Tensor) -> Result<Call> {
-        let spec = self.spec(x)?;
-        let NormSpec { planes, format, .. } = spec;
-        let Extras {
-            weight,
-            bias,
-            residual,
-            stats,
-        } = &self.extras;
-        let check = |name, param: &Option<Tensor>| {
-            let param = param.as_ref().map(|p| ParamSpec::new(name, p, x, &planes));
-            param.transpose()
+            ..self.spec
         };
-        let params = Extras {
-            weight: check("weight", weight)?,
-            bias: check("bias", bias)?,
-            residual: residual.as_ref().map(|r| same_as_x(r, x)).transpose()?,
-            stats: match stats {
-                Some([mean, rstd]) => Some([
-                    ParamSpec::per_plane("mean", mean, x, &planes)?,
-                    ParamSpec::per_plane("rstd", rstd, x, &planes)?,
-                ]),
-                None => None,
-            },
-        };
-        let per_element = |p: &Option<ParamSpec>| p.map(|p| p.is_per_element());
-        let [of_weight, of_bias] = [&params.weight, &params.bias].map(per_element);
-        if of_weight.is_some() && of_bias.is_some() && of_weight != of_bias {
-            bail!("norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
-                weight.as_ref().map(|w| w.dims()), bias.as_ref().map(|b| b.dims()));
+        if self.extras.weight.is_none() {
+            // Without a weight the factor is 1.
+            spec.weight_offset = 0.;
         }
-        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || stats.is_some())
-        {
-            bail!("norm: expected no blending beside parameters per element or given statistics, got alpha {}", self.alpha);
-        }
-        let lay = |t: &Tensor| {
-            if t.rank() == x.rank() {
-                in_format(t, format)
-            } else {
-                t.contiguous()
-            }
-        };
-        let extras: Vec<Tensor> = self
-            .extras
-            .list()
-            .into_iter()
-            .map(lay)
-            .collect::<Result<_>>()?;
-        Ok(Call {
-            spec,
-            x: lay(x)?,
-            extras: self.extras.with(extras),
-            params,
-        })
+        Ok(spec)
     }
-}
-
-/// Of the shape, dtype and device of `x`; there is nothing to know of it beyond that.
-fn same_as_x(residual: &Tensor, x: &Tensor) -> Result<ParamSpec> {
-    if residual.shape() != x.shape() || residual.dtype() != x.dtype() {
-        bail!(
-            "norm: expected a residual of shape {:?} and dtype {:?}, got {:?} and {:?}",
-            x.dims(),
-            x.dtype(),
-            residual.dims(),
-            residual.dtype()
-        );
-    }
-    same_device("the residual", residual, x)?;
-    Ok(ParamSpec {
-        shape: ParamShape::PerElement,
-        dtype: x.dtype(),
-    })
 }
