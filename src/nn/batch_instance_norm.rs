@@ -3,6 +3,7 @@
 use super::running::Running;
 use crate::ops::{gated, Moments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
+use crate::spec::{EpsMode, RstdRule};
 use candle_core::{bail, Result, Tensor, Var};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
@@ -172,21 +173,15 @@ impl ModuleT for BatchInstanceNorm {
             );
         }
         let planes = Moments::of_planes(x)?;
+        let BatchInstanceNormConfig { eps, .. } = self.config;
         let batch = if train {
-            self.running.follow(&planes, &of_x)?
+            self.running.follow(&planes, &of_x)?.stats(eps)?
         } else {
-            self.running.moments(acc_dtype(x.dtype()))?
+            let rule = RstdRule::new(eps, EpsMode::AddToVar);
+            self.running.stats(&rule, acc_dtype(x.dtype()))?
         };
         let affine = self.weight_and_bias.as_ref();
         let (weight, bias) = affine.map(|(weight, bias)| (weight, bias)).unzip();
-        gated(
-            x,
-            weight,
-            bias,
-            &self.gate,
-            &planes,
-            &batch,
-            self.config.eps,
-        )
+        gated(x, weight, bias, &self.gate, &planes, &batch, eps)
     }
 }

@@ -5,6 +5,8 @@
 
 use crate::ops::Moments;
 use crate::shapes::{acc_dtype, Planes};
+use crate::spec::RstdRule;
+use crate::PlaneStats;
 use candle_core::{bail, DType, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
@@ -52,8 +54,8 @@ impl Running {
         towards(&self.var, unbiased_var)
     }
 
-    /// What a batch norm takes in training: the moments of the batch, towards which these move.
-    /// They are merged from those of the planes of an input.
+    /// The moments of the batch, merged from those of its planes, towards which these move: a batch
+    /// norm in training.
     pub fn follow(&self, planes: &Moments, of: &Planes) -> Result<Moments> {
         let batch = planes.merged()?;
         let elements = of.n * of.spatial;
@@ -64,12 +66,10 @@ impl Running {
         Ok(batch)
     }
 
-    /// What a batch norm takes in evaluation, in the dtype that it computes in.
-    pub fn moments(&self, dtype: DType) -> Result<Moments> {
-        Ok(Moments {
-            mean: self.mean.as_tensor().detach().to_dtype(dtype)?,
-            var: self.var.as_tensor().detach().to_dtype(dtype)?,
-        })
+    /// The statistics of a batch norm in evaluation, in this dtype.
+    pub fn stats(&self, rule: &RstdRule, dtype: DType) -> Result<PlaneStats> {
+        let in_dtype = |t: &Var| t.as_tensor().detach().to_dtype(dtype);
+        PlaneStats::with_rule(&in_dtype(&self.mean)?, &in_dtype(&self.var)?, rule)
     }
 }
 

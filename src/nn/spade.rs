@@ -215,13 +215,17 @@ impl Spade {
         let Some(running) = &self.running else {
             return norm.forward(x);
         };
-        let batch = if train {
-            running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?
+        let SpadeConfig { eps, .. } = self.config;
+        let stats = if train {
+            let planes = Moments::of_planes(x)?;
+            running
+                .follow(&planes, &Planes::new(x.dims())?)?
+                .stats(eps)?
         } else {
-            running.moments(acc_dtype(x.dtype()))?
+            let rule = RstdRule::new(eps, EpsMode::AddToVar);
+            running.stats(&rule, acc_dtype(x.dtype()))?
         };
-        let rule = RstdRule::new(self.config.eps, EpsMode::AddToVar);
-        norm.stats(&batch.stats(&rule)?).forward(x)
+        norm.stats(&stats).forward(x)
     }
 
     /// The configuration that the layer was made with.

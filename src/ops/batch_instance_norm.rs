@@ -1,4 +1,4 @@
-//! Batch norm and instance norm in proportions that are learned, in one pass.
+//! Batch-instance norm: both norms in learned proportions, in one pass.
 
 use super::stats::plane_stats;
 use super::{Normalization, PlaneStats};
@@ -27,8 +27,8 @@ use candle_core::{bail, Result, Tensor};
 ///
 /// - x: `(N, C, *)` in f32, f16, bf16 or f64.
 /// - weight, bias: `(C)`, each optional; gate: `(C)`; in the dtype of x or in f32 beside a half x.
-/// - batch: the mean and the biased variance for BN, `(C)` each, where they are not those of x:
-///   the running statistics in evaluation.
+/// - batch: the statistics for BN, `(C)` each: those of x if `None`; in evaluation the running ones,
+///   see [`PlaneStats::from_var`].
 /// - result: the shape and dtype of x.
 ///
 /// # Errors
@@ -51,16 +51,13 @@ pub fn batch_instance_norm(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
     gate: &Tensor,
-    batch: Option<(&Tensor, &Tensor)>,
+    batch: Option<&PlaneStats>,
     eps: f64,
 ) -> Result<Tensor> {
     let planes = Moments::of_planes(x)?;
     let batch = match batch {
-        Some((mean, var)) => Moments {
-            mean: mean.clone(),
-            var: var.clone(),
-        },
-        None => planes.merged()?,
+        Some(batch) => batch.clone(),
+        None => planes.merged()?.stats(eps)?,
     };
     gated(x, weight, bias, gate, &planes, &batch, eps)
 }
@@ -78,8 +75,8 @@ impl Moments {
         Ok(Self { mean, var })
     }
 
-    /// Those of all samples together, from planes of one size (Chan et al., 1979): the mean of the
-    /// variances and the variance of the means.
+    /// The moments of all samples together, from planes of one size (Chan et al., 1979): the mean of
+    /// the variances and the variance of the means.
     pub fn merged(&self) -> Result<Self> {
         let mean = self.mean.mean(0)?;
         let between = self.mean.broadcast_sub(&mean)?.sqr()?;
@@ -87,17 +84,12 @@ impl Moments {
         Ok(Self { mean, var })
     }
 
-    fn rstd(&self, eps: f64) -> Result<Tensor> {
-        (&self.var + eps)?.sqrt()?.recip()
-    }
-
-    /// What a batch norm with these moments normalizes with.
-    #[cfg(feature = "nn")]
-    pub fn stats(&self, rule: &RstdRule) -> Result<PlaneStats> {
-        Ok(PlaneStats {
-            mean: self.mean.clone(),
-            rstd: super::reference::rstd(rule, &self.var, 1.)?,
-        })
+    pub fn stats(&self, eps: f64) -> Result<PlaneStats> {
+        PlaneStats::with_rule(
+            &self.mean,
+            &self.var,
+            &RstdRule::new(eps, EpsMode::AddToVar),
+        )
     }
 }
 
@@ -112,7 +104,7 @@ pub(crate) fn gated(
     bias: Option<&Tensor>,
     gate: &Tensor,
     planes: &Moments,
-    batch: &Moments,
+    batch: &PlaneStats,
     eps: f64,
 ) -> Result<Tensor> {
     let Planes { c, .. } = Planes::new(x.dims())?;
@@ -129,17 +121,12 @@ pub(crate) fn gated(
         t.to_dtype(wide)
     };
     let gate = fits("gate", gate)?;
-    let batch = Moments {
-        mean: fits("mean of the batch", &batch.mean)?,
-        var: fits("variance of the batch", &batch.var)?,
-    };
-    let of_batch = (&gate * batch.rstd(eps)?)?;
-    let of_planes = planes.rstd(eps)?.broadcast_mul(&gate.affine(-1., 1.)?)?;
+    let batch_mean = fits("mean of the batch", &batch.mean)?;
+    let of_batch = (&gate * fits("rstd of the batch", &batch.rstd)?)?;
+    let PlaneStats { mean, rstd } = planes.stats(eps)?;
+    let of_planes = rstd.broadcast_mul(&gate.affine(-1., 1.)?)?;
     let rstd = of_planes.broadcast_add(&of_batch)?;
-    let mut shift = planes
-        .mean
-        .broadcast_sub(&batch.mean)?
-        .broadcast_mul(&of_batch)?;
+    let mut shift = mean.broadcast_sub(&batch_mean)?.broadcast_mul(&of_batch)?;
     // In one dtype for both of its uses, so that the sum of their gradients is rounded once.
     let weight = weight.map(|weight| fits("weight", weight)).transpose()?;
     if let Some(weight) = &weight {
@@ -149,10 +136,7 @@ pub(crate) fn gated(
         shift = shift.broadcast_add(&fits("bias", bias)?)?;
     }
     Normalization::instance(eps)
-        .stats(&PlaneStats {
-            mean: planes.mean.clone(),
-            rstd,
-        })
+        .stats(&PlaneStats { mean, rstd })
         .affine(weight.as_ref(), Some(&shift))
         .forward(x)
 }

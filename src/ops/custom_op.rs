@@ -195,53 +195,18 @@ impl<F: FusedOp> Custom<F> {
     }
 }
 
-type Guard<'a> = (StorageRef<'a>, &'a Layout);
+pub type Guard<'a> = (StorageRef<'a>, &'a Layout);
 
-fn lock(t: &Tensor) -> Guard<'_> {
+pub fn lock(t: &Tensor) -> Guard<'_> {
     t.storage_and_layout()
 }
 
 /// The storage and layout of a tensor, as `S` has them.
-fn view<'a, S: Backend>((storage, layout): &'a Guard) -> Result<View<'a, S>> {
+pub fn view<'a, S: Backend>((storage, layout): &'a Guard) -> Result<View<'a, S>> {
     match S::of(storage) {
         Some(storage) => Ok((storage, layout)),
         None => bail!("norm: expected all tensors on one device"),
     }
-}
-
-/// Calls `run`, which is generic in the backend, with the views of tensors outside candle's ops.
-macro_rules! on_backend {
-    ($tensors:expr, |$views:ident| $run:expr) => {{
-        let tensors: &[&candle_core::Tensor] = $tensors;
-        let guards: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
-        match tensors[0].device() {
-            candle_core::Device::Cpu => {
-                let $views = &crate::ops::custom_op::views::<candle_core::CpuStorage>(&guards)?[..];
-                $run
-            }
-            #[cfg(feature = "cuda")]
-            candle_core::Device::Cuda(_) => {
-                let $views =
-                    &crate::ops::custom_op::views::<candle_core::CudaStorage>(&guards)?[..];
-                $run
-            }
-            #[cfg(feature = "metal")]
-            candle_core::Device::Metal(_) => {
-                let $views =
-                    &crate::ops::custom_op::views::<candle_core::MetalStorage>(&guards)?[..];
-                $run
-            }
-            #[cfg(not(all(feature = "cuda", feature = "metal")))]
-            device => {
-                candle_core::bail!("norm: no backend for {:?} in this build", device.location())
-            }
-        }
-    }};
-}
-pub(super) use on_backend;
-
-pub fn views<'a, S: Backend>(guards: &'a [Guard]) -> Result<Vec<View<'a, S>>> {
-    guards.iter().map(view).collect()
 }
 
 /// candle's kind of error for a tensor on Metal in a build of this crate that has no kernels for it.

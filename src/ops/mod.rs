@@ -11,6 +11,7 @@ mod group_norm;
 mod instance_norm;
 mod norm_op;
 mod normalization;
+mod off_graph;
 mod passes;
 mod reference;
 mod stats;

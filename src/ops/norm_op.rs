@@ -2,9 +2,10 @@
 
 #[cfg(not(feature = "metal"))]
 use super::custom_op::without_metal;
-use super::custom_op::{apply, on_backend, Backend, Custom, FusedOp};
+use super::custom_op::{apply, Backend, Custom, FusedOp};
 use super::double_backward::{gradient, Composed};
 use super::normalization::Normalization;
+use super::off_graph::on_backend;
 use super::reference;
 use crate::shapes::{in_format, same_device, to_format, ParamShape, ParamSpec};
 use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};

@@ -1,8 +1,9 @@
 //! Statistics of planes as tensors.
 
-use super::custom_op::{apply, on_backend, Backend, FusedOp};
+use super::custom_op::{apply, Backend, FusedOp};
 use super::double_backward::{gradient, Composed};
 use super::norm_op::NormOp;
+use super::off_graph::on_backend;
 use super::reference;
 use crate::shapes::{
     acc_dtype, float_dtype, format_of, in_format, valid_eps, ParamShape, ParamSpec, Planes,

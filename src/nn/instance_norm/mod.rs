@@ -1,64 +1,16 @@
 //! `InstanceNorm1d`, `2d` and `3d`.
 
+mod config;
+
+pub use config::{instance_norm1d, instance_norm2d, instance_norm3d, InstanceNormConfig};
+
 use super::running::{valid_momentum, Running};
 use crate::ops::plane_stats;
 use crate::shapes::{acc_dtype, valid_eps};
 use crate::spec::{EpsMode, RstdRule, ScaleStat};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
-use candle_nn::{Init, Module, VarBuilder};
-
-/// What an [`InstanceNorm`] layer is made of; the defaults are those of
-/// [`torch.nn.InstanceNorm2d`](https://pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html).
-///
-/// ```
-/// use candle_instance_norm::nn::InstanceNormConfig;
-///
-/// let config = InstanceNormConfig { affine: true, ..Default::default() };
-/// assert_eq!(config.eps, 1e-5);
-/// // As in candle, a number stands for eps.
-/// assert_eq!(InstanceNormConfig::from(1e-3).momentum, 0.1);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct InstanceNormConfig {
-    /// 1e-5 by default.
-    pub eps: f64,
-    /// Where eps is added; to the variance by default.
-    pub eps_mode: EpsMode,
-    /// The share of a new value in the running statistics, 0.1 by default:
-    /// `running = (1 - momentum) * running + momentum * new`.
-    pub momentum: f64,
-    /// Whether there are a `weight` and a `bias`, false by default.
-    pub affine: bool,
-    /// Whether running statistics are kept, and used in evaluation; false by default. It is never
-    /// guessed from the names in a checkpoint: many hold stray running statistics.
-    pub track_running_stats: bool,
-    /// Whether an input with one spatial element is let through, as the bias, where PyTorch
-    /// raises an error; false by default. For networks that reach 1x1.
-    pub allow_single_element: bool,
-}
-
-impl Default for InstanceNormConfig {
-    fn default() -> Self {
-        Self {
-            eps: 1e-5,
-            eps_mode: EpsMode::AddToVar,
-            momentum: 0.1,
-            affine: false,
-            track_running_stats: false,
-            allow_single_element: false,
-        }
-    }
-}
-
-impl From<f64> for InstanceNormConfig {
-    fn from(eps: f64) -> Self {
-        Self {
-            eps,
-            ..Default::default()
-        }
-    }
-}
+use candle_nn::Module;
 
 /// Instance normalization over inputs with `D` spatial dimensions.
 ///
@@ -116,83 +68,6 @@ pub type InstanceNorm1d = InstanceNorm<1>;
 pub type InstanceNorm2d = InstanceNorm<2>;
 /// [`InstanceNorm`] over `(N, C, D, H, W)` or `(C, D, H, W)`, `torch.nn.InstanceNorm3d`.
 pub type InstanceNorm3d = InstanceNorm<3>;
-
-/// An [`InstanceNorm1d`] with the variables `weight` and `bias` where affine, and `running_mean`
-/// and `running_var` where tracking; each is taken from `vb`, or made there.
-///
-/// # Errors
-///
-/// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
-/// variables.
-///
-/// ```
-/// # use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::nn::instance_norm1d;
-/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = instance_norm1d(2, 1e-5, vb)?;
-/// let y = norm.forward(&Tensor::new(&[[1f32, 3.], [7., 7.]], &Device::Cpu)?)?;
-/// assert_eq!(y.dims(), [2, 2]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-pub fn instance_norm1d(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm1d> {
-    instance_norm(num_channels, config, vb)
-}
-
-/// An [`InstanceNorm2d`]; see [`instance_norm1d`].
-///
-/// ```
-/// # use candle_core::{DType, Device};
-/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = candle_instance_norm::nn::instance_norm2d(64, 1e-5, vb)?;
-/// # let _ = norm; Ok::<(), candle_core::Error>(())
-/// ```
-pub fn instance_norm2d(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm2d> {
-    instance_norm(num_channels, config, vb)
-}
-
-/// An [`InstanceNorm3d`]; see [`instance_norm1d`].
-///
-/// ```
-/// # use candle_core::{DType, Device};
-/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = candle_instance_norm::nn::instance_norm3d(32, 1e-5, vb)?;
-/// # let _ = norm; Ok::<(), candle_core::Error>(())
-/// ```
-pub fn instance_norm3d(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm3d> {
-    instance_norm(num_channels, config, vb)
-}
-
-fn instance_norm<const D: usize>(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm<D>> {
-    let config = config.into();
-    let get = |name, init| vb.get_with_hints(num_channels, name, Init::Const(init));
-    let weight_and_bias = if config.affine {
-        Some((get("weight", 1.)?, get("bias", 0.)?))
-    } else {
-        None
-    };
-    let running = if config.track_running_stats {
-        Some(Running::of_vb(num_channels, config.momentum, &vb)?)
-    } else {
-        None
-    };
-    InstanceNorm::with_parts(num_channels, config, weight_and_bias, running)
-}
 
 impl<const D: usize> InstanceNorm<D> {
     /// The layer with this weight and bias, `(num_channels)` each, if any, and without running
@@ -367,7 +242,7 @@ impl<const D: usize> InstanceNorm<D> {
         if let (Some(running), false) = (&self.running, train) {
             // With a mean and a variance per channel: a batch norm in evaluation.
             let rule = RstdRule::new(self.config.eps, self.config.eps_mode);
-            let stats = running.moments(acc_dtype(x.dtype()))?.stats(&rule)?;
+            let stats = running.stats(&rule, acc_dtype(x.dtype()))?;
             return norm.stats(&stats).forward(x);
         }
         let spatial: usize = x.dims()[2..].iter().product();
