@@ -28,14 +28,14 @@ use candle_core::{bail, DType, Layout, Result, Shape, Tensor};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaInConfig {
-    /// The variances divide by the number of elements less this: 1 by default, `torch.var`'s.
+    /// Variances divide by the number of elements less this: 1 by default, as in `torch.var`.
     pub correction: u32,
     /// 1e-5 by default.
     pub eps: f64,
-    /// Where eps is added, in the deviations of content and style alike; to the variance by
+    /// The place of eps, in the deviations of content and style alike; [`EpsMode::AddToVar`] by
     /// default.
     pub eps_mode: EpsMode,
-    /// The share of the result, beside `1 - alpha` of the content; 1 by default.
+    /// The share of the stylized content, blended with `1 - alpha` of the content; 1 by default.
     pub alpha: f64,
 }
 
@@ -128,20 +128,22 @@ pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<T
 ///
 /// # Shapes
 ///
-/// As [`adain`], each style with a size of its own.
+/// Those of [`adain`]; each style has a size of its own.
 ///
 /// # Errors
 ///
-/// As [`adain`], and without any style.
+/// Those of [`adain`], and no styles.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use candle_instance_norm::{adain_mix, AdaInConfig};
 ///
-/// let content = Tensor::randn(0f32, 1., (1, 4, 8, 8), &Device::Cpu)?;
-/// let [a, b] = [Tensor::randn(1f32, 2., (1, 4, 6, 6), &Device::Cpu)?, content.flip(&[2])?];
-/// let y = adain_mix(&content, &[(&a, 0.25), (&b, 0.75)], &AdaInConfig::default())?;
-/// assert_eq!(y.dims(), content.dims());
+/// let content = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+/// let [a, b] = [[2f32, 4.], [8., 12.]].map(|s| Tensor::new(&[[s]], &Device::Cpu));
+/// let config = AdaInConfig { correction: 0, eps: 0., ..Default::default() };
+/// let y = adain_mix(&content, &[(&a?, 0.5), (&b?, 0.5)], &config)?;
+/// // The mean of [2, 4] and [8, 12].
+/// assert_eq!(y.to_vec3::<f32>()?, [[[5., 8.]]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn adain_mix(
@@ -248,8 +250,7 @@ impl FusedOp for AdaIn {
             .run(&[inputs[0], (&stats, &std), (&stats, &mean)])
     }
 
-    /// The gradients of the one op after those of the other, which second derivatives go through
-    /// likewise.
+    /// The gradients of the norm, then of the statistics; second derivatives go through both, too.
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let [content, style] = [inputs[0], inputs[1]];
         let (stats, shape) = (self.style.of(style)?, self.shape());

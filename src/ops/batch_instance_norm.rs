@@ -16,7 +16,7 @@ use candle_core::{bail, Result, Tensor};
 ///
 /// Both norms take biased variances and the same eps. The statistics of the batch are merged from
 /// those of the planes, so that x is read twice: once for all statistics, once for y. The gate is
-/// taken as it is; the authors bring it back to 0 to 1 after each step of the optimizer, see
+/// not clamped; the authors clamp it to 0 to 1 after each step of the optimizer, see
 /// [`nn::BatchInstanceNorm`](crate::nn::BatchInstanceNorm), the layer with running statistics.
 /// Differentiable in every tensor.
 ///
@@ -26,7 +26,7 @@ use candle_core::{bail, Result, Tensor};
 /// # Shapes
 ///
 /// - x: `(N, C, *)` in f32, f16, bf16 or f64.
-/// - weight, bias: `(C)`, each optional; gate: `(C)`; in the dtype of x or in f32 beside a half x.
+/// - weight, bias: `(C)`, each optional; gate: `(C)`; in the dtype of x, or in f32 if x is of a half type.
 /// - batch: the statistics for BN, `(C)` each: those of x if `None`; in evaluation the running ones,
 ///   see [`PlaneStats::from_var`].
 /// - result: the shape and dtype of x.
@@ -93,7 +93,7 @@ impl Moments {
     }
 }
 
-/// The two norms are one affine map of each plane: with the means m and reciprocal deviations r,
+/// Both norms as one affine map of each plane: with the means m and reciprocal deviations r,
 ///
 /// ```text
 /// y = weight * (x - m_in) * (gate r_bn + (1 - gate) r_in) + weight * gate * r_bn (m_in - m_bn) + bias
@@ -121,8 +121,8 @@ pub(crate) fn gated(
         t.to_dtype(wide)
     };
     let gate = fits("gate", gate)?;
-    let batch_mean = fits("mean of the batch", &batch.mean)?;
-    let of_batch = (&gate * fits("rstd of the batch", &batch.rstd)?)?;
+    let batch_mean = fits("batch mean", &batch.mean)?;
+    let of_batch = (&gate * fits("batch rstd", &batch.rstd)?)?;
     let PlaneStats { mean, rstd } = planes.stats(eps)?;
     let of_planes = rstd.broadcast_mul(&gate.affine(-1., 1.)?)?;
     let rstd = of_planes.broadcast_add(&of_batch)?;

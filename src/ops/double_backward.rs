@@ -3,7 +3,7 @@
 //! A backward pass computes all gradients at once where a custom op returns one result. Each is
 //! put on the graph by an op of its own behind everything that it depends on, so that a second
 //! derivative (WGAN-GP, R1) is found: from the op composed of candle's own ops, differentiated
-//! twice by candle. That is slow beside the fused passes and right for every variant.
+//! twice by candle. That is slower than the fused passes, and right for every variant.
 
 use super::custom_op::{apply, Backend, FusedOp};
 use crate::spec::View;
@@ -103,8 +103,8 @@ impl FusedOp for Gradient {
     }
 }
 
-/// Whether candle leaves gradients on the graph, asked of candle itself: it reads the variable once
-/// a thread. The second derivative of `v^4` at 1 is 12, and 4 where the graph is cut.
+/// True if candle leaves gradients on the graph. This asks candle itself, which reads the variable
+/// once per thread: the second derivative of `v^4` at 1 is 12, or 4 if the graph is cut.
 fn keeps_graphs() -> Result<bool> {
     let v = Var::new(1f64, &Device::Cpu)?;
     let first = v.sqr()?.sqr()?.backward()?;

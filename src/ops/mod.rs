@@ -28,7 +28,7 @@ pub use normalization::Normalization;
 pub use passes::NormGrads;
 pub use stats::PlaneStats;
 
-/// What the layers are made of beside the ops.
+/// Parts of the ops that the layers combine anew.
 #[cfg(feature = "nn")]
 pub(crate) use {
     batch_instance_norm::{gated, Moments},

@@ -1,11 +1,11 @@
-//! The one op behind the family, with everything that can be chosen about it.
+//! The builder of the one op behind the family.
 
 use super::stats::PlaneStats;
 use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
 use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule};
 use candle_core::{bail, Result, Tensor};
 
-/// A normalization, what it is scaled by, and what follows it, all in one pass over memory:
+/// A normalization with its parameters, a residual and an activation, all in one pass over memory:
 ///
 /// ```text
 /// z = (x - mean) / sqrt(var + eps)
@@ -13,8 +13,8 @@ use candle_core::{bail, Result, Tensor};
 /// y = activation(v)
 /// ```
 ///
-/// where weight_offset is 1 with [`one_plus_weight`](Self::one_plus_weight) and else 0, alpha is
-/// that of [`blend`](Self::blend) and else 1, and without a weight the factor is 1. The mean and
+/// with the weight_offset 1 after [`one_plus_weight`](Self::one_plus_weight), else 0, and the alpha of
+/// [`blend`](Self::blend), else 1; without a weight the factor is 1. The mean and
 /// variance are those of each sample and channel ([`instance`](Self::instance)), of neighbouring
 /// channels of a sample ([`group`](Self::group)), or given ones ([`stats`](Self::stats)).
 ///
@@ -29,21 +29,21 @@ use candle_core::{bail, Result, Tensor};
 ///   is channels-last memory: an `(N, C, *)` view of a contiguous `(N, *, C)`. Other views are
 ///   copied first.
 /// - weight, bias: `[C]`, `[N, C]`, or the shape of x, each optional. In the dtype of x; those of
-///   the first two shapes also in f32 beside a half x.
+///   the first two shapes also in f32 if x is of a half type.
 /// - residual: the shape and dtype of x.
 /// - result: the shape and dtype of x; channels-last where x is, else contiguous.
 ///
 /// # Errors
 ///
-/// Shapes, dtypes or devices that do not fit, an eps that is negative or not finite, a weight per
-/// element beside a bias that is not (or the other way round), a number of groups that does not divide
-/// the channels, a correction above 1, an alpha or a slope that is not finite, and an alpha other than 1
-/// beside parameters per element or given statistics: the message says what was expected and what came.
-/// On Metal, f64; a tensor of a backend whose feature is off.
+/// Shapes, dtypes or devices that do not fit; an eps that is negative or not finite; a weight per
+/// element with a bias that is not, or the other way round; a number of groups that does not divide
+/// the channels; a correction above 1; an alpha or a slope that is not finite; an alpha other than 1
+/// with parameters per element or given statistics. The message says what was expected and what came.
+/// Also f64 on Metal, and a tensor of a backend whose feature is off.
 ///
 /// # Example
 ///
-/// What follows every convolution of a residual network:
+/// The end of a block of a residual network:
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -64,7 +64,7 @@ pub struct Normalization {
     pub(super) groups: Option<usize>,
     /// The planes, the format and the size of a group are filled in by [`spec`](Self::spec).
     spec: NormSpec,
-    pub(super) extras: Extras<Tensor>,
+    pub(crate) extras: Extras<Tensor>,
 }
 
 impl Normalization {
@@ -90,9 +90,9 @@ impl Normalization {
         }
     }
 
-    /// Group norm (Wu and He, [1803.08494](https://arxiv.org/abs/1803.08494)): `groups` parts of
-    /// the channels share their statistics. 1 group is layer norm over `(C, *)`. An x of shape
-    /// `(N, C)` will do: C / groups numbers of a sample share theirs.
+    /// Group norm (Wu and He, [1803.08494](https://arxiv.org/abs/1803.08494)): the channels of each of
+    /// `groups` groups share their statistics. 1 group is layer norm over `(C, *)`. x may also be of
+    /// shape `(N, C)`.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -109,14 +109,24 @@ impl Normalization {
         }
     }
 
-    /// Multiplied by a weight: per channel `[C]`, per sample `[N, C]` (conditional and adaptive
-    /// norms) or per element (SPADE).
+    /// A weight, which the normalized x is multiplied by: per channel `[C]`, per sample `[N, C]`
+    /// (conditional and adaptive norms) or per element (SPADE).
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let (weight, bias) = (Tensor::new(&[2f32], &Device::Cpu)?, Tensor::new(&[5f32], &Device::Cpu)?);
+    /// let y = Normalization::instance(0.).weight(&weight).bias(&bias).forward(&x)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[3., 7.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn weight(mut self, weight: &Tensor) -> Self {
         self.extras.weight = Some(weight.clone());
         self
     }
 
-    /// Shifted by a bias, of a shape that the weight may have.
+    /// A bias, which is added after the weight; its shape is one that a weight may have.
     pub fn bias(mut self, bias: &Tensor) -> Self {
         self.extras.bias = Some(bias.clone());
         self
@@ -129,45 +139,56 @@ impl Normalization {
         self
     }
 
-    /// Multiplied by 1 + weight: StyleGAN1, StarGAN v2 and SPADE store what the scale exceeds 1 by.
+    /// Multiplies by 1 + weight, for the checkpoints of StyleGAN1, StarGAN v2 and SPADE, which store
+    /// weight - 1.
     pub fn one_plus_weight(mut self) -> Self {
         self.spec.weight_offset = 1.;
         self
     }
 
-    /// Normalizes with these instead of the statistics of x: for tiles, for video, for running
-    /// statistics. The eps and the groups have no effect then.
+    /// Given statistics, instead of those of x: for tiles, for video, for running statistics. The eps
+    /// and the groups have no effect then.
     pub fn stats(mut self, stats: &PlaneStats) -> Self {
         self.extras.stats = Some([stats.mean.clone(), stats.rstd.clone()]);
         self
     }
 
-    /// The convention of eps; [`EpsMode::AddToVar`] by default.
+    /// The place of eps; [`EpsMode::AddToVar`] by default.
     pub fn eps_mode(mut self, mode: EpsMode) -> Self {
         self.spec.rule.mode = mode;
         self
     }
 
-    /// Divides the sum of squares by the number of elements less this, 0 or 1, for the variance.
+    /// Variances divide by the number of elements less this: 0 by default, or 1, `torch.var`'s default.
     pub fn correction(mut self, correction: u32) -> Self {
         self.spec.rule.correction = correction;
         self
     }
 
-    /// `alpha` of the normalized x and `1 - alpha` of x itself, before the residual and the
-    /// activation: the strength of AdaIN.
+    /// Blends `alpha` of the normalized x with `1 - alpha` of x itself, before the residual and the
+    /// activation: the strength of a style in AdaIN (Huang and Belongie,
+    /// [1703.06868](https://arxiv.org/abs/1703.06868)).
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let y = Normalization::instance(0.).blend(0.5).forward(&x)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[0., 2.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn blend(mut self, alpha: f64) -> Self {
         self.spec.alpha = alpha;
         self
     }
 
-    /// Adds a tensor of the shape of x, before the activation.
+    /// A residual of the shape of x, added before the activation.
     pub fn residual(mut self, residual: &Tensor) -> Self {
         self.extras.residual = Some(residual.clone());
         self
     }
 
-    /// Followed by an activation, after the residual.
+    /// An activation, applied after the residual.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.spec.activation = activation;
         self

@@ -11,15 +11,15 @@ use candle_core::{bail, Result, Tensor};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NormGrads {
-    /// Of the shape and dtype of x.
+    /// The gradient of x, of its shape and dtype.
     pub x: Tensor,
-    /// Of the shape and dtype of the weight.
+    /// The gradient of the weight, of its shape and dtype.
     pub weight: Option<Tensor>,
-    /// Of the shape and dtype of the bias.
+    /// The gradient of the bias, of its shape and dtype.
     pub bias: Option<Tensor>,
-    /// Of the shape and dtype of the residual.
+    /// The gradient of the residual, of its shape and dtype.
     pub residual: Option<Tensor>,
-    /// Of given statistics: the gradients of the mean and of rstd, of their shapes and dtypes.
+    /// The gradients of given statistics, of their shapes and dtypes.
     pub stats: Option<PlaneStats>,
 }
 
@@ -28,7 +28,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// As listed for [`Normalization`].
+    /// Those of [`Normalization`].
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -51,9 +51,9 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward), and where a gradient would be lost (x or another tensor is
-    /// tracked), x is not contiguous (planar or channels-last), or it shares memory with another
-    /// input.
+    /// Those of [`forward`](Self::forward); an x or another tensor that is tracked, since its gradient
+    /// would be lost; an x that is not contiguous (planar or channels-last) or shares memory with
+    /// another input.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -90,7 +90,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward), and where `dy` differs from x in shape, dtype or device.
+    /// Those of [`forward`](Self::forward), and a `dy` that differs from x in shape, dtype or device.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -99,7 +99,7 @@ impl Normalization {
     /// let dy = Tensor::new(&[[[2f32, 2., 2.]]], &Device::Cpu)?;
     /// let norm = Normalization::instance(1e-5).residual(&x);
     /// let grads = norm.backward(&x, &dy)?;
-    /// // A gradient that is the same everywhere passes by the norm.
+    /// // Normalized, a constant gradient is 0; the residual passes it on.
     /// assert_eq!(grads.x.to_vec3::<f32>()?, [[[0., 0., 0.]]]);
     /// assert_eq!(grads.residual.unwrap().to_vec3::<f32>()?, [[[2., 2., 2.]]]);
     /// # Ok::<(), candle_core::Error>(())
@@ -169,7 +169,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// As [`instance_stats`](crate::instance_stats), and where groups share their statistics.
+    /// Those of [`instance_stats`](crate::instance_stats), and groups that share their statistics.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -193,7 +193,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// As [`measure`](Self::measure).
+    /// Those of [`measure`](Self::measure).
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};

@@ -21,18 +21,18 @@ use candle_nn::{Init, VarBuilder};
 pub struct InstanceNormConfig {
     /// 1e-5 by default.
     pub eps: f64,
-    /// Where eps is added; to the variance by default.
+    /// The place of eps; [`EpsMode::AddToVar`] by default.
     pub eps_mode: EpsMode,
-    /// The share of a new value in the running statistics, 0.1 by default:
+    /// The share of the new value in the running statistics, 0.1 by default:
     /// `running = (1 - momentum) * running + momentum * new`.
     pub momentum: f64,
-    /// Whether there are a `weight` and a `bias`, false by default.
+    /// True for a `weight` and a `bias`; false by default.
     pub affine: bool,
-    /// Whether running statistics are kept, and used in evaluation; false by default. It is never
+    /// True for running statistics, which are used in evaluation; false by default. It is never
     /// guessed from the names in a checkpoint: many hold stray running statistics.
     pub track_running_stats: bool,
-    /// Whether an input with one spatial element is let through, as the bias, where PyTorch
-    /// raises an error; false by default. For networks that reach 1x1.
+    /// True to let an input with one spatial element through, as the bias, for networks that reach
+    /// 1x1; false by default, an error as in PyTorch.
     pub allow_single_element: bool,
 }
 
@@ -63,16 +63,15 @@ impl From<f64> for InstanceNormConfig {
 ///
 /// # Errors
 ///
-/// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
-/// variables.
+/// An eps that is negative or not finite, a momentum outside 0 to 1, and the errors of `vb`.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
 /// use candle_instance_norm::nn::instance_norm1d;
 /// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = instance_norm1d(2, 1e-5, vb)?;
+/// let norm = instance_norm1d(2, 0., vb)?;
 /// let y = norm.forward(&Tensor::new(&[[1f32, 3.], [7., 7.]], &Device::Cpu)?)?;
-/// assert_eq!(y.dims(), [2, 2]);
+/// assert_eq!(y.to_vec2::<f32>()?, [[-1., 1.], [0., 0.]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm1d(
@@ -86,10 +85,12 @@ pub fn instance_norm1d(
 /// An [`InstanceNorm2d`]; see [`instance_norm1d`].
 ///
 /// ```
-/// # use candle_core::{DType, Device};
+/// # use candle_core::{DType, Device, Tensor};
 /// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = candle_instance_norm::nn::instance_norm2d(64, 1e-5, vb)?;
-/// # let _ = norm; Ok::<(), candle_core::Error>(())
+/// let norm = candle_instance_norm::nn::instance_norm2d(1, 0., vb)?;
+/// let y = norm.forward(&Tensor::new(&[[[[1f32, 3.]]]], &Device::Cpu)?)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [-1., 1.]);
+/// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm2d(
     num_channels: usize,
@@ -102,10 +103,12 @@ pub fn instance_norm2d(
 /// An [`InstanceNorm3d`]; see [`instance_norm1d`].
 ///
 /// ```
-/// # use candle_core::{DType, Device};
+/// # use candle_core::{DType, Device, Tensor};
 /// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = candle_instance_norm::nn::instance_norm3d(32, 1e-5, vb)?;
-/// # let _ = norm; Ok::<(), candle_core::Error>(())
+/// let norm = candle_instance_norm::nn::instance_norm3d(1, 0., vb)?;
+/// let y = norm.forward(&Tensor::new(&[[[[[1f32, 3.]]]]], &Device::Cpu)?)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [-1., 1.]);
+/// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn instance_norm3d(
     num_channels: usize,

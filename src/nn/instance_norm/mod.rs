@@ -58,7 +58,6 @@ pub struct InstanceNorm<const D: usize> {
     num_channels: usize,
     config: InstanceNormConfig,
     norm: Normalization,
-    weight_and_bias: Option<(Tensor, Tensor)>,
     running: Option<Running>,
 }
 
@@ -113,12 +112,11 @@ impl<const D: usize> InstanceNorm<D> {
             norm: Normalization::instance(config.eps)
                 .eps_mode(config.eps_mode)
                 .affine(weight, bias),
-            weight_and_bias,
             running,
         })
     }
 
-    /// Followed by an activation in the same pass: what comes after most instance norms.
+    /// Adds an activation in the same pass.
     pub fn with_activation(self, activation: Activation) -> Self {
         Self {
             norm: self.norm.activation(activation),
@@ -126,26 +124,25 @@ impl<const D: usize> InstanceNorm<D> {
         }
     }
 
-    /// Evaluation: running statistics are used where the layer tracks them.
+    /// Forward in evaluation mode; uses running statistics if tracked.
     ///
     /// # Errors
     ///
-    /// An input of another rank, or with another number of channels where the layer has
-    /// parameters or running statistics, and an input with one spatial element, unless
-    /// [allowed](InstanceNormConfig::allow_single_element) or normalised by running statistics.
+    /// An input of another rank; another number of channels, if the layer has parameters or running
+    /// statistics; one spatial element, unless
+    /// [allowed](InstanceNormConfig::allow_single_element) or normalized by running statistics.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_t(x, false)
     }
 
-    /// Training, where running statistics follow those of x if the layer tracks them, or
-    /// evaluation.
+    /// Forward in training or evaluation mode; in training, running statistics follow those of x.
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward); in training, one spatial element is an error beside running
-    /// statistics, too.
+    /// Those of [`forward`](Self::forward); in training, one spatial element is an error also with
+    /// running statistics.
     pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        self.checked(x, None, train)
+        self.run(x, None, train)
     }
 
     /// [`forward_t`](Self::forward_t) with a residual of the shape of x, which is added before the
@@ -157,7 +154,7 @@ impl<const D: usize> InstanceNorm<D> {
     ///
     /// # Errors
     ///
-    /// As [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
+    /// Those of [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -169,7 +166,7 @@ impl<const D: usize> InstanceNorm<D> {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn forward_residual(&self, x: &Tensor, residual: &Tensor, train: bool) -> Result<Tensor> {
-        self.checked(x, Some(residual), train)
+        self.run(x, Some(residual), train)
     }
 
     /// The configuration that the layer was made with.
@@ -177,29 +174,29 @@ impl<const D: usize> InstanceNorm<D> {
         &self.config
     }
 
-    /// The weight of each channel, where affine.
+    /// The weight, `(C)`, if affine.
     pub fn weight(&self) -> Option<&Tensor> {
-        self.weight_and_bias.as_ref().map(|(weight, _)| weight)
+        self.norm.extras.weight.as_ref()
     }
 
-    /// The bias of each channel, where affine.
+    /// The bias, `(C)`, if affine.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.weight_and_bias.as_ref().map(|(_, bias)| bias)
+        self.norm.extras.bias.as_ref()
     }
 
-    /// The running mean of each channel, where tracked.
+    /// The running mean, `(C)`, if tracked.
     pub fn running_mean(&self) -> Option<&Tensor> {
         self.running
             .as_ref()
             .map(|running| running.mean.as_tensor())
     }
 
-    /// The running unbiased variance of each channel, where tracked.
+    /// The running unbiased variance, `(C)`, if tracked.
     pub fn running_var(&self) -> Option<&Tensor> {
         self.running.as_ref().map(|running| running.var.as_tensor())
     }
 
-    fn checked(&self, x: &Tensor, residual: Option<&Tensor>, train: bool) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, residual: Option<&Tensor>, train: bool) -> Result<Tensor> {
         let unbatched = x.rank() == D + 1;
         if !unbatched && x.rank() != D + 2 {
             bail!(
@@ -210,7 +207,7 @@ impl<const D: usize> InstanceNorm<D> {
             );
         }
         let channels = x.dim(x.rank() - D - 1)?;
-        // As in PyTorch, a layer without parameters takes any number of channels.
+        // A layer without parameters takes any number of channels, as in PyTorch.
         let bound = self.config.affine || self.config.track_running_stats;
         if bound && channels != self.num_channels {
             bail!(
@@ -240,7 +237,7 @@ impl<const D: usize> InstanceNorm<D> {
 
     fn batched(&self, x: &Tensor, norm: Normalization, train: bool) -> Result<Tensor> {
         if let (Some(running), false) = (&self.running, train) {
-            // With a mean and a variance per channel: a batch norm in evaluation.
+            // The pass of a batch norm in evaluation.
             let rule = RstdRule::new(self.config.eps, self.config.eps_mode);
             let stats = running.stats(&rule, acc_dtype(x.dtype()))?;
             return norm.stats(&stats).forward(x);
@@ -277,8 +274,8 @@ fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
 impl<const D: usize> Module for InstanceNorm<D> {
     /// # Errors
     ///
-    /// As [`InstanceNorm::forward`], and a layer that tracks running statistics: candle makes every
-    /// [`Module`] one that ignores whether it is trained.
+    /// Those of [`InstanceNorm::forward`], and a layer that tracks running statistics: a [`Module`] is
+    /// not told training from evaluation.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if self.running.is_some() {
             bail!(
