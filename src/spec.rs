@@ -95,6 +95,13 @@ impl RstdRule {
     }
 }
 
+impl From<f64> for RstdRule {
+    /// The usual rule, with this eps.
+    fn from(eps: f64) -> Self {
+        Self::new(eps, EpsMode::AddToVar)
+    }
+}
+
 /// The place of eps, which guards against a variance of 0.
 ///
 /// ```
@@ -204,13 +211,13 @@ impl<S> Gradients<S> {
 }
 
 impl NormSpec {
-    /// An instance norm without parameters.
-    pub fn instance(planes: Planes, format: Format, rule: RstdRule) -> Self {
+    /// An instance norm without parameters; of no planes yet.
+    pub fn instance(rule: impl Into<RstdRule>) -> Self {
         Self {
-            planes,
-            format,
+            planes: Planes::default(),
+            format: Format::Planar,
             channels_per_group: 1,
-            rule,
+            rule: rule.into(),
             weight_offset: 0.,
             alpha: 1.,
             activation: Activation::None,

@@ -3,7 +3,6 @@
 use super::running::Running;
 use crate::ops::{gated, Moments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
-use crate::spec::{EpsMode, RstdRule};
 use candle_core::{bail, Result, Tensor, Var};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
@@ -186,8 +185,7 @@ impl ModuleT for BatchInstanceNorm {
         let batch = if train {
             self.running.follow(&planes, &of_x)?.stats(eps)?
         } else {
-            let rule = RstdRule::new(eps, EpsMode::AddToVar);
-            self.running.stats(&rule, acc_dtype(x.dtype()))?
+            self.running.stats(&eps.into(), acc_dtype(x.dtype()))?
         };
         let affine = self.weight_and_bias.as_ref();
         let (weight, bias) = affine.map(|(weight, bias)| (weight, bias)).unzip();

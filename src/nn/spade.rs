@@ -4,7 +4,6 @@ use super::resize::resize_nearest;
 use super::running::Running;
 use crate::ops::{activate, Moments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
-use crate::spec::{EpsMode, RstdRule};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder};
@@ -221,8 +220,7 @@ impl Spade {
                 .follow(&planes, &Planes::new(x.dims())?)?
                 .stats(eps)?
         } else {
-            let rule = RstdRule::new(eps, EpsMode::AddToVar);
-            running.stats(&rule, acc_dtype(x.dtype()))?
+            running.stats(&eps.into(), acc_dtype(x.dtype()))?
         };
         norm.stats(&stats).forward(x)
     }

@@ -5,10 +5,9 @@ use super::norm_op::NormOp;
 use super::normalization::Normalization;
 use super::stats::Stats;
 use crate::shapes::{
-    acc_dtype, float_dtype, format_of, from_format, in_format, same_device, ParamShape, ParamSpec,
-    Planes,
+    acc_dtype, float_dtype, from_format, in_format, same_device, ParamShape, ParamSpec, Planes,
 };
-use crate::spec::{EpsMode, Extras, NormSpec, RstdRule, ScaleStat, View};
+use crate::spec::{EpsMode, Extras, NormSpec, ScaleStat, View};
 use candle_core::{bail, DType, Layout, Result, Shape, Tensor};
 
 /// The conventions of [`adain`]; the default is that of Huang and Belongie's code and of
@@ -51,14 +50,6 @@ impl Default for AdaInConfig {
 }
 
 impl AdaInConfig {
-    fn rule(&self) -> RstdRule {
-        RstdRule {
-            eps: self.eps,
-            mode: self.eps_mode,
-            correction: self.correction,
-        }
-    }
-
     fn normalization(&self) -> Normalization {
         Normalization::instance(self.eps)
             .eps_mode(self.eps_mode)
@@ -108,10 +99,10 @@ impl AdaInConfig {
 pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<Tensor> {
     check_style(content, style)?;
     let spec = config.normalization().spec(content)?;
-    let of_style = NormSpec::instance(Planes::new(style.dims())?, format_of(style)?, config.rule());
+    let of_style = Stats::new(style, config.normalization().rule(), ScaleStat::Std)?;
     let op = AdaIn::new(spec, of_style, acc_dtype(content.dtype()));
     let (content, format) = (in_format(content, spec.format)?, spec.format);
-    let style = in_format(style, of_style.format)?;
+    let style = in_format(style, of_style.spec.format)?;
     from_format(&apply(op, &[&content, &style])?, format)
 }
 
@@ -203,8 +194,8 @@ struct AdaIn {
 }
 
 impl AdaIn {
-    fn new(content: NormSpec, style: NormSpec, dtype: DType) -> Self {
-        let shape = if style.planes.n == content.planes.n {
+    fn new(content: NormSpec, style: Stats, dtype: DType) -> Self {
+        let shape = if style.spec.planes.n == content.planes.n {
             ParamShape::PerSample
         } else {
             // One style for all samples.
@@ -212,10 +203,7 @@ impl AdaIn {
         };
         let param = Some(ParamSpec { shape, dtype });
         Self {
-            style: Stats {
-                spec: style,
-                stat: ScaleStat::Std,
-            },
+            style,
             content: NormOp {
                 spec: content,
                 params: Extras {

@@ -3,7 +3,7 @@
 use super::stats::plane_stats;
 use super::{Normalization, PlaneStats};
 use crate::shapes::Planes;
-use crate::spec::{EpsMode, RstdRule, ScaleStat};
+use crate::spec::ScaleStat;
 use candle_core::{bail, Result, Tensor};
 
 /// Batch-instance normalization (Nam and Kim,
@@ -70,8 +70,7 @@ pub(crate) struct Moments {
 
 impl Moments {
     pub fn of_planes(x: &Tensor) -> Result<Self> {
-        let rule = RstdRule::new(0., EpsMode::AddToVar);
-        let (mean, var) = plane_stats(x, rule, ScaleStat::Var)?;
+        let (mean, var) = plane_stats(x, 0f64.into(), ScaleStat::Var)?;
         Ok(Self { mean, var })
     }
 
@@ -85,11 +84,7 @@ impl Moments {
     }
 
     pub fn stats(&self, eps: f64) -> Result<PlaneStats> {
-        PlaneStats::with_rule(
-            &self.mean,
-            &self.var,
-            &RstdRule::new(eps, EpsMode::AddToVar),
-        )
+        PlaneStats::with_rule(&self.mean, &self.var, &eps.into())
     }
 }
 

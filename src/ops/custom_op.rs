@@ -1,19 +1,18 @@
 //! An op on any number of tensors and any backend, behind candle's custom ops on up to three.
 
-use super::carrier::Carriers;
+use super::carrier::apply_carried;
+use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{
     backend::{BackendDevice, BackendStorage},
     bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, MetalStorage, Result, Shape,
-    Storage, StorageRef, Tensor,
+    Storage, Tensor,
 };
-
-use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 
 /// candle's storage on a device, and the passes that this crate has there.
 pub trait Backend: BackendStorage<Device: BackendDevice<Storage = Self>> {
-    fn of(storage: &Storage) -> Option<&Self>;
+    fn of(storage: &Storage) -> Result<&Self>;
     fn unwrap(storage: Storage) -> Option<Self>;
     fn wrap(self) -> Storage;
 
@@ -42,10 +41,10 @@ pub trait Backend: BackendStorage<Device: BackendDevice<Storage = Self>> {
 macro_rules! backend {
     ($storage:ident, $variant:ident, $module:ident) => {
         impl Backend for $storage {
-            fn of(storage: &Storage) -> Option<&Self> {
+            fn of(storage: &Storage) -> Result<&Self> {
                 match storage {
-                    Storage::$variant(storage) => Some(storage),
-                    _ => None,
+                    Storage::$variant(storage) => Ok(storage),
+                    _ => bail!("norm: expected all tensors on one device"),
                 }
             }
 
@@ -111,48 +110,23 @@ pub trait FusedOp: Send + Sync + 'static {
 }
 
 /// The result of `op`, on the graph behind every tracked input.
-///
-/// candle's ops take three tensors. Of more, the op holds those that are not tracked; the tracked
-/// ones that are left over are on the graph behind [`Carriers`].
-/// Remove both when [candle](https://github.com/huggingface/candle) has custom ops on any number of
-/// tensors, as its `InplaceOpN` are already.
 pub fn apply<F: FusedOp>(op: F, inputs: &[&Tensor]) -> Result<Tensor> {
-    if inputs.len() <= 3 {
-        let held = vec![None; inputs.len()];
-        return Custom::new(op, held, Carriers::default()).apply(inputs);
+    if inputs.len() > 3 {
+        return apply_carried(op, inputs);
     }
-    let mut tracked: Vec<usize> = (0..inputs.len())
-        .filter(|&i| inputs[i].track_op())
-        .collect();
-    if tracked.is_empty() {
-        tracked.push(0);
-    }
-    let direct = if tracked.len() <= 3 { tracked.len() } else { 1 };
-    let (direct, carried) = tracked.split_at(direct);
-    let held = (0..inputs.len())
-        .map(|i| (!direct.contains(&i)).then(|| inputs[i].clone()))
-        .collect();
-    let (carriers, nodes) = Carriers::new(inputs, carried)?;
-    let direct = direct.iter().map(|&i| inputs[i]);
-    let graph: Vec<&Tensor> = direct.chain(&nodes).collect();
-    Custom::new(op, held, carriers).apply(&graph)
+    let held = vec![None; inputs.len()];
+    Custom { op, held }.apply(inputs)
 }
 
 /// An op as candle's custom op.
 pub struct Custom<F> {
     pub op: F,
     /// The op's inputs that candle does not hand over; `None` stands for the next one that it does.
-    held: Vec<Option<Tensor>>,
-    /// Behind the nodes that candle hands over last.
-    carriers: Carriers,
+    pub held: Vec<Option<Tensor>>,
 }
 
 impl<F: FusedOp> Custom<F> {
-    pub fn new(op: F, held: Vec<Option<Tensor>>, carriers: Carriers) -> Self {
-        Self { op, held, carriers }
-    }
-
-    fn apply(self, inputs: &[&Tensor]) -> Result<Tensor> {
+    pub fn apply(self, inputs: &[&Tensor]) -> Result<Tensor> {
         match inputs {
             [a] => a.apply_op1(self),
             [a, b] => a.apply_op2(b, self),
@@ -167,13 +141,16 @@ impl<F: FusedOp> Custom<F> {
         given: &[View<S>],
         run: impl FnOnce(&[View<S>]) -> Result<R>,
     ) -> Result<R> {
-        let guards = self.held.iter().map(|held| held.as_ref().map(lock));
-        let guards: Vec<_> = guards.collect();
+        let guards: Vec<_> = self
+            .held
+            .iter()
+            .map(|held| held.as_ref().map(|t| t.storage_and_layout()))
+            .collect();
         let mut given = given.iter().copied();
         let mut views = Vec::with_capacity(guards.len());
         for guard in &guards {
             match guard {
-                Some(guard) => views.push(view(guard)?),
+                Some((storage, layout)) => views.push((S::of(storage)?, *layout)),
                 None => views.extend(given.next()),
             }
         }
@@ -181,31 +158,15 @@ impl<F: FusedOp> Custom<F> {
     }
 
     fn bwd(&self, given: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let mut next = given.iter().copied();
+        let mut given = given.iter().copied();
         let inputs: Vec<&Tensor> = self
             .held
             .iter()
-            .filter_map(|held| held.as_ref().or_else(|| next.next()))
+            .filter_map(|held| held.as_ref().or_else(|| given.next()))
             .collect();
-        let mut grads = self.op.bwd(&inputs, grad)?;
-        let nodes = self.carriers.leave(&mut grads, next)?;
-        let given = grads.into_iter().zip(&self.held);
-        let given = given.filter_map(|(grad, held)| held.is_none().then_some(grad));
-        Ok(given.chain(nodes).collect())
-    }
-}
-
-pub type Guard<'a> = (StorageRef<'a>, &'a Layout);
-
-pub fn lock(t: &Tensor) -> Guard<'_> {
-    t.storage_and_layout()
-}
-
-/// The storage and layout of a tensor, as `S` has them.
-pub fn view<'a, S: Backend>((storage, layout): &'a Guard) -> Result<View<'a, S>> {
-    match S::of(storage) {
-        Some(storage) => Ok((storage, layout)),
-        None => bail!("norm: expected all tensors on one device"),
+        let grads = self.op.bwd(&inputs, grad)?.into_iter().zip(&self.held);
+        let of_given = grads.filter_map(|(grad, held)| held.is_none().then_some(grad));
+        Ok(of_given.collect())
     }
 }
 

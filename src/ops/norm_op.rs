@@ -49,7 +49,7 @@ impl NormOp {
     pub fn forward_in_place(self, inputs: &[Tensor]) -> Result<()> {
         let (x, extras) = (&inputs[0], inputs[1..].iter().cloned().map(Some));
         let held = [None].into_iter().chain(extras).collect();
-        x.inplace_op1(&Custom::new(self, held, Default::default()))
+        x.inplace_op1(&Custom { op: self, held })
     }
 
     /// The mask of the gradients of these inputs, by number.

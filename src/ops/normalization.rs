@@ -1,7 +1,7 @@
 //! The builder of the one op behind the family.
 
 use super::stats::PlaneStats;
-use crate::shapes::{float_dtype, format_of, valid_eps, Format, Planes};
+use crate::shapes::{float_dtype, format_of, valid_eps, Planes};
 use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule};
 use candle_core::{bail, Result, Tensor};
 
@@ -81,11 +81,7 @@ impl Normalization {
     pub fn instance(eps: f64) -> Self {
         Self {
             groups: None,
-            spec: NormSpec::instance(
-                Planes::default(),
-                Format::Planar,
-                RstdRule::new(eps, EpsMode::AddToVar),
-            ),
+            spec: NormSpec::instance(eps),
             extras: Extras::none(),
         }
     }
@@ -195,7 +191,7 @@ impl Normalization {
     }
 
     /// The rule that rstd follows from a variance by.
-    pub(super) fn rule(&self) -> RstdRule {
+    pub(crate) fn rule(&self) -> RstdRule {
         self.spec.rule
     }
 

@@ -1,15 +1,15 @@
 //! Passes over tensors outside candle's custom ops: backward, which has several results.
 
-use super::custom_op::{view, Backend, Guard};
+use super::custom_op::Backend;
 use crate::spec::View;
-use candle_core::Result;
+use candle_core::{Layout, Result, StorageRef};
 
 /// Evaluates `$run`, which is generic in the backend, with the views of some tensors.
 macro_rules! on_backend {
     ($tensors:expr, |$views:ident| $run:expr) => {{
-        use super::{custom_op::lock, off_graph};
+        use super::off_graph;
         let tensors: &[&candle_core::Tensor] = $tensors;
-        let guards: Vec<_> = tensors.iter().copied().map(lock).collect();
+        let guards: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
         match tensors[0].device() {
             candle_core::Device::Cpu => {
                 let $views = &off_graph::views::<candle_core::CpuStorage>(&guards)?;
@@ -34,6 +34,7 @@ macro_rules! on_backend {
 }
 pub(super) use on_backend;
 
-pub fn views<'a, S: Backend>(guards: &'a [Guard]) -> Result<Vec<View<'a, S>>> {
+pub fn views<'a, S: Backend>(guards: &'a [(StorageRef, &Layout)]) -> Result<Vec<View<'a, S>>> {
+    let view = |(storage, layout): &'a (StorageRef, &'a Layout)| Ok((S::of(storage)?, *layout));
     guards.iter().map(view).collect()
 }

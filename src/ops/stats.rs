@@ -8,7 +8,7 @@ use super::reference;
 use crate::shapes::{
     acc_dtype, float_dtype, format_of, in_format, valid_eps, ParamShape, ParamSpec, Planes,
 };
-use crate::spec::{stats_shape, EpsMode, Extras, NormSpec, Output, RstdRule, ScaleStat, View};
+use crate::spec::{stats_shape, Extras, NormSpec, Output, RstdRule, ScaleStat, View};
 use candle_core::{Result, Shape, Storage, Tensor};
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ impl PlaneStats {
     pub fn from_var(mean: &Tensor, var: &Tensor, eps: f64) -> Result<Self> {
         valid_eps(eps)?;
         let var = var.to_dtype(acc_dtype(var.dtype()))?;
-        Self::with_rule(mean, &var, &RstdRule::new(eps, EpsMode::AddToVar))
+        Self::with_rule(mean, &var, &eps.into())
     }
 
     /// The statistics of a variance by a rule without a correction.
@@ -76,8 +76,8 @@ impl PlaneStats {
 pub fn plane_stats(x: &Tensor, rule: RstdRule, stat: ScaleStat) -> Result<(Tensor, Tensor)> {
     float_dtype(x)?;
     valid_eps(rule.eps)?;
-    let spec = NormSpec::instance(Planes::new(x.dims())?, format_of(x)?, rule);
-    let stats = Stats { spec, stat }.of(&in_format(x, spec.format)?)?;
+    let stats = Stats::new(x, rule, stat)?;
+    let stats = stats.of(&in_format(x, stats.spec.format)?)?;
     Ok((stats.get(0)?, stats.get(1)?))
 }
 
@@ -89,6 +89,15 @@ pub struct Stats {
 }
 
 impl Stats {
+    pub fn new(x: &Tensor, rule: RstdRule, stat: ScaleStat) -> Result<Self> {
+        let spec = NormSpec {
+            planes: Planes::new(x.dims())?,
+            format: format_of(x)?,
+            ..NormSpec::instance(rule)
+        };
+        Ok(Self { spec, stat })
+    }
+
     /// The statistics of `x`, which is in the format of the spec.
     pub fn of(&self, x: &Tensor) -> Result<Tensor> {
         apply(*self, &[x])

@@ -5,9 +5,7 @@ mod config;
 pub use config::{instance_norm1d, instance_norm2d, instance_norm3d, InstanceNormConfig};
 
 use super::running::{valid_momentum, Running};
-use crate::ops::plane_stats;
 use crate::shapes::{acc_dtype, valid_eps};
-use crate::spec::{EpsMode, RstdRule, ScaleStat};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
 use candle_nn::Module;
@@ -238,8 +236,7 @@ impl<const D: usize> InstanceNorm<D> {
     fn batched(&self, x: &Tensor, norm: Normalization, train: bool) -> Result<Tensor> {
         if let (Some(running), false) = (&self.running, train) {
             // The pass of a batch norm in evaluation.
-            let rule = RstdRule::new(self.config.eps, self.config.eps_mode);
-            let stats = running.stats(&rule, acc_dtype(x.dtype()))?;
+            let stats = running.stats(&norm.rule(), acc_dtype(x.dtype()))?;
             return norm.stats(&stats).forward(x);
         }
         let spatial: usize = x.dims()[2..].iter().product();
@@ -251,24 +248,10 @@ impl<const D: usize> InstanceNorm<D> {
             );
         }
         if let Some(running) = &self.running {
-            track(x, spatial, running)?;
+            running.follow_planes(x)?;
         }
         norm.forward(x)
     }
-}
-
-/// Moves the running statistics towards the averages of those of `x`.
-fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
-    if x.dim(0)? == 0 || spatial == 0 {
-        return Ok(());
-    }
-    // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
-    let rule = RstdRule {
-        correction: (spatial > 1).into(),
-        ..RstdRule::new(0., EpsMode::AddToVar)
-    };
-    let (means, vars) = plane_stats(&x.detach(), rule, ScaleStat::Var)?;
-    running.track(&means.mean(0)?, &vars.mean(0)?)
 }
 
 impl<const D: usize> Module for InstanceNorm<D> {
