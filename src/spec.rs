@@ -75,7 +75,7 @@ pub struct NormSpec {
     pub output: Output,
 }
 
-/// The rule that rstd follows from the biased variance `var` of `n` elements by.
+/// The rule for rstd, which follows from the biased variance `var` of `n` elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RstdRule {
     pub eps: f64,

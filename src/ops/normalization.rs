@@ -137,6 +137,15 @@ impl Normalization {
 
     /// Multiplies by 1 + weight, for the checkpoints of StyleGAN1, StarGAN v2 and SPADE, which store
     /// weight - 1.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let norm = Normalization::instance(0.).weight(&Tensor::new(&[2f32], &Device::Cpu)?);
+    /// assert_eq!(norm.one_plus_weight().forward(&x)?.to_vec3::<f32>()?, [[[-3., 3.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn one_plus_weight(mut self) -> Self {
         self.spec.weight_offset = 1.;
         self
@@ -156,6 +165,16 @@ impl Normalization {
     }
 
     /// Variances divide by the number of elements less this: 0 by default, or 1, `torch.var`'s default.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 1., 1., 5.]]], &Device::Cpu)?;
+    /// // The sum of squares is 12, the variance 12 / (4 - 1).
+    /// let y = Normalization::instance(0.).correction(1).forward(&x)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[-0.5, -0.5, -0.5, 1.5]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn correction(mut self, correction: u32) -> Self {
         self.spec.rule.correction = correction;
         self
@@ -190,7 +209,7 @@ impl Normalization {
         self
     }
 
-    /// The rule that rstd follows from a variance by.
+    /// The rule for rstd.
     pub(crate) fn rule(&self) -> RstdRule {
         self.spec.rule
     }
