@@ -151,7 +151,7 @@ impl AdaptiveInstanceNorm {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward).
+    /// The errors of [`forward`](Self::forward).
     pub fn modulation(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
         let wide = acc_dtype(x.dtype());
         let widen = |t: &Tensor| t.to_dtype(wide);

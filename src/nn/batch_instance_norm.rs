@@ -170,7 +170,7 @@ impl BatchInstanceNorm {
 impl ModuleT for BatchInstanceNorm {
     /// # Errors
     ///
-    /// Those of [`batch_instance_norm`](crate::batch_instance_norm), and an input with one spatial
+    /// The errors of [`batch_instance_norm`](crate::batch_instance_norm), and an input with one spatial
     /// element, which has no instance norm.
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let of_x = Planes::new(x.dims())?;

@@ -158,7 +158,7 @@ impl ConditionalInstanceNorm {
     ///
     /// # Errors
     ///
-    /// Those of [`conditional_instance_norm`](crate::conditional_instance_norm).
+    /// The errors of [`conditional_instance_norm`](crate::conditional_instance_norm).
     pub fn forward(&self, x: &Tensor, ids: &Tensor) -> Result<Tensor> {
         let (gamma, beta) = self.tables()?;
         self.finish(x, by_ids(x, &gamma, &beta, ids, self.eps)?)
@@ -168,7 +168,7 @@ impl ConditionalInstanceNorm {
     ///
     /// # Errors
     ///
-    /// Those of [`conditional_instance_norm_mix`](crate::conditional_instance_norm_mix).
+    /// The errors of [`conditional_instance_norm_mix`](crate::conditional_instance_norm_mix).
     pub fn forward_mix(&self, x: &Tensor, weights: &Tensor) -> Result<Tensor> {
         let (gamma, beta) = self.tables()?;
         self.finish(x, by_weights(x, &gamma, &beta, weights, self.eps)?)

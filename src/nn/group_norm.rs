@@ -49,7 +49,7 @@ pub struct GroupNorm {
 ///
 /// # Errors
 ///
-/// Those of [`GroupNorm::new`] and of `vb`.
+/// The errors of [`GroupNorm::new`] and of `vb`.
 ///
 /// ```
 /// # use candle_core::{DType, Device};

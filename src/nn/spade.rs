@@ -207,7 +207,7 @@ impl Spade {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward).
+    /// The errors of [`forward`](Self::forward).
     pub fn forward_t(&self, x: &Tensor, labels: &Tensor, train: bool) -> Result<Tensor> {
         let norm = self.modulation(x, labels)?;
         let Some(running) = &self.running else {
@@ -235,7 +235,7 @@ impl Spade {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward).
+    /// The errors of [`forward`](Self::forward).
     pub fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
         let (n, _, height, width) = x.dims4()?;
         if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {

@@ -119,11 +119,11 @@ pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<T
 ///
 /// # Shapes
 ///
-/// Those of [`adain`]; each style has a size of its own.
+/// The shapes of [`adain`]; each style has a size of its own.
 ///
 /// # Errors
 ///
-/// Those of [`adain`], and no styles.
+/// The errors of [`adain`], and no styles.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -70,7 +70,7 @@ pub fn conditional_instance_norm(
 ///
 /// # Errors
 ///
-/// Those of [`conditional_instance_norm`], but for the ids; weights of another shape.
+/// The errors of [`conditional_instance_norm`], but for the ids; weights of another shape.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

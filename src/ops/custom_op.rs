@@ -6,7 +6,7 @@ use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use candle_core::CudaStorage;
 use candle_core::{
     backend::{BackendDevice, BackendStorage},
-    bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, MetalStorage, Result, Shape,
+    bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape,
     Storage, Tensor,
 };
 
@@ -172,12 +172,12 @@ impl<F: FusedOp> Custom<F> {
 
 /// candle's kind of error for a tensor on Metal in a build of this crate that has no kernels for it.
 #[cfg(not(feature = "metal"))]
-pub fn without_metal(op: &'static str, dtype: candle_core::DType) -> Error {
+pub fn without_metal(op: &'static str, dtype: candle_core::DType) -> candle_core::Error {
     let message = format!(
         "no metal implementation for {op} of dtype {dtype:?}: candle-instance-norm was built without \
          its feature `metal`"
     );
-    Error::Metal(message.into()).bt()
+    candle_core::Error::Metal(message.into()).bt()
 }
 
 /// Stamps one of candle's traits, which differ in the number of tensors alone.

@@ -19,7 +19,7 @@ use candle_core::{Result, Tensor};
 ///
 /// # Errors
 ///
-/// Those of [`Normalization`]: shapes, dtypes, devices and eps that do not fit, and a number of groups
+/// The errors of [`Normalization`]: shapes, dtypes, devices and eps that do not fit, and a number of groups
 /// that does not divide C.
 ///
 /// ```

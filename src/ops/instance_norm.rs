@@ -87,7 +87,7 @@ pub fn instance_norm(
 ///
 /// # Errors
 ///
-/// Those of [`instance_norm`], and statistics of another shape, dtype or device.
+/// The errors of [`instance_norm`], and statistics of another shape, dtype or device.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -163,7 +163,7 @@ pub fn instance_stats(x: &Tensor, eps: f64) -> Result<PlaneStats> {
 ///
 /// # Errors
 ///
-/// Those of [`instance_norm`], and a `dy` that differs from `x` in shape, dtype or device. The results
+/// The errors of [`instance_norm`], and a `dy` that differs from `x` in shape, dtype or device. The results
 /// can be differentiated once more with `CANDLE_GRAD_DO_NOT_DETACH=1`, without it that is an
 /// error, never zero.
 ///

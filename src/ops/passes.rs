@@ -28,7 +28,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// Those of [`Normalization`].
+    /// The errors of [`Normalization`].
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -51,7 +51,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward); an x or another tensor that is tracked, since its gradient
+    /// The errors of [`forward`](Self::forward); an x or another tensor that is tracked, since its gradient
     /// would be lost; an x that is not contiguous (planar or channels-last) or shares memory with
     /// another input.
     ///
@@ -90,7 +90,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward), and a `dy` that differs from x in shape, dtype or device.
+    /// The errors of [`forward`](Self::forward), and a `dy` that differs from x in shape, dtype or device.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -169,7 +169,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// Those of [`instance_stats`](crate::instance_stats), and groups that share their statistics.
+    /// The errors of [`instance_stats`](crate::instance_stats), and groups that share their statistics.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -193,7 +193,7 @@ impl Normalization {
     ///
     /// # Errors
     ///
-    /// Those of [`measure`](Self::measure).
+    /// The errors of [`measure`](Self::measure).
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};

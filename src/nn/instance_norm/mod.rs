@@ -137,7 +137,7 @@ impl<const D: usize> InstanceNorm<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`forward`](Self::forward); in training, one spatial element is an error also with
+    /// The errors of [`forward`](Self::forward); in training, one spatial element is an error also with
     /// running statistics.
     pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         self.run(x, None, train)
@@ -152,7 +152,7 @@ impl<const D: usize> InstanceNorm<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
+    /// The errors of [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -257,7 +257,7 @@ impl<const D: usize> InstanceNorm<D> {
 impl<const D: usize> Module for InstanceNorm<D> {
     /// # Errors
     ///
-    /// Those of [`InstanceNorm::forward`], and a layer that tracks running statistics: a [`Module`] is
+    /// The errors of [`InstanceNorm::forward`], and a layer that tracks running statistics: a [`Module`] is
     /// not told training from evaluation.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if self.running.is_some() {
