@@ -4,7 +4,6 @@
 use super::custom_op::without_metal;
 use super::custom_op::{apply, Backend, Custom, FusedOp};
 use super::double_backward::{gradient, Composed};
-use super::normalization::Normalization;
 use super::off_graph::on_backend;
 use super::reference;
 use crate::shapes::{in_format, same_device, to_format, ParamShape, ParamSpec};
@@ -24,11 +23,10 @@ pub struct NormOp {
 }
 
 impl NormOp {
-    /// The op that `norm` is for `x`, and its inputs: all tensors checked against x and laid out as
-    /// the backends read them.
-    pub fn new(norm: &Normalization, x: &Tensor) -> Result<(Self, Vec<Tensor>)> {
-        let spec = norm.spec(x)?;
-        let params = check(&norm.extras, x, &spec)?;
+    /// The op and its inputs: `x`, to which `spec` belongs, and the extras, checked against x and laid
+    /// out as the backends read them.
+    pub fn new(spec: NormSpec, extras: &Extras<Tensor>, x: &Tensor) -> Result<(Self, Vec<Tensor>)> {
+        let params = check(extras, x, &spec)?;
         let lay = |t: &Tensor| {
             if t.rank() == x.rank() {
                 in_format(t, spec.format)
@@ -36,7 +34,7 @@ impl NormOp {
                 t.contiguous()
             }
         };
-        let inputs = [x].into_iter().chain(norm.extras.list()).map(lay);
+        let inputs = [x].into_iter().chain(extras.list()).map(lay);
         let inputs = inputs.collect::<Result<_>>()?;
         Ok((Self { spec, params }, inputs))
     }

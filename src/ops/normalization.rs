@@ -1,9 +1,8 @@
 //! The builder of the one op behind the family.
 
 use super::stats::PlaneStats;
-use crate::shapes::{float_dtype, format_of, valid_eps, Planes};
 use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule};
-use candle_core::{bail, Result, Tensor};
+use candle_core::Tensor;
 
 /// A normalization with its parameters, a residual and an activation, all in one pass over memory:
 ///
@@ -62,8 +61,8 @@ use candle_core::{bail, Result, Tensor};
 pub struct Normalization {
     /// The number of groups of channels; `None` for instance norm.
     pub(super) groups: Option<usize>,
-    /// The planes, the format and the size of a group are filled in by [`spec`](Self::spec).
-    spec: NormSpec,
+    /// Without the planes, the format and the size of a group, which follow from x.
+    pub(super) spec: NormSpec,
     pub(crate) extras: Extras<Tensor>,
 }
 
@@ -212,48 +211,5 @@ impl Normalization {
     /// The rule for rstd.
     pub(crate) fn rule(&self) -> RstdRule {
         self.spec.rule
-    }
-
-    /// The description of the pass over `x`, checked but for the extras.
-    pub(super) fn spec(&self, x: &Tensor) -> Result<NormSpec> {
-        if self.groups.is_some() && x.rank() < 3 {
-            bail!(
-                "norm: expected x of rank 2 or more, (N, C, *), got shape {:?}",
-                x.dims()
-            );
-        }
-        let NormSpec { rule, alpha, .. } = self.spec;
-        let planes = Planes::new(x.dims())?;
-        float_dtype(x)?;
-        valid_eps(rule.eps)?;
-        self.spec.activation.check()?;
-        if rule.correction > 1 {
-            bail!(
-                "norm: expected a correction of 0 or 1, got {}",
-                rule.correction
-            );
-        }
-        let channels_per_group = match self.groups {
-            None => 1,
-            Some(groups) if groups > 0 && planes.c.is_multiple_of(groups) => planes.c / groups,
-            Some(groups) => bail!(
-                "norm: expected a number of groups that divides the {} channels, got {groups}",
-                planes.c
-            ),
-        };
-        if !alpha.is_finite() {
-            bail!("norm: expected a finite alpha, got {alpha}");
-        }
-        let mut spec = NormSpec {
-            planes,
-            format: format_of(x)?,
-            channels_per_group,
-            ..self.spec
-        };
-        if self.extras.weight.is_none() {
-            // Without a weight the factor is 1.
-            spec.weight_offset = 0.;
-        }
-        Ok(spec)
     }
 }

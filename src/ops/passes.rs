@@ -3,8 +3,8 @@
 use super::norm_op::NormOp;
 use super::normalization::Normalization;
 use super::stats::{plane_stats, PlaneStats};
-use crate::shapes::{from_format, in_format};
-use crate::spec::{Gradients, ScaleStat};
+use crate::shapes::{float_dtype, format_of, from_format, in_format, valid_eps, Planes};
+use crate::spec::{Gradients, NormSpec, ScaleStat};
 use candle_core::{bail, Result, Tensor};
 
 /// The gradients of a [`Normalization`]; those of absent tensors are `None`.
@@ -42,7 +42,7 @@ impl Normalization {
         if self.is_of_vectors(x) {
             return self.of_planes()?.forward(&x.unsqueeze(2)?)?.squeeze(2);
         }
-        let (op, inputs) = NormOp::new(self, x)?;
+        let (op, inputs) = self.op(x)?;
         let format = op.spec.format;
         from_format(&op.forward(&inputs)?, format)
     }
@@ -67,7 +67,7 @@ impl Normalization {
         if self.is_of_vectors(x) {
             return self.of_planes()?.forward_in_place(&x.unsqueeze(2)?);
         }
-        let (op, inputs) = NormOp::new(self, x)?;
+        let (op, inputs) = self.op(x)?;
         let (laid, extras) = (&inputs[0], &inputs[1..]);
         if inputs.iter().any(|t| t.track_op()) {
             bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
@@ -114,7 +114,7 @@ impl Normalization {
                 ..grads
             });
         }
-        let (op, inputs) = NormOp::new(self, x)?;
+        let (op, inputs) = self.op(x)?;
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let (format, wanted) = (op.spec.format, op.mask(|_| true));
         let Gradients {
@@ -145,6 +145,54 @@ impl Normalization {
             stats: mean.zip(rstd).map(|(mean, rstd)| PlaneStats { mean, rstd }),
             x: from_format(&dx, format)?,
         })
+    }
+
+    /// The op for `x`, and its inputs.
+    fn op(&self, x: &Tensor) -> Result<(NormOp, Vec<Tensor>)> {
+        NormOp::new(self.spec(x)?, &self.extras, x)
+    }
+
+    /// The description of the pass over `x`, checked but for the extras.
+    pub(super) fn spec(&self, x: &Tensor) -> Result<NormSpec> {
+        if self.groups.is_some() && x.rank() < 3 {
+            bail!(
+                "norm: expected x of rank 2 or more, (N, C, *), got shape {:?}",
+                x.dims()
+            );
+        }
+        let NormSpec { rule, alpha, .. } = self.spec;
+        let planes = Planes::new(x.dims())?;
+        float_dtype(x)?;
+        valid_eps(rule.eps)?;
+        self.spec.activation.check()?;
+        if rule.correction > 1 {
+            bail!(
+                "norm: expected a correction of 0 or 1, got {}",
+                rule.correction
+            );
+        }
+        let channels_per_group = match self.groups {
+            None => 1,
+            Some(groups) if groups > 0 && planes.c.is_multiple_of(groups) => planes.c / groups,
+            Some(groups) => bail!(
+                "norm: expected a number of groups that divides the {} channels, got {groups}",
+                planes.c
+            ),
+        };
+        if !alpha.is_finite() {
+            bail!("norm: expected a finite alpha, got {alpha}");
+        }
+        let mut spec = NormSpec {
+            planes,
+            format: format_of(x)?,
+            channels_per_group,
+            ..self.spec
+        };
+        if self.extras.weight.is_none() {
+            // Without a weight the factor is 1.
+            spec.weight_offset = 0.;
+        }
+        Ok(spec)
     }
 
     /// True for an x of shape `(N, C)` in groups, which are those of planes of one element.
