@@ -33,8 +33,7 @@ mod gpu;
 pub mod nn;
 mod ops;
 mod spec;
-// How shapes are given to kernels is no part of the API: a test shows with it that its table reaches
-// all of them.
+// Public for the tests, which show that their table of shapes reaches every kernel; no part of the API.
 #[doc(hidden)]
 pub mod plan;
 #[doc(hidden)]

@@ -1,16 +1,16 @@
-//! Shapes, strides and their validation: the one vocabulary of every backend.
+//! Shapes, strides, dtypes, and the checks of them.
 
 use candle_core::{bail, DType, Layout, Result, Tensor};
 
 /// A tensor `(N, C, *S)` seen as `n * c` planes of `spatial` elements each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Planes {
     pub n: usize,
     pub c: usize,
     pub spatial: usize,
 }
 
-/// How the elements of a tensor lie in memory.
+/// The order of a tensor's elements in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `(N, C, *S)`: the elements of a plane are adjacent.
@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 impl Planes {
-    /// Those of a tensor of shape `(N, C, *S)`.
+    /// The planes of a tensor of shape `(N, C, *S)`.
     pub fn new(dims: &[usize]) -> Result<Self> {
         match dims {
             [n, c, s @ ..] if !s.is_empty() => Ok(Self {
@@ -45,10 +45,9 @@ impl Planes {
     }
 }
 
-/// Where the planes of a tensor start in its storage; the elements of a plane are adjacent.
+/// The starts of a tensor's planes in its storage; the elements of a plane are adjacent.
 ///
-/// This covers what `narrow`, `transpose` and `expand` over N and C make, so that such views are
-/// read in place.
+/// Views made by `narrow`, `transpose` or `expand` over N and C are such layouts, and read in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaneLayout {
     pub offset: usize,
@@ -57,17 +56,10 @@ pub struct PlaneLayout {
 }
 
 impl PlaneLayout {
-    /// `None` where the elements of a plane are not adjacent (channels-last, say).
+    /// `None` unless the elements of a plane are adjacent.
     pub fn new(layout: &Layout) -> Option<Self> {
-        let (dims, strides) = (layout.dims(), layout.stride());
-        let mut adjacent = 1;
-        for (&dim, &stride) in dims[2..].iter().zip(&strides[2..]).rev() {
-            if dim != 1 && stride != adjacent {
-                return None;
-            }
-            adjacent *= dim;
-        }
-        Some(Self {
+        let strides = layout.stride();
+        is_planar(layout).then(|| Self {
             offset: layout.start_offset(),
             stride_n: strides[0],
             stride_c: strides[1],
@@ -85,7 +77,19 @@ impl PlaneLayout {
     }
 }
 
-/// [`PlaneLayout::new`] where the op has already made sure of it.
+/// True if the elements of a plane are adjacent, at any strides over N and C.
+fn is_planar(layout: &Layout) -> bool {
+    let mut adjacent = 1;
+    for (&dim, &stride) in layout.dims()[2..].iter().zip(&layout.stride()[2..]).rev() {
+        if dim != 1 && stride != adjacent {
+            return false;
+        }
+        adjacent *= dim;
+    }
+    true
+}
+
+/// The [`PlaneLayout`] of a tensor that the op has laid out.
 pub fn adjacent(layout: &Layout) -> Result<PlaneLayout> {
     match PlaneLayout::new(layout) {
         Some(planes) => Ok(planes),
@@ -95,8 +99,7 @@ pub fn adjacent(layout: &Layout) -> Result<PlaneLayout> {
 
 /// The format in which `x`, of shape `(N, C, *S)`, is best read.
 pub fn format_of(x: &Tensor) -> Result<Format> {
-    let planar = PlaneLayout::new(x.layout()).is_some();
-    let channels_last = !planar && channels_last(x)?.is_contiguous();
+    let channels_last = !is_planar(x.layout()) && channels_last(x)?.is_contiguous();
     Ok(if channels_last {
         Format::ChannelsLast
     } else {
@@ -118,16 +121,16 @@ pub fn channels_first(x: &Tensor) -> Result<Tensor> {
     x.permute(order)
 }
 
-/// `x`, already in the order of `format`, itself where a backend can read it there, else a
+/// `x`, already in the order of `format`: itself if a backend can read it in place, else a
 /// contiguous copy (on the graph).
 pub fn to_format(x: &Tensor, format: Format) -> Result<Tensor> {
     match format {
-        Format::Planar if PlaneLayout::new(x.layout()).is_some() => Ok(x.clone()),
+        Format::Planar if is_planar(x.layout()) => Ok(x.clone()),
         _ => x.contiguous(),
     }
 }
 
-/// `(N, C, *)` as the backends read it.
+/// `(N, C, *)` in the order of `format`, as the backends read it.
 pub fn in_format(t: &Tensor, format: Format) -> Result<Tensor> {
     match format {
         Format::Planar => to_format(t, format),
@@ -143,7 +146,7 @@ pub fn from_format(t: &Tensor, format: Format) -> Result<Tensor> {
     }
 }
 
-/// How far a weight or bias reaches: its shape is `[C]`, `[N, C]` or that of x.
+/// The shape class of a parameter: `[C]`, `[N, C]` or that of x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParamShape {
     PerChannel,
@@ -162,7 +165,7 @@ impl ParamShape {
     }
 }
 
-/// What is known of a weight or bias before its values are.
+/// Shape class and dtype of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParamSpec {
     pub shape: ParamShape,
@@ -170,7 +173,7 @@ pub struct ParamSpec {
 }
 
 impl ParamSpec {
-    /// Whether there is a number of it for each element of x, not for each plane or channel.
+    /// True for one number per element of x, rather than per channel or sample.
     pub fn is_per_element(&self) -> bool {
         self.shape == ParamShape::PerElement
     }
@@ -189,7 +192,7 @@ impl ParamSpec {
             ),
         };
         let dtype = param.dtype();
-        // Beside x itself, an f32 parameter would be read at half the speed.
+        // In f32, a parameter per element would be twice the bytes of a half x.
         let wide = is_half(x.dtype()) && shape != ParamShape::PerElement;
         if dtype != x.dtype() && !(dtype == DType::F32 && wide) {
             bail!(
@@ -202,7 +205,7 @@ impl ParamSpec {
         Ok(Self { shape, dtype })
     }
 
-    /// As [`new`](Self::new), for one that cannot be per element.
+    /// [`new`](Self::new) for a parameter that cannot be per element.
     pub fn per_plane(name: &str, param: &Tensor, x: &Tensor, planes: &Planes) -> Result<Self> {
         let (n, c) = (planes.n, planes.c);
         if param.dims() != [c] && param.dims() != [n, c] {

@@ -6,9 +6,9 @@ use candle_core::{bail, Layout, Result, Shape};
 /// A storage and how a tensor lies in it.
 pub type View<'a, S> = (&'a S, &'a Layout);
 
-/// The optional inputs beside x: tensors, [`View`]s, or what is known of them.
+/// The optional inputs: tensors, [`View`]s, or their [`ParamSpec`]s.
 ///
-/// x, the residual and the parameters per element are of the [`NormSpec`]'s format: planes of
+/// x, the residual and parameters per element are in the [`NormSpec`]'s format: planes of
 /// adjacent elements at any strides over N and C, or contiguous channels-last. The parameters per
 /// channel and per sample, and the statistics, are contiguous.
 #[derive(Debug, Clone)]
@@ -65,17 +65,17 @@ impl<T> Extras<T> {
 pub struct NormSpec {
     pub planes: Planes,
     pub format: Format,
-    /// Neighbouring channels that share their statistics: 1 for instance norm.
+    /// The number of neighbouring channels that share their statistics: 1 for instance norm.
     pub channels_per_group: usize,
     pub rule: RstdRule,
-    /// 1 where the weight is stored as what it exceeds 1 by, else 0.
+    /// Added to the weight: 1 if the checkpoint stores weight - 1, else 0.
     pub weight_offset: f64,
     pub alpha: f64,
     pub activation: Activation,
     pub output: Output,
 }
 
-/// How rstd follows from the biased variance `var` of `n` elements.
+/// The rule for rstd, which follows from the biased variance `var` of `n` elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RstdRule {
     pub eps: f64,
@@ -85,7 +85,7 @@ pub struct RstdRule {
 }
 
 impl RstdRule {
-    /// Of the biased variance itself.
+    /// A rule without a correction.
     pub fn new(eps: f64, mode: EpsMode) -> Self {
         Self {
             eps,
@@ -95,7 +95,14 @@ impl RstdRule {
     }
 }
 
-/// Where eps guards against a variance of 0.
+impl From<f64> for RstdRule {
+    /// The usual rule, with this eps.
+    fn from(eps: f64) -> Self {
+        Self::new(eps, EpsMode::AddToVar)
+    }
+}
+
+/// The place of eps, which guards against a variance of 0.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -120,7 +127,7 @@ pub enum EpsMode {
     MaxWithVar,
 }
 
-/// What follows the normalization in the same pass.
+/// The activation that follows the normalization in the same pass.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -145,13 +152,13 @@ pub enum Activation {
     Silu,
 }
 
-/// What the scale and shift of a plane are for.
+/// The result of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// The normalized planes.
     Normalized,
     /// The gradient of x of [`ScaleStat`] statistics, whose own gradients come as bias (the mean's)
-    /// and weight (the second's): `(x - mean) * weight * d second/d var * 2 / n + bias / n`.
+    /// and weight (the other's): `(x - mean) * weight * d stat/d var * 2 / n + bias / n`.
     StatsGradient(ScaleStat),
 }
 
@@ -166,21 +173,23 @@ pub enum ScaleStat {
     Rstd,
 }
 
-/// The gradients that are asked for. The weight's and bias's are those of parameters per channel
-/// or per sample, or, per element, of the shape of x.
+/// The gradients that a backward pass computes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GradMask {
     pub x: bool,
     pub weight: Option<ParamSpec>,
+    /// A bias per channel or per sample: backends are not asked for one per element, whose gradient is
+    /// that of `v`.
     pub bias: Option<ParamSpec>,
-    /// The gradient of `v`: that of the residual, and of a bias per element.
+    /// The gradient of `v`, which is that of the residual. Backends are asked for it only with an
+    /// activation; without one it is dy.
     pub v: bool,
-    /// Those of given statistics.
+    /// Given statistics.
     pub mean: Option<ParamSpec>,
     pub rstd: Option<ParamSpec>,
 }
 
-/// The gradients asked for, in contiguous storages with the dtypes of what they belong to.
+/// The gradients in a [`GradMask`]: contiguous storages in the dtype of their input, or tensors.
 pub struct Gradients<S> {
     pub x: Option<S>,
     pub weight: Option<S>,
@@ -204,13 +213,27 @@ impl<S> Gradients<S> {
 }
 
 impl NormSpec {
-    /// Whether a parameter of this layout has the shape of x, rather than `[C]` or `[N, C]`.
+    /// An instance norm without parameters; of no planes yet.
+    pub fn instance(rule: impl Into<RstdRule>) -> Self {
+        Self {
+            planes: Planes::default(),
+            format: Format::Planar,
+            channels_per_group: 1,
+            rule: rule.into(),
+            weight_offset: 0.,
+            alpha: 1.,
+            activation: Activation::None,
+            output: Output::Normalized,
+        }
+    }
+
+    /// True for a parameter of the shape of x, rather than `[C]` or `[N, C]`.
     pub fn is_per_element(&self, param: &Layout) -> bool {
         param.dims().len() > 2
     }
 }
 
-/// The shape of plane statistics, `(2, N, C)`: means, then the second statistic.
+/// The shape of plane statistics, `(2, N, C)`: means, then the other statistic.
 pub fn stats_shape(planes: &Planes) -> Shape {
     Shape::from((2, planes.n, planes.c))
 }

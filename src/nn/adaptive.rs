@@ -1,12 +1,14 @@
-//! Instance norm that a style vector scales and shifts, with the fully connected map before it.
+//! Adaptive instance norm with the fully connected layer that maps a style to its parameters.
 
 use crate::shapes::{acc_dtype, valid_eps};
 use crate::{Activation, AdaptiveConfig, Normalization};
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder};
 
-/// Adaptive instance norm: a fully connected layer makes the scale and shift of every sample from
-/// its style, the AdaIN of StyleGAN, StarGAN v2, StyleTTS 2 and Kokoro.
+/// Adaptive instance norm: a fully connected layer maps the style of each sample to its weight and
+/// bias, gamma and beta in the papers. The AdaIN of StyleGAN (Karras et al.,
+/// [1812.04948](https://arxiv.org/abs/1812.04948)), StarGAN v2 (Choi et al.,
+/// [1912.01865](https://arxiv.org/abs/1912.01865)), StyleTTS 2 and Kokoro.
 ///
 /// ```text
 /// gamma, beta = fc(style)                           in the order of the configuration
@@ -54,7 +56,7 @@ pub struct AdaptiveInstanceNorm {
 ///
 /// # Errors
 ///
-/// An eps that is negative or not finite, and what `vb` says of the variables.
+/// An eps that is negative or not finite, and the errors of `vb`.
 pub fn adaptive_instance_norm(
     style_dim: usize,
     num_channels: usize,
@@ -66,8 +68,8 @@ pub fn adaptive_instance_norm(
 }
 
 impl AdaptiveInstanceNorm {
-    /// With this fully connected layer, of `2 * num_channels` outputs: one that goes by a name of its
-    /// own, or whose weights have been multiplied as those of StyleGAN are.
+    /// The layer with this fully connected layer of `2 * num_channels` outputs: one under another
+    /// name, or with weights scaled as those of StyleGAN are.
     ///
     /// # Errors
     ///
@@ -79,7 +81,9 @@ impl AdaptiveInstanceNorm {
     /// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
     /// let fc = candle_nn::linear(512, 2 * 64, vb.pp("style_mod.lin"))?;
     /// let norm = AdaptiveInstanceNorm::new(fc, AdaptiveConfig::stylegan())?;
-    /// # let _ = norm; Ok::<(), candle_core::Error>(())
+    /// let x = candle_core::Tensor::ones((1, 64, 2, 2), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(norm.forward(&x, &x.zeros_like()?.reshape(256)?.repeat((1, 2))?)?.dims(), x.dims());
+    /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn new(fc: Linear, config: AdaptiveConfig) -> Result<Self> {
         valid_eps(config.eps)?;
@@ -92,9 +96,9 @@ impl AdaptiveInstanceNorm {
         })
     }
 
-    /// With parameters of the norm itself, before gamma and beta: `weight` and `bias` of `vb` where
-    /// it has them, else 1 and 0. Kokoro's code has them and its checkpoint has not; `vb` is that
-    /// of `norm`.
+    /// Adds parameters of the norm itself, applied before gamma and beta: `weight` and `bias` of `vb` if
+    /// it has them, else 1 and 0. Kokoro's code has them, its checkpoint does not; `vb` is that of
+    /// `norm`.
     ///
     /// ```text
     /// y = ((x - mean) / sqrt(var + eps) * weight + bias) * (1 + gamma) + beta
@@ -110,7 +114,10 @@ impl AdaptiveInstanceNorm {
     /// # let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
     /// let norm = nn::adaptive_instance_norm(128, 512, AdaptiveConfig::stargan_v2(), vb.clone())?
     ///     .with_optional_affine(vb.pp("norm"))?;
-    /// # let _ = norm; Ok::<(), candle_core::Error>(())
+    /// # let x = candle_core::Tensor::ones((1, 512, 2, 2), DType::F32, &Device::Cpu)?;
+    /// # let style = candle_core::Tensor::ones((1, 128), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(norm.forward(&x, &style)?.dims(), x.dims());
+    /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn with_optional_affine(self, vb: VarBuilder) -> Result<Self> {
         let channels = self.fc.weight().dim(0)? / 2;
@@ -125,7 +132,7 @@ impl AdaptiveInstanceNorm {
         })
     }
 
-    /// Followed by an activation in the same pass.
+    /// Adds an activation in the same pass.
     pub fn with_activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
@@ -134,8 +141,7 @@ impl AdaptiveInstanceNorm {
     ///
     /// # Errors
     ///
-    /// Another number of channels, styles that do not fit, and what
-    /// [`Normalization`] says of x.
+    /// Another number of channels, styles that do not fit, and the errors of [`Normalization`].
     pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
         self.modulation(x, style)?.forward(x)
     }
@@ -145,26 +151,26 @@ impl AdaptiveInstanceNorm {
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward).
+    /// The errors of [`forward`](Self::forward).
     pub fn modulation(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
         let wide = acc_dtype(x.dtype());
         let widen = |t: &Tensor| t.to_dtype(wide);
         let fc_bias = self.fc.bias().map(widen).transpose()?;
         let fc = Linear::new(widen(self.fc.weight())?, fc_bias);
-        let (norm, [mut scale, mut shift]) = self.config.parts(x, &fc.forward(&widen(style)?)?)?;
+        let (norm, [mut weight, mut bias]) = self.config.parts(x, &fc.forward(&widen(style)?)?)?;
         if self.weight.is_some() || self.bias.is_some() {
-            // One scale and shift for both: z (weight scale) + (bias scale + shift).
-            let offset = if self.config.one_plus { 1. } else { 0. };
-            let whole = (scale + offset)?;
-            if let Some(bias) = &self.bias {
-                shift = (whole.broadcast_mul(&widen(bias)?)? + shift)?;
+            // One weight and bias for both: (z w + b) gamma + beta = z (w gamma) + (b gamma + beta).
+            let offset = if self.config.one_plus_weight { 1. } else { 0. };
+            let gamma = (weight + offset)?;
+            if let Some(own) = &self.bias {
+                bias = (gamma.broadcast_mul(&widen(own)?)? + bias)?;
             }
-            scale = match &self.weight {
-                Some(weight) => (whole.broadcast_mul(&widen(weight)?)? - offset)?,
-                None => (whole - offset)?,
+            weight = match &self.weight {
+                Some(own) => (gamma.broadcast_mul(&widen(own)?)? - offset)?,
+                None => (gamma - offset)?,
             };
         }
-        let norm = norm.weight(&scale).bias(&shift);
+        let norm = norm.weight(&weight).bias(&bias);
         Ok(norm.activation(self.activation))
     }
 }

@@ -6,14 +6,20 @@ use crate::shapes::{acc_dtype, valid_eps, Planes};
 use candle_core::{bail, Result, Tensor, Var};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
-/// What a [`BatchInstanceNorm`] is made of; the defaults are the authors'.
+/// The configuration of a [`BatchInstanceNorm`]; the defaults are the authors'.
+///
+/// ```
+/// use candle_instance_norm::nn::BatchInstanceNormConfig;
+///
+/// assert_eq!(BatchInstanceNormConfig::from(1e-3).momentum, 0.1);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchInstanceNormConfig {
     /// Added to the variances, 1e-5 by default.
     pub eps: f64,
-    /// The share of a new value in the running statistics, 0.1 by default.
+    /// The share of the new value in the running statistics, 0.1 by default.
     pub momentum: f64,
-    /// Whether there are a `weight` and a `bias`, true by default.
+    /// True, the default, for a `weight` and a `bias`.
     pub affine: bool,
 }
 
@@ -44,10 +50,14 @@ impl From<f64> for BatchInstanceNormConfig {
 /// ```
 ///
 /// In training the batch norm takes the statistics of the batch and moves `running_mean` and
-/// `running_var` (unbiased) towards them; in evaluation it takes those. The instance norm takes
-/// the statistics of each plane in both. The gate is not clamped on the way: call
-/// [`clamp_gate`](Self::clamp_gate) after each step of the optimizer, as the authors do. See
-/// [`batch_instance_norm`](crate::batch_instance_norm) for shapes.
+/// `running_var` (unbiased) towards them; in evaluation it takes these. The instance norm takes the
+/// statistics of each plane in both. The gate is not clamped in the pass: call
+/// [`clamp_gate`](Self::clamp_gate) after each step of the optimizer, as the authors do.
+///
+/// # Shapes
+///
+/// - x: `(N, C, *)` in f32, f16, bf16 or f64, with more than one spatial element.
+/// - result: the shape and dtype of x.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -75,8 +85,7 @@ pub struct BatchInstanceNorm {
 ///
 /// # Errors
 ///
-/// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
-/// variables.
+/// An eps that is negative or not finite, a momentum outside 0 to 1, and the errors of `vb`.
 pub fn batch_instance_norm(
     num_channels: usize,
     config: impl Into<BatchInstanceNormConfig>,
@@ -144,11 +153,11 @@ impl BatchInstanceNorm {
         &self.running.var
     }
 
-    /// Brings the gate back to 0 to 1; for after a step of the optimizer.
+    /// Clamps the gate to 0 to 1, after a step of the optimizer.
     ///
     /// # Errors
     ///
-    /// A gate that is no variable, since nothing trains it.
+    /// A gate that is not a variable, which nothing trains.
     pub fn clamp_gate(&self) -> Result<()> {
         if !self.gate.is_variable() {
             bail!("norm: expected a gate that is a variable, to clamp it");
@@ -161,8 +170,8 @@ impl BatchInstanceNorm {
 impl ModuleT for BatchInstanceNorm {
     /// # Errors
     ///
-    /// As [`batch_instance_norm`](crate::batch_instance_norm), and an input with one spatial
-    /// element, of which there is no instance norm.
+    /// The errors of [`batch_instance_norm`](crate::batch_instance_norm), and an input with one spatial
+    /// element, which has no instance norm.
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let of_x = Planes::new(x.dims())?;
         if of_x.spatial == 1 {
@@ -172,21 +181,14 @@ impl ModuleT for BatchInstanceNorm {
             );
         }
         let planes = Moments::of_planes(x)?;
+        let BatchInstanceNormConfig { eps, .. } = self.config;
         let batch = if train {
-            self.running.follow(&planes, &of_x)?
+            self.running.follow(&planes, &of_x)?.stats(eps)?
         } else {
-            self.running.moments(acc_dtype(x.dtype()))?
+            self.running.stats(&eps.into(), acc_dtype(x.dtype()))?
         };
         let affine = self.weight_and_bias.as_ref();
         let (weight, bias) = affine.map(|(weight, bias)| (weight, bias)).unzip();
-        gated(
-            x,
-            weight,
-            bias,
-            &self.gate,
-            &planes,
-            &batch,
-            self.config.eps,
-        )
+        gated(x, weight, bias, &self.gate, &planes, &batch, eps)
     }
 }

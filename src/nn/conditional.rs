@@ -1,4 +1,4 @@
-//! Instance norm with a scale and shift for each of some styles.
+//! Conditional instance norm: a weight and a bias for each style.
 
 use crate::ops::{by_ids, by_weights};
 use crate::shapes::valid_eps;
@@ -6,15 +6,15 @@ use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
-/// Under which names a [`ConditionalInstanceNorm`] finds its tables. It is never guessed from the
-/// names in a checkpoint.
+/// The names of the tables of a [`ConditionalInstanceNorm`] in a checkpoint, from which they are never
+/// guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StyleTables {
     /// `gamma` and `beta`, `(K, C)` each: Magenta's `image_stylization`.
     GammaBeta,
-    /// `embed.weight`, `(K, 2 * C)`, each row the scales and then the shifts: an `nn.Embedding`
-    /// whose result is chunked.
+    /// `embed.weight`, `(K, 2 * C)`, each row the weight and then the bias: an `nn.Embedding` whose
+    /// result is chunked.
     Embedding,
     /// `inns.0.weight`, `inns.0.bias`, `inns.1.weight` and so on, `(C)` each: a `ModuleList` of
     /// affine instance norms.
@@ -22,15 +22,20 @@ pub enum StyleTables {
 }
 
 /// Conditional instance norm (Dumoulin et al., [1610.07629](https://arxiv.org/abs/1610.07629)): one
-/// network for K styles, which have each a scale and a shift of every channel.
+/// network for K styles, each of which has a weight and a bias per channel, gamma and beta in the paper.
 ///
 /// ```text
 /// y[n] = activation((x[n] - mean) / sqrt(var + eps) * gamma[ids[n]] + beta[ids[n]])
 /// ```
 ///
 /// [`forward`](Self::forward) takes the number of a style for each sample,
-/// [`forward_mix`](Self::forward_mix) weights for mixtures of them. See
-/// [`conditional_instance_norm`](crate::conditional_instance_norm) for shapes and errors.
+/// [`forward_mix`](Self::forward_mix) the weights of a mixture of styles.
+///
+/// # Shapes
+///
+/// - x: `(N, C, *)` in f32, f16, bf16 or f64.
+/// - ids: `(N)` in u32 or i64; weights: `(N, K)`.
+/// - result: the shape and dtype of x.
 ///
 /// # Example
 ///
@@ -58,18 +63,18 @@ pub struct ConditionalInstanceNorm {
 enum Tables {
     /// gamma and beta.
     Two(Tensor, Tensor),
-    /// Scales and shifts in one.
+    /// Weights and biases in one.
     One(Tensor),
     /// The weight and the bias of each style.
     Rows(Vec<(Tensor, Tensor)>),
 }
 
 /// A [`ConditionalInstanceNorm`] for `num_styles` styles of `num_channels` channels, with the
-/// variables of `vb` that `tables` names. New ones are 1 for the scales and 0 for the shifts.
+/// variables of `vb` that `tables` names. New weights are 1, new biases 0.
 ///
 /// # Errors
 ///
-/// No styles, an eps that is negative or not finite, and what `vb` says of the variables.
+/// No styles, an eps that is negative or not finite, and the errors of `vb`.
 pub fn conditional_instance_norm(
     num_styles: usize,
     num_channels: usize,
@@ -78,19 +83,19 @@ pub fn conditional_instance_norm(
     vb: VarBuilder,
 ) -> Result<ConditionalInstanceNorm> {
     let both = (num_styles, num_channels);
-    let (scale, shift) = (Init::Const(1.), Init::Const(0.));
+    let (ones, zeros) = (Init::Const(1.), Init::Const(0.));
     let tables = match tables {
         StyleTables::GammaBeta => Tables::Two(
-            vb.get_with_hints(both, "gamma", scale)?,
-            vb.get_with_hints(both, "beta", shift)?,
+            vb.get_with_hints(both, "gamma", ones)?,
+            vb.get_with_hints(both, "beta", zeros)?,
         ),
         StyleTables::Embedding => Tables::One(embedding(num_styles, num_channels, &vb)?),
         StyleTables::ModuleList => Tables::Rows(
             (0..num_styles)
                 .map(|k| {
                     let vb = vb.pp("inns").pp(k);
-                    let weight = vb.get_with_hints(num_channels, "weight", scale)?;
-                    Ok((weight, vb.get_with_hints(num_channels, "bias", shift)?))
+                    let weight = vb.get_with_hints(num_channels, "weight", ones)?;
+                    Ok((weight, vb.get_with_hints(num_channels, "bias", zeros)?))
                 })
                 .collect::<Result<_>>()?,
         ),
@@ -129,7 +134,7 @@ impl ConditionalInstanceNorm {
         })
     }
 
-    /// Followed by an activation in the same pass.
+    /// Adds an activation in the same pass.
     pub fn with_activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
@@ -153,8 +158,7 @@ impl ConditionalInstanceNorm {
     ///
     /// # Errors
     ///
-    /// An id that is no style's, and as
-    /// [`conditional_instance_norm`](crate::conditional_instance_norm).
+    /// The errors of [`conditional_instance_norm`](crate::conditional_instance_norm).
     pub fn forward(&self, x: &Tensor, ids: &Tensor) -> Result<Tensor> {
         let (gamma, beta) = self.tables()?;
         self.finish(x, by_ids(x, &gamma, &beta, ids, self.eps)?)
@@ -164,7 +168,7 @@ impl ConditionalInstanceNorm {
     ///
     /// # Errors
     ///
-    /// As [`conditional_instance_norm_mix`](crate::conditional_instance_norm_mix).
+    /// The errors of [`conditional_instance_norm_mix`](crate::conditional_instance_norm_mix).
     pub fn forward_mix(&self, x: &Tensor, weights: &Tensor) -> Result<Tensor> {
         let (gamma, beta) = self.tables()?;
         self.finish(x, by_weights(x, &gamma, &beta, weights, self.eps)?)
@@ -175,14 +179,14 @@ impl ConditionalInstanceNorm {
     }
 }
 
-/// `embed.weight`; a new one has scales of 1 and shifts of 0, which no single [`Init`] gives.
+/// `embed.weight`; a new one has weights of 1 and biases of 0, which no single [`Init`] gives.
 fn embedding(num_styles: usize, num_channels: usize, vb: &VarBuilder) -> Result<Tensor> {
     let vb = vb.pp("embed");
     let new = !vb.contains_tensor("weight");
     let table = vb.get_with_hints((num_styles, 2 * num_channels), "weight", Init::Const(1.))?;
     if new && table.is_variable() {
-        let scales = table.detach().narrow(1, 0, num_channels)?;
-        let whole = Tensor::cat(&[&scales, &scales.zeros_like()?], 1)?;
+        let ones = table.detach().narrow(1, 0, num_channels)?;
+        let whole = Tensor::cat(&[&ones, &ones.zeros_like()?], 1)?;
         Var::from_tensor(&table)?.set(&whole)?;
     }
     Ok(table)

@@ -18,13 +18,13 @@ use candle_nn::{Init, Module, VarBuilder};
 ///
 /// # Shapes
 ///
-/// - x: `(N, C, *)`, or `(N, C)`, in f32, f16, bf16 or f64, with parameters in that dtype, or in f32 for the half
-///   types.
+/// - x: `(N, C, *)`, or `(N, C)`, in f32, f16, bf16 or f64, with parameters in that dtype, or in f32 for
+///   the half types.
 /// - result: the shape and dtype of x.
 ///
 /// # Example
 ///
-/// What comes before the convolutions of a diffusion UNet:
+/// The norm before the convolutions of a diffusion UNet:
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -49,7 +49,7 @@ pub struct GroupNorm {
 ///
 /// # Errors
 ///
-/// As [`GroupNorm::new`], and what `vb` says of the variables.
+/// The errors of [`GroupNorm::new`] and of `vb`.
 ///
 /// ```
 /// # use candle_core::{DType, Device};
@@ -69,7 +69,7 @@ pub fn group_norm(
 }
 
 impl GroupNorm {
-    /// With these parameters, `(num_channels)` each.
+    /// The layer with this weight and bias, `(num_channels)` each.
     ///
     /// # Errors
     ///
@@ -79,8 +79,11 @@ impl GroupNorm {
     /// # use candle_core::{DType, Device, Tensor};
     /// # use candle_instance_norm::nn::GroupNorm;
     /// let ones = Tensor::ones(6, DType::F32, &Device::Cpu)?;
-    /// let norm = GroupNorm::new(ones.clone(), ones.zeros_like()?, 6, 3, 1e-5)?;
-    /// # let _ = norm; Ok::<(), candle_core::Error>(())
+    /// let norm = GroupNorm::new(ones.clone(), ones.zeros_like()?, 6, 3, 0.)?;
+    /// let x = Tensor::new(&[[1f32, 3., 5., 9., 2., 4.]], &Device::Cpu)?;
+    /// let y = candle_nn::Module::forward(&norm, &x)?;
+    /// assert_eq!(y.to_vec2::<f32>()?, [[-1., 1., -1., 1., -1., 1.]]);
+    /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn new(
         weight: Tensor,
@@ -99,7 +102,7 @@ impl GroupNorm {
         })
     }
 
-    /// Followed by an activation in the same pass: SiLU in UNets and VAEs.
+    /// Adds an activation in the same pass: SiLU in UNets and VAEs.
     pub fn with_activation(self, activation: Activation) -> Self {
         Self {
             norm: self.norm.activation(activation),
@@ -109,6 +112,9 @@ impl GroupNorm {
 }
 
 impl Module for GroupNorm {
+    /// # Errors
+    ///
+    /// Another number of channels, and the errors of [`Normalization`].
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match x.dims() {
             [_, c, ..] if *c != self.num_channels => bail!(

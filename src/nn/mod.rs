@@ -6,6 +6,7 @@ mod batch_instance_norm;
 mod conditional;
 mod group_norm;
 mod instance_norm;
+mod resize;
 mod running;
 mod spade;
 

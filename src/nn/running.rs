@@ -3,8 +3,10 @@
 //! They are f32 beside parameters of a half type, as under PyTorch's autocast: in bf16 a step of
 //! 1 % is lost as soon as the rest of the way is less than half an ulp.
 
-use crate::ops::Moments;
+use crate::ops::{plane_stats, Moments};
 use crate::shapes::{acc_dtype, Planes};
+use crate::spec::{RstdRule, ScaleStat};
+use crate::PlaneStats;
 use candle_core::{bail, DType, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
@@ -42,7 +44,7 @@ impl Running {
     }
 
     /// Moves towards these, which are in the dtype that the norm computes in.
-    pub fn track(&self, mean: &Tensor, unbiased_var: &Tensor) -> Result<()> {
+    fn track(&self, mean: &Tensor, unbiased_var: &Tensor) -> Result<()> {
         let towards = |old: &Var, new: &Tensor| {
             let old_wide = old.as_tensor().detach().to_dtype(new.dtype())?;
             let moved = ((old_wide * (1. - self.momentum))? + (new.detach() * self.momentum)?)?;
@@ -52,8 +54,24 @@ impl Running {
         towards(&self.var, unbiased_var)
     }
 
-    /// What a batch norm takes in training: the moments of the batch, towards which these move.
-    /// They are merged from those of the planes of an input.
+    /// Moves towards the averages over N of the statistics of the planes of x: an instance norm in
+    /// training.
+    pub fn follow_planes(&self, x: &Tensor) -> Result<()> {
+        let planes = Planes::new(x.dims())?;
+        if planes.n == 0 || planes.spatial == 0 {
+            return Ok(());
+        }
+        // One element has no unbiased variance; if that is allowed, its 0 is taken as it is.
+        let rule = RstdRule {
+            correction: (planes.spatial > 1).into(),
+            ..0f64.into()
+        };
+        let (means, vars) = plane_stats(&x.detach(), rule, ScaleStat::Var)?;
+        self.track(&means.mean(0)?, &vars.mean(0)?)
+    }
+
+    /// The moments of the batch, merged from those of its planes, towards which these move: a batch
+    /// norm in training.
     pub fn follow(&self, planes: &Moments, of: &Planes) -> Result<Moments> {
         let batch = planes.merged()?;
         let elements = of.n * of.spatial;
@@ -64,12 +82,10 @@ impl Running {
         Ok(batch)
     }
 
-    /// What a batch norm takes in evaluation, in the dtype that it computes in.
-    pub fn moments(&self, dtype: DType) -> Result<Moments> {
-        Ok(Moments {
-            mean: self.mean.as_tensor().detach().to_dtype(dtype)?,
-            var: self.var.as_tensor().detach().to_dtype(dtype)?,
-        })
+    /// The statistics of a batch norm in evaluation, in this dtype.
+    pub fn stats(&self, rule: &RstdRule, dtype: DType) -> Result<PlaneStats> {
+        let in_dtype = |t: &Var| t.as_tensor().detach().to_dtype(dtype);
+        PlaneStats::with_rule(&in_dtype(&self.mean)?, &in_dtype(&self.var)?, rule)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Spatially adaptive normalization.
 
+use super::resize::resize_nearest;
 use super::running::Running;
 use crate::ops::{activate, Moments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
-use crate::spec::{EpsMode, RstdRule};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder};
@@ -19,7 +19,7 @@ pub enum ParamFreeNorm {
     Batch,
 }
 
-/// What a [`Spade`] is made of.
+/// The configuration of a [`Spade`].
 ///
 /// ```
 /// use candle_instance_norm::nn::{SpadeConfig, ParamFreeNorm};
@@ -36,11 +36,11 @@ pub struct SpadeConfig {
     pub kernel_size: usize,
     /// The channels between the two convolutions, 128 by default.
     pub hidden: usize,
-    /// What follows the first convolution, ReLU by default; MONAI has a leaky one.
+    /// The activation after the first convolution, ReLU by default; MONAI has a leaky one.
     pub hidden_activation: Activation,
     /// Added to the variance, 1e-5 by default.
     pub eps: f64,
-    /// The share of a new value in the running statistics of the batch norm, 0.1 by default.
+    /// The share of the new value in the running statistics of the batch norm, 0.1 by default.
     pub momentum: f64,
 }
 
@@ -59,8 +59,8 @@ impl SpadeConfig {
 }
 
 /// SPADE (Park et al., [Semantic Image Synthesis with Spatially-Adaptive
-/// Normalization](https://arxiv.org/abs/1903.07291)): two convolutions make a scale and a shift for
-/// every element of x from a map of the labels, as in
+/// Normalization](https://arxiv.org/abs/1903.07291)): convolutions make a weight and a bias for every
+/// element of x, gamma and beta in the paper, from a map of labels, as in
 /// [NVlabs/SPADE](https://github.com/NVlabs/SPADE).
 ///
 /// ```text
@@ -68,9 +68,8 @@ impl SpadeConfig {
 /// y = activation(norm(x) * (1 + mlp_gamma(hidden)) + mlp_beta(hidden))
 /// ```
 ///
-/// The labels are resized to x as `F.interpolate(mode='nearest')` does; the norm, the scale, the
-/// shift and the activation are one pass. The convolutions are candle's, which have no bf16 on the
-/// CPU.
+/// The labels are resized to x as `F.interpolate(mode='nearest')` does; the norm, weight, bias and
+/// activation are one pass. The convolutions are candle's, which have no bf16 on the CPU.
 ///
 /// # Shapes
 ///
@@ -111,8 +110,8 @@ pub struct Spade {
 ///
 /// # Errors
 ///
-/// An even kernel size, an eps that is negative or not finite, a momentum outside 0 to 1, and what
-/// `vb` says of the variables.
+/// An even kernel size, an eps that is negative or not finite, a momentum outside 0 to 1, and the
+/// errors of `vb`.
 pub fn spade(
     num_channels: usize,
     label_channels: usize,
@@ -147,7 +146,7 @@ pub fn spade(
 }
 
 impl Spade {
-    /// With these convolutions, which keep the size of a map, and, for the batch norm alone, a
+    /// The layer with these convolutions, which keep the size of a map, and, for the batch norm alone, a
     /// running mean and unbiased variance, `(C)` each.
     ///
     /// # Errors
@@ -189,39 +188,41 @@ impl Spade {
         })
     }
 
-    /// Followed by an activation in the same pass: a leaky ReLU of slope 0.2 in the authors' blocks.
+    /// Adds an activation in the same pass: a leaky ReLU of slope 0.2 in the authors' blocks.
     pub fn with_activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
 
-    /// The result in evaluation: a batch norm takes its running statistics.
+    /// Forward in evaluation mode: a batch norm takes its running statistics.
     ///
     /// # Errors
     ///
-    /// Maps of another rank, batch or dtype, an empty map, and what
-    /// [`Normalization`] says of x.
+    /// Maps of another rank, batch or dtype, an empty map, and the errors of [`Normalization`].
     pub fn forward(&self, x: &Tensor, labels: &Tensor) -> Result<Tensor> {
         self.forward_t(x, labels, false)
     }
 
-    /// [`forward`](Self::forward), or in training, where a batch norm takes the statistics of the
-    /// batch and moves the running ones.
+    /// [`forward`](Self::forward) in training or evaluation mode: in training a batch norm takes the
+    /// statistics of the batch and moves the running ones.
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward).
+    /// The errors of [`forward`](Self::forward).
     pub fn forward_t(&self, x: &Tensor, labels: &Tensor, train: bool) -> Result<Tensor> {
         let norm = self.modulation(x, labels)?;
         let Some(running) = &self.running else {
             return norm.forward(x);
         };
-        let batch = if train {
-            running.follow(&Moments::of_planes(x)?, &Planes::new(x.dims())?)?
+        let SpadeConfig { eps, .. } = self.config;
+        let stats = if train {
+            let planes = Moments::of_planes(x)?;
+            running
+                .follow(&planes, &Planes::new(x.dims())?)?
+                .stats(eps)?
         } else {
-            running.moments(acc_dtype(x.dtype()))?
+            running.stats(&eps.into(), acc_dtype(x.dtype()))?
         };
-        let rule = RstdRule::new(self.config.eps, EpsMode::AddToVar);
-        norm.stats(&batch.stats(&rule)?).forward(x)
+        norm.stats(&stats).forward(x)
     }
 
     /// The configuration that the layer was made with.
@@ -229,12 +230,12 @@ impl Spade {
         &self.config
     }
 
-    /// The norm that [`forward`](Self::forward) applies to x, but with the statistics of instances,
-    /// whatever [`ParamFreeNorm`] it is of; [`Normalization::stats`] gives it others.
+    /// The norm that [`forward`](Self::forward) applies to x, but with the statistics of instances for
+    /// either [`ParamFreeNorm`]; [`Normalization::stats`] gives it others.
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward).
+    /// The errors of [`forward`](Self::forward).
     pub fn modulation(&self, x: &Tensor, labels: &Tensor) -> Result<Normalization> {
         let (n, _, height, width) = x.dims4()?;
         if labels.rank() != 4 || labels.dim(0)? != n || labels.elem_count() == 0 {
@@ -253,46 +254,5 @@ impl Spade {
             .weight(&as_x(&self.gamma)?)
             .bias(&as_x(&self.beta)?)
             .activation(self.activation))
-    }
-}
-
-/// The spatial dimensions brought to a size as PyTorch's `interpolate(mode="nearest")` does,
-/// differentiable. candle's own resizing computes in f64 where PyTorch has f32, which gives other
-/// neighbours for some sizes, and has a gradient for whole factors only.
-fn resize_nearest(t: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-    let mut t = t.clone();
-    for (dim, size) in [(2, height), (3, width)] {
-        let from = t.dim(dim)?;
-        if from != size {
-            let ids = Tensor::new(nearest(from, size), t.device())?;
-            t = t.contiguous()?.index_select(&ids, dim)?;
-        }
-    }
-    Ok(t)
-}
-
-/// Which of `from` elements each of `to` is.
-fn nearest(from: usize, to: usize) -> Vec<u32> {
-    let scale = from as f32 / to as f32;
-    let last = from.saturating_sub(1);
-    (0..to)
-        .map(|i| ((i as f32 * scale) as usize).min(last) as u32)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::nearest;
-
-    /// What torch 2.15 gives for f32: `F.interpolate(torch.arange(float(a))[None, None], size=b)`.
-    #[test]
-    fn nearest_is_torchs() {
-        assert_eq!(nearest(13, 6), [0, 2, 4, 6, 8, 10]);
-        assert_eq!(nearest(3, 7), [0, 0, 0, 1, 1, 2, 2]);
-        assert_eq!(nearest(1, 3), [0, 0, 0]);
-        assert_eq!(nearest(5, 5), [0, 1, 2, 3, 4]);
-        // In f64 it would be 41, 47 and 50.
-        let begins = |to| nearest(2, to).iter().position(|&i| i == 1);
-        assert_eq!([82, 94, 98].map(begins), [Some(42), Some(48), Some(49)]);
     }
 }

@@ -1,19 +1,14 @@
 //! Adaptive instance norm: content with the statistics of a style.
 
-use super::call::Fused;
-use super::custom_op::{apply, FusedOp};
+use super::custom_op::{apply, Backend, FusedOp};
+use super::norm_op::NormOp;
 use super::normalization::Normalization;
 use super::stats::Stats;
 use crate::shapes::{
-    acc_dtype, float_dtype, format_of, from_format, in_format, same_device, ParamShape, ParamSpec,
-    Planes,
+    acc_dtype, float_dtype, from_format, in_format, same_device, ParamShape, ParamSpec, Planes,
 };
-use crate::spec::{EpsMode, Extras, NormSpec, RstdRule, ScaleStat, View};
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-#[cfg(feature = "metal")]
-use candle_core::MetalStorage;
-use candle_core::{bail, CpuStorage, DType, Layout, Result, Shape, Tensor};
+use crate::spec::{EpsMode, Extras, NormSpec, ScaleStat, View};
+use candle_core::{bail, DType, Layout, Result, Shape, Tensor};
 
 /// The conventions of [`adain`]; the default is that of Huang and Belongie's code and of
 /// [naoto0804/pytorch-AdaIN](https://github.com/naoto0804/pytorch-AdaIN), and so of MicroAST.
@@ -32,14 +27,14 @@ use candle_core::{bail, CpuStorage, DType, Layout, Result, Shape, Tensor};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaInConfig {
-    /// The variances divide by the number of elements less this: 1 by default, `torch.var`'s.
+    /// Variances divide by the number of elements less this: 1 by default, as in `torch.var`.
     pub correction: u32,
     /// 1e-5 by default.
     pub eps: f64,
-    /// Where eps is added, in the deviations of content and style alike; to the variance by
+    /// The place of eps, in the deviations of content and style alike; [`EpsMode::AddToVar`] by
     /// default.
     pub eps_mode: EpsMode,
-    /// The share of the result, beside `1 - alpha` of the content; 1 by default.
+    /// The share of the stylized content, blended with `1 - alpha` of the content; 1 by default.
     pub alpha: f64,
 }
 
@@ -55,14 +50,6 @@ impl Default for AdaInConfig {
 }
 
 impl AdaInConfig {
-    fn rule(&self) -> RstdRule {
-        RstdRule {
-            eps: self.eps,
-            mode: self.eps_mode,
-            correction: self.correction,
-        }
-    }
-
     fn normalization(&self) -> Normalization {
         Normalization::instance(self.eps)
             .eps_mode(self.eps_mode)
@@ -112,10 +99,10 @@ impl AdaInConfig {
 pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<Tensor> {
     check_style(content, style)?;
     let spec = config.normalization().spec(content)?;
-    let of_style = Stats::spec(Planes::new(style.dims())?, format_of(style)?, config.rule());
+    let of_style = Stats::new(style, config.normalization().rule(), ScaleStat::Std)?;
     let op = AdaIn::new(spec, of_style, acc_dtype(content.dtype()));
     let (content, format) = (in_format(content, spec.format)?, spec.format);
-    let style = in_format(style, of_style.format)?;
+    let style = in_format(style, of_style.spec.format)?;
     from_format(&apply(op, &[&content, &style])?, format)
 }
 
@@ -132,20 +119,22 @@ pub fn adain(content: &Tensor, style: &Tensor, config: &AdaInConfig) -> Result<T
 ///
 /// # Shapes
 ///
-/// As [`adain`], each style with a size of its own.
+/// The shapes of [`adain`]; each style has a size of its own.
 ///
 /// # Errors
 ///
-/// As [`adain`], and without any style.
+/// The errors of [`adain`], and no styles.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use candle_instance_norm::{adain_mix, AdaInConfig};
 ///
-/// let content = Tensor::randn(0f32, 1., (1, 4, 8, 8), &Device::Cpu)?;
-/// let [a, b] = [Tensor::randn(1f32, 2., (1, 4, 6, 6), &Device::Cpu)?, content.flip(&[2])?];
-/// let y = adain_mix(&content, &[(&a, 0.25), (&b, 0.75)], &AdaInConfig::default())?;
-/// assert_eq!(y.dims(), content.dims());
+/// let content = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+/// let [a, b] = [[2f32, 4.], [8., 12.]].map(|s| Tensor::new(&[[s]], &Device::Cpu));
+/// let config = AdaInConfig { correction: 0, eps: 0., ..Default::default() };
+/// let y = adain_mix(&content, &[(&a?, 0.5), (&b?, 0.5)], &config)?;
+/// // The mean of [2, 4] and [8, 12].
+/// assert_eq!(y.to_vec3::<f32>()?, [[[5., 8.]]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn adain_mix(
@@ -201,12 +190,12 @@ fn check_style(content: &Tensor, style: &Tensor) -> Result<()> {
 /// on content and style, each in its format.
 struct AdaIn {
     style: Stats,
-    content: Fused,
+    content: NormOp,
 }
 
 impl AdaIn {
-    fn new(content: NormSpec, style: NormSpec, dtype: DType) -> Self {
-        let shape = if style.planes.n == content.planes.n {
+    fn new(content: NormSpec, style: Stats, dtype: DType) -> Self {
+        let shape = if style.spec.planes.n == content.planes.n {
             ParamShape::PerSample
         } else {
             // One style for all samples.
@@ -214,11 +203,8 @@ impl AdaIn {
         };
         let param = Some(ParamSpec { shape, dtype });
         Self {
-            style: Stats {
-                spec: style,
-                stat: ScaleStat::Std,
-            },
-            content: Fused {
+            style,
+            content: NormOp {
                 spec: content,
                 params: Extras {
                     weight: param,
@@ -240,37 +226,19 @@ impl AdaIn {
     }
 }
 
-/// Both ops, one after the other, on a backend.
-macro_rules! both {
-    ($self:ident, $backend:ident, $inputs:ident) => {{
-        let (stats, _) = $self.style.$backend(&$inputs[1..])?;
-        let shape = $self.shape();
-        let std = Layout::contiguous_with_offset(&shape, shape.elem_count());
-        let mean = Layout::contiguous(shape);
-        let inputs = [$inputs[0], (&stats, &std), (&stats, &mean)];
-        $self.content.$backend(&inputs)
-    }};
-}
-
 impl FusedOp for AdaIn {
     const NAME: &'static str = "adain";
 
-    fn cpu(&self, inputs: &[View<CpuStorage>]) -> Result<(CpuStorage, Shape)> {
-        both!(self, cpu, inputs)
+    fn run<S: Backend>(&self, inputs: &[View<S>]) -> Result<(S, Shape)> {
+        let (stats, _) = self.style.run(&inputs[1..])?;
+        let shape = self.shape();
+        let std = Layout::contiguous_with_offset(&shape, shape.elem_count());
+        let mean = Layout::contiguous(shape);
+        self.content
+            .run(&[inputs[0], (&stats, &std), (&stats, &mean)])
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-        both!(self, cuda, inputs)
-    }
-
-    #[cfg(feature = "metal")]
-    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
-        both!(self, metal, inputs)
-    }
-
-    /// The gradients of the one op after those of the other, which second derivatives go through
-    /// likewise.
+    /// The gradients of the norm, then of the statistics; second derivatives go through both, too.
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let [content, style] = [inputs[0], inputs[1]];
         let (stats, shape) = (self.style.of(style)?, self.shape());

@@ -1,35 +1,35 @@
-//! Instance norm that a style vector scales and shifts.
+//! Adaptive instance norm: the weight and bias of each sample are a style vector.
 
 use super::Normalization;
 use candle_core::{bail, Result, Tensor};
 
-/// Where the scales are in a style vector of `2 * C` numbers.
+/// The order of weight and bias in a style vector of `2 * C` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StyleOrder {
-    /// The C scales, then the C shifts: StyleGAN, StarGAN v2, StyleTTS 2, Kokoro.
-    ScaleShift,
-    /// The C shifts, then the C scales: MUNIT, FUNIT.
-    ShiftScale,
+    /// The weight first: StyleGAN, StarGAN v2, StyleTTS 2, Kokoro.
+    WeightBias,
+    /// The bias first: MUNIT, FUNIT.
+    BiasWeight,
 }
 
-/// How [`adaptive_instance_norm`] reads a style vector. Implementations differ in all three, and a
-/// wrong choice gives no error, so there is no default: take the one of the network at hand.
+/// The layout of a style vector for [`adaptive_instance_norm`]. Implementations differ in all three
+/// fields, and a wrong choice gives no error, so there is no default.
 ///
 /// ```
 /// use candle_instance_norm::{AdaptiveConfig, StyleOrder};
 ///
 /// let config = AdaptiveConfig::munit();
-/// assert_eq!(config.order, StyleOrder::ShiftScale);
+/// assert_eq!(config.order, StyleOrder::BiasWeight);
 /// assert_eq!(AdaptiveConfig { eps: 1e-8, ..AdaptiveConfig::stargan_v2() }, AdaptiveConfig::stylegan());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaptiveConfig {
     /// Added to the biased variance.
     pub eps: f64,
-    /// Whether the scales are stored as what they exceed 1 by.
-    pub one_plus: bool,
-    /// What comes first.
+    /// True if the style has weight - 1.
+    pub one_plus_weight: bool,
+    /// The order of weight and bias.
     pub order: StyleOrder,
 }
 
@@ -48,8 +48,8 @@ impl AdaptiveConfig {
     pub fn stargan_v2() -> Self {
         Self {
             eps: 1e-5,
-            one_plus: true,
-            order: StyleOrder::ScaleShift,
+            one_plus_weight: true,
+            order: StyleOrder::WeightBias,
         }
     }
 
@@ -59,12 +59,12 @@ impl AdaptiveConfig {
     pub fn munit() -> Self {
         Self {
             eps: 1e-5,
-            one_plus: false,
-            order: StyleOrder::ShiftScale,
+            one_plus_weight: false,
+            order: StyleOrder::BiasWeight,
         }
     }
 
-    /// The norm, its scale and its shift, both views of `style`.
+    /// The norm without its parameters, and its weight and bias, both views of `style`.
     pub(crate) fn parts(&self, x: &Tensor, style: &Tensor) -> Result<(Normalization, [Tensor; 2])> {
         let (n, c) = match x.dims() {
             [n, c, _, ..] => (*n, *c),
@@ -82,21 +82,22 @@ impl AdaptiveConfig {
             ),
         };
         let last = style.rank() - 1;
-        let (first, stat) = (style.narrow(last, 0, c)?, style.narrow(last, c, c)?);
+        let (first, second) = (style.narrow(last, 0, c)?, style.narrow(last, c, c)?);
         let norm = Normalization::instance(self.eps);
-        let norm = if self.one_plus {
+        let norm = if self.one_plus_weight {
             norm.one_plus_weight()
         } else {
             norm
         };
         Ok(match self.order {
-            StyleOrder::ScaleShift => (norm, [first, stat]),
-            StyleOrder::ShiftScale => (norm, [stat, first]),
+            StyleOrder::WeightBias => (norm, [first, second]),
+            StyleOrder::BiasWeight => (norm, [second, first]),
         })
     }
 }
 
-/// Instance norm with a scale gamma and a shift beta for each sample, from a style vector:
+/// Instance norm with the weight and bias of each sample, gamma and beta in the papers, in a style
+/// vector:
 ///
 /// ```text
 /// y = (x - mean) / sqrt(var + eps) * gamma + beta           or with 1 + gamma for gamma
@@ -110,13 +111,13 @@ impl AdaptiveConfig {
 /// # Shapes
 ///
 /// - x: `(N, C, *)` in f32, f16, bf16 or f64.
-/// - style: `(N, 2 * C)`, or `(1, 2 * C)` for all samples, in the dtype of x or in f32 beside a
-///   half x.
+/// - style: `(N, 2 * C)`, or `(1, 2 * C)` for all samples, in the dtype of x, or in f32 if x
+///   is of a half type.
 /// - result: the shape and dtype of x.
 ///
 /// # Errors
 ///
-/// A style of another shape, dtype or device, and what [`Normalization`] says of x and eps.
+/// A style of another shape, dtype or device, and the errors of [`Normalization`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -134,8 +135,8 @@ pub fn adaptive_instance_norm(
     style: &Tensor,
     config: &AdaptiveConfig,
 ) -> Result<Tensor> {
-    let (norm, [scale, shift]) = config.parts(x, style)?;
-    norm.weight(&scale).bias(&shift).forward(x)
+    let (norm, [weight, bias]) = config.parts(x, style)?;
+    norm.weight(&weight).bias(&bias).forward(x)
 }
 
 /// A style vector for several layers, one after the other in `(N, the sum of 2 * C)`, as the MLPs
@@ -161,6 +162,8 @@ pub struct StyleSlices {
 }
 
 impl StyleSlices {
+    /// Nothing taken yet of `styles`, `(N, numbers)`.
+    ///
     /// # Errors
     ///
     /// A rank other than 2.
@@ -177,7 +180,7 @@ impl StyleSlices {
         })
     }
 
-    /// The style of the next layer, which has so many channels: `(N, 2 * channels)`.
+    /// The style of the next layer, of this number of channels: `(N, 2 * channels)`.
     ///
     /// # Errors
     ///
@@ -195,11 +198,11 @@ impl StyleSlices {
         Ok(style)
     }
 
-    /// Makes sure that the layers took everything.
+    /// Checks that the layers took everything.
     ///
     /// # Errors
     ///
-    /// Numbers that are left: the vector is not one for these layers.
+    /// Numbers that are left: the vector is not for these layers.
     pub fn finish(self) -> Result<()> {
         let numbers = self.styles.dim(1)?;
         if self.taken != numbers {

@@ -1,9 +1,9 @@
-//! Batch norm and instance norm in proportions that are learned, in one pass.
+//! Batch-instance norm: both norms in learned proportions, in one pass.
 
 use super::stats::plane_stats;
 use super::{Normalization, PlaneStats};
 use crate::shapes::Planes;
-use crate::spec::{EpsMode, RstdRule, ScaleStat};
+use crate::spec::ScaleStat;
 use candle_core::{bail, Result, Tensor};
 
 /// Batch-instance normalization (Nam and Kim,
@@ -16,7 +16,7 @@ use candle_core::{bail, Result, Tensor};
 ///
 /// Both norms take biased variances and the same eps. The statistics of the batch are merged from
 /// those of the planes, so that x is read twice: once for all statistics, once for y. The gate is
-/// taken as it is; the authors bring it back to 0 to 1 after each step of the optimizer, see
+/// not clamped; the authors clamp it to 0 to 1 after each step of the optimizer, see
 /// [`nn::BatchInstanceNorm`](crate::nn::BatchInstanceNorm), the layer with running statistics.
 /// Differentiable in every tensor.
 ///
@@ -26,9 +26,9 @@ use candle_core::{bail, Result, Tensor};
 /// # Shapes
 ///
 /// - x: `(N, C, *)` in f32, f16, bf16 or f64.
-/// - weight, bias: `(C)`, each optional; gate: `(C)`; in the dtype of x or in f32 beside a half x.
-/// - batch: the mean and the biased variance for BN, `(C)` each, where they are not those of x:
-///   the running statistics in evaluation.
+/// - weight, bias: `(C)`, each optional; gate: `(C)`; in the dtype of x, or in f32 if x is of a half type.
+/// - batch: the statistics for BN, `(C)` each: those of x if `None`; in evaluation the running ones,
+///   see [`PlaneStats::from_var`].
 /// - result: the shape and dtype of x.
 ///
 /// # Errors
@@ -51,16 +51,13 @@ pub fn batch_instance_norm(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
     gate: &Tensor,
-    batch: Option<(&Tensor, &Tensor)>,
+    batch: Option<&PlaneStats>,
     eps: f64,
 ) -> Result<Tensor> {
     let planes = Moments::of_planes(x)?;
     let batch = match batch {
-        Some((mean, var)) => Moments {
-            mean: mean.clone(),
-            var: var.clone(),
-        },
-        None => planes.merged()?,
+        Some(batch) => batch.clone(),
+        None => planes.merged()?.stats(eps)?,
     };
     gated(x, weight, bias, gate, &planes, &batch, eps)
 }
@@ -73,13 +70,12 @@ pub(crate) struct Moments {
 
 impl Moments {
     pub fn of_planes(x: &Tensor) -> Result<Self> {
-        let rule = RstdRule::new(0., EpsMode::AddToVar);
-        let (mean, var) = plane_stats(x, rule, ScaleStat::Var)?;
+        let (mean, var) = plane_stats(x, 0f64.into(), ScaleStat::Var)?;
         Ok(Self { mean, var })
     }
 
-    /// Those of all samples together, from planes of one size (Chan et al., 1979): the mean of the
-    /// variances and the variance of the means.
+    /// The moments of all samples together, from planes of one size (Chan et al., 1979): the mean of
+    /// the variances and the variance of the means.
     pub fn merged(&self) -> Result<Self> {
         let mean = self.mean.mean(0)?;
         let between = self.mean.broadcast_sub(&mean)?.sqr()?;
@@ -87,21 +83,12 @@ impl Moments {
         Ok(Self { mean, var })
     }
 
-    fn rstd(&self, eps: f64) -> Result<Tensor> {
-        (&self.var + eps)?.sqrt()?.recip()
-    }
-
-    /// What a batch norm with these moments normalizes with.
-    #[cfg(feature = "nn")]
-    pub fn stats(&self, rule: &RstdRule) -> Result<PlaneStats> {
-        Ok(PlaneStats {
-            mean: self.mean.clone(),
-            rstd: super::reference::rstd(rule, &self.var, 1.)?,
-        })
+    pub fn stats(&self, eps: f64) -> Result<PlaneStats> {
+        PlaneStats::with_rule(&self.mean, &self.var, &eps.into())
     }
 }
 
-/// The two norms are one affine map of each plane: with the means m and reciprocal deviations r,
+/// Both norms as one affine map of each plane: with the means m and reciprocal deviations r,
 ///
 /// ```text
 /// y = weight * (x - m_in) * (gate r_bn + (1 - gate) r_in) + weight * gate * r_bn (m_in - m_bn) + bias
@@ -112,7 +99,7 @@ pub(crate) fn gated(
     bias: Option<&Tensor>,
     gate: &Tensor,
     planes: &Moments,
-    batch: &Moments,
+    batch: &PlaneStats,
     eps: f64,
 ) -> Result<Tensor> {
     let Planes { c, .. } = Planes::new(x.dims())?;
@@ -129,17 +116,12 @@ pub(crate) fn gated(
         t.to_dtype(wide)
     };
     let gate = fits("gate", gate)?;
-    let batch = Moments {
-        mean: fits("mean of the batch", &batch.mean)?,
-        var: fits("variance of the batch", &batch.var)?,
-    };
-    let of_batch = (&gate * batch.rstd(eps)?)?;
-    let of_planes = planes.rstd(eps)?.broadcast_mul(&gate.affine(-1., 1.)?)?;
+    let batch_mean = fits("batch mean", &batch.mean)?;
+    let of_batch = (&gate * fits("batch rstd", &batch.rstd)?)?;
+    let PlaneStats { mean, rstd } = planes.stats(eps)?;
+    let of_planes = rstd.broadcast_mul(&gate.affine(-1., 1.)?)?;
     let rstd = of_planes.broadcast_add(&of_batch)?;
-    let mut shift = planes
-        .mean
-        .broadcast_sub(&batch.mean)?
-        .broadcast_mul(&of_batch)?;
+    let mut shift = mean.broadcast_sub(&batch_mean)?.broadcast_mul(&of_batch)?;
     // In one dtype for both of its uses, so that the sum of their gradients is rounded once.
     let weight = weight.map(|weight| fits("weight", weight)).transpose()?;
     if let Some(weight) = &weight {
@@ -149,10 +131,7 @@ pub(crate) fn gated(
         shift = shift.broadcast_add(&fits("bias", bias)?)?;
     }
     Normalization::instance(eps)
-        .stats(&PlaneStats {
-            mean: planes.mean.clone(),
-            rstd,
-        })
+        .stats(&PlaneStats { mean, rstd })
         .affine(weight.as_ref(), Some(&shift))
         .forward(x)
 }

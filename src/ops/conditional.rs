@@ -1,34 +1,34 @@
-//! Instance norm with a row of tables for each sample.
+//! Conditional instance norm: the parameters of each sample are a row of two tables.
 
 use super::Normalization;
 use crate::shapes::acc_dtype;
 use candle_core::{bail, DType, Result, Tensor};
 
 /// Conditional instance normalization (Dumoulin et al., [A Learned Representation For Artistic
-/// Style](https://arxiv.org/abs/1610.07629)): each sample is scaled and shifted by the row of its
-/// style.
+/// Style](https://arxiv.org/abs/1610.07629)): the weight and bias of each sample, gamma and beta in the
+/// paper, are the rows of its style.
 ///
 /// ```text
 /// y[n] = (x[n] - mean) / sqrt(var + eps) * gamma[ids[n]] + beta[ids[n]]
 /// ```
 ///
-/// As `conditional_instance_norm` of Magenta's `image_stylization`, which has an eps of 1e-5. One
-/// pass over x, differentiable in x, gamma and beta; the gradients of rows that several samples
-/// use are their sums, in f32 for the half types. The layer is
+/// Magenta's `image_stylization` has it as `conditional_instance_norm`, with an eps of 1e-5. One pass
+/// over x, differentiable in x, gamma and beta; the gradient of a row is the sum over the samples that
+/// use it, in f32 for the half types. The layer is
 /// [`nn::ConditionalInstanceNorm`](crate::nn::ConditionalInstanceNorm).
 ///
 /// # Shapes
 ///
 /// - x: `(N, C, *)` in f32, f16, bf16 or f64.
 /// - gamma, beta: `(K, C)` for K styles, in f32 or a half type, or in f64 for an f64 x.
-/// - ids: `(N)` in u32 or i64, from 0 to K - 1. They are looked at before anything is read, for
-///   which ids on a GPU are copied to the host: the call waits for them.
+/// - ids: `(N)` in u32 or i64, from 0 to K - 1. They are checked before the pass; ids on a GPU are
+///   copied to the host for that, and the call waits for them.
 /// - result: the shape and dtype of x.
 ///
 /// # Errors
 ///
-/// An id outside the tables; tables and ids of another shape, dtype or device; and what
-/// [`Normalization`] says of x and eps.
+/// An id outside the tables; tables and ids of another shape, dtype or device; and the errors of
+/// [`Normalization`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -65,12 +65,12 @@ pub fn conditional_instance_norm(
 ///
 /// # Shapes
 ///
-/// - x, gamma, beta, result: as [`conditional_instance_norm`].
-/// - weights: `(N, K)`, in a dtype as the tables'.
+/// - x, gamma, beta, result: as in [`conditional_instance_norm`].
+/// - weights: `(N, K)`, in a dtype that the tables may have.
 ///
 /// # Errors
 ///
-/// As [`conditional_instance_norm`].
+/// The errors of [`conditional_instance_norm`], but for the ids; weights of another shape.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -154,8 +154,8 @@ fn samples_and_styles(x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(usiz
     }
 }
 
-/// In the dtype that the norm computes in: f32 for the half types. What cannot be that of a
-/// parameter of `x` stays as it is, for the norm to refuse.
+/// `t` in the dtype that the norm computes in: f32 for the half types. A dtype that no parameter of
+/// `x` may have stays, for the norm to refuse.
 fn wide(t: &Tensor, x: &Tensor) -> Result<Tensor> {
     match t.dtype() {
         DType::F16 | DType::BF16 if acc_dtype(x.dtype()) == DType::F32 => t.to_dtype(DType::F32),

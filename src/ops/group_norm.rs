@@ -14,21 +14,22 @@ use candle_core::{Result, Tensor};
 /// # Shapes
 ///
 /// - x: `(N, C, *)`, or `(N, C)`, in f32, f16, bf16 or f64, of any layout.
-/// - weight, bias: `[C]`, each optional, in the dtype of x or in f32 beside a half x.
+/// - weight, bias: `[C]`, each optional, in the dtype of x, or in f32 if x is of a half type.
 /// - result: the shape and dtype of x.
 ///
 /// # Errors
 ///
-/// As [`Normalization`]: shapes, dtypes, devices and eps that do not fit, and a number of groups
+/// The errors of [`Normalization`]: shapes, dtypes, devices and eps that do not fit, and a number of groups
 /// that does not divide C.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use candle_instance_norm::group_norm;
 ///
-/// let x = Tensor::randn(0f32, 1., (2, 8, 4, 4), &Device::Cpu)?;
-/// assert_eq!(group_norm(&x, 4, None, None, 1e-5)?.dims(), x.dims());
-/// assert!(group_norm(&x, 3, None, None, 1e-5).is_err());
+/// let x = Tensor::new(&[[[1f32], [3.], [5.], [9.]]], &Device::Cpu)?;
+/// let y = group_norm(&x, 2, None, None, 0.)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[-1.], [1.], [-1.], [1.]]]);
+/// assert!(group_norm(&x, 3, None, None, 0.).is_err());
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn group_norm(

@@ -38,7 +38,7 @@ use candle_core::{Result, Tensor};
 ///   so is channels-last memory; other strided views are copied first.
 /// - `weight`, `bias`: `[C]`, `[N, C]` for parameters per sample (conditional and adaptive norms),
 ///   or the shape of `x` (SPADE), each optional, in the dtype of `x`; those of the first two
-///   shapes also in f32 beside a half `x`.
+///   shapes also in f32 if `x` is of a half type.
 /// - result: the shape and dtype of `x`; channels-last where `x` is, else contiguous. An empty `x`
 ///   gives an empty result.
 ///
@@ -82,12 +82,12 @@ pub fn instance_norm(
 /// # Shapes
 ///
 /// - x, weight, bias, result: as in [`instance_norm`].
-/// - stats: a mean and an rstd of shape `[C]` or `[N, C]`, in the dtype of x or in f32 beside a half
-///   x.
+/// - stats: a mean and an rstd of shape `[C]` or `[N, C]`, in the dtype of x, or in f32 if x is
+///   of a half type.
 ///
 /// # Errors
 ///
-/// As [`instance_norm`], and for statistics of another shape, dtype or device.
+/// The errors of [`instance_norm`], and statistics of another shape, dtype or device.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -111,9 +111,9 @@ pub fn instance_norm_with_stats(
         .forward(x)
 }
 
-/// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance:
-/// what [`instance_norm`](crate::instance_norm) normalizes with, as values; rstd is 0 for a constant
-/// plane with an eps of 0. Differentiable, twice with `CANDLE_GRAD_DO_NOT_DETACH=1`.
+/// The mean and `rstd = 1 / sqrt(var + eps)` of every `(n, c)` plane, with the biased variance: the
+/// statistics that [`instance_norm`] normalizes with. rstd is 0 for a constant plane with an eps of 0.
+/// Differentiable, twice with `CANDLE_GRAD_DO_NOT_DETACH=1`.
 ///
 /// # Shapes
 ///
@@ -163,7 +163,7 @@ pub fn instance_stats(x: &Tensor, eps: f64) -> Result<PlaneStats> {
 ///
 /// # Errors
 ///
-/// As [`instance_norm`], and where `dy` differs from `x` in shape, dtype or device. The results
+/// The errors of [`instance_norm`], and a `dy` that differs from `x` in shape, dtype or device. The results
 /// can be differentiated once more with `CANDLE_GRAD_DO_NOT_DETACH=1`, without it that is an
 /// error, never zero.
 ///
@@ -174,7 +174,7 @@ pub fn instance_stats(x: &Tensor, eps: f64) -> Result<PlaneStats> {
 /// use candle_instance_norm::instance_norm_backward;
 ///
 /// let x = Tensor::new(&[[[1f32, 3., 8.]]], &Device::Cpu)?;
-/// // A gradient that is the same everywhere moves only the bias.
+/// // A constant gradient moves only the bias.
 /// let dy = Tensor::new(&[[[2f32, 2., 2.]]], &Device::Cpu)?;
 /// let bias = Tensor::new(&[0f32], &Device::Cpu)?;
 /// let grads = instance_norm_backward(&x, None, Some(&bias), &dy, 1e-5)?;

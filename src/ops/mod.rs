@@ -3,13 +3,15 @@
 mod adain;
 mod adaptive;
 mod batch_instance_norm;
-mod call;
+mod carrier;
 mod conditional;
 mod custom_op;
 mod double_backward;
 mod group_norm;
 mod instance_norm;
+mod norm_op;
 mod normalization;
+mod off_graph;
 mod passes;
 mod reference;
 mod stats;
@@ -26,7 +28,7 @@ pub use normalization::Normalization;
 pub use passes::NormGrads;
 pub use stats::PlaneStats;
 
-/// What the layers are made of beside the ops.
+/// Parts of the ops that the layers combine anew.
 #[cfg(feature = "nn")]
 pub(crate) use {
     batch_instance_norm::{gated, Moments},

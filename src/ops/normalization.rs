@@ -1,14 +1,10 @@
-//! The one op behind the family, with everything that can be chosen about it.
+//! The builder of the one op behind the family.
 
-use super::call::Call;
 use super::stats::PlaneStats;
-use crate::shapes::{
-    float_dtype, format_of, in_format, same_device, valid_eps, ParamShape, ParamSpec, Planes,
-};
-use crate::spec::{Activation, EpsMode, Extras, NormSpec, Output, RstdRule};
-use candle_core::{bail, Result, Tensor};
+use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule};
+use candle_core::Tensor;
 
-/// A normalization, what it is scaled by, and what follows it, all in one pass over memory:
+/// A normalization with its parameters, a residual and an activation, all in one pass over memory:
 ///
 /// ```text
 /// z = (x - mean) / sqrt(var + eps)
@@ -16,8 +12,8 @@ use candle_core::{bail, Result, Tensor};
 /// y = activation(v)
 /// ```
 ///
-/// where weight_offset is 1 with [`one_plus_weight`](Self::one_plus_weight) and else 0, alpha is
-/// that of [`blend`](Self::blend) and else 1, and without a weight the factor is 1. The mean and
+/// with the weight_offset 1 after [`one_plus_weight`](Self::one_plus_weight), else 0, and the alpha of
+/// [`blend`](Self::blend), else 1; without a weight the factor is 1. The mean and
 /// variance are those of each sample and channel ([`instance`](Self::instance)), of neighbouring
 /// channels of a sample ([`group`](Self::group)), or given ones ([`stats`](Self::stats)).
 ///
@@ -32,21 +28,21 @@ use candle_core::{bail, Result, Tensor};
 ///   is channels-last memory: an `(N, C, *)` view of a contiguous `(N, *, C)`. Other views are
 ///   copied first.
 /// - weight, bias: `[C]`, `[N, C]`, or the shape of x, each optional. In the dtype of x; those of
-///   the first two shapes also in f32 beside a half x.
+///   the first two shapes also in f32 if x is of a half type.
 /// - residual: the shape and dtype of x.
 /// - result: the shape and dtype of x; channels-last where x is, else contiguous.
 ///
 /// # Errors
 ///
-/// Shapes, dtypes or devices that do not fit, an eps that is negative or not finite, a weight per
-/// element beside a bias that is not (or the other way round), a number of groups that does not divide
-/// the channels, a correction above 1, an alpha or a slope that is not finite, and an alpha other than 1
-/// beside parameters per element or given statistics: the message says what was expected and what came.
-/// On Metal, f64; a tensor of a backend whose feature is off.
+/// Shapes, dtypes or devices that do not fit; an eps that is negative or not finite; a weight per
+/// element with a bias that is not, or the other way round; a number of groups that does not divide
+/// the channels; a correction above 1; an alpha or a slope that is not finite; an alpha other than 1
+/// with parameters per element or given statistics. The message says what was expected and what came.
+/// Also f64 on Metal, and a tensor of a backend whose feature is off.
 ///
 /// # Example
 ///
-/// What follows every convolution of a residual network:
+/// The end of a block of a residual network:
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -63,13 +59,11 @@ use candle_core::{bail, Result, Tensor};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Normalization {
-    /// `None` where every channel has statistics of its own.
+    /// The number of groups of channels; `None` for instance norm.
     pub(super) groups: Option<usize>,
-    pub(super) rule: RstdRule,
-    pub(super) weight_offset: f64,
-    pub(super) alpha: f64,
-    pub(super) activation: Activation,
-    pub(super) extras: Extras<Tensor>,
+    /// Without the planes, the format and the size of a group, which follow from x.
+    pub(super) spec: NormSpec,
+    pub(crate) extras: Extras<Tensor>,
 }
 
 impl Normalization {
@@ -86,17 +80,14 @@ impl Normalization {
     pub fn instance(eps: f64) -> Self {
         Self {
             groups: None,
-            rule: RstdRule::new(eps, EpsMode::AddToVar),
-            weight_offset: 0.,
-            alpha: 1.,
-            activation: Activation::None,
+            spec: NormSpec::instance(eps),
             extras: Extras::none(),
         }
     }
 
-    /// Group norm (Wu and He, [1803.08494](https://arxiv.org/abs/1803.08494)): `groups` parts of
-    /// the channels share their statistics. 1 group is layer norm over `(C, *)`. An x of shape
-    /// `(N, C)` will do: C / groups numbers of a sample share theirs.
+    /// Group norm (Wu and He, [1803.08494](https://arxiv.org/abs/1803.08494)): the channels of each of
+    /// `groups` groups share their statistics. 1 group is layer norm over `(C, *)`. x may also be of
+    /// shape `(N, C)`.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -113,14 +104,24 @@ impl Normalization {
         }
     }
 
-    /// Multiplied by a weight: per channel `[C]`, per sample `[N, C]` (conditional and adaptive
-    /// norms) or per element (SPADE).
+    /// A weight, which the normalized x is multiplied by: per channel `[C]`, per sample `[N, C]`
+    /// (conditional and adaptive norms) or per element (SPADE).
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let (weight, bias) = (Tensor::new(&[2f32], &Device::Cpu)?, Tensor::new(&[5f32], &Device::Cpu)?);
+    /// let y = Normalization::instance(0.).weight(&weight).bias(&bias).forward(&x)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[3., 7.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn weight(mut self, weight: &Tensor) -> Self {
         self.extras.weight = Some(weight.clone());
         self
     }
 
-    /// Shifted by a bias, of a shape that the weight may have.
+    /// A bias, which is added after the weight; its shape is one that a weight may have.
     pub fn bias(mut self, bias: &Tensor) -> Self {
         self.extras.bias = Some(bias.clone());
         self
@@ -133,164 +134,82 @@ impl Normalization {
         self
     }
 
-    /// Multiplied by 1 + weight: StyleGAN1, StarGAN v2 and SPADE store what the scale exceeds 1 by.
+    /// Multiplies by 1 + weight, for the checkpoints of StyleGAN1, StarGAN v2 and SPADE, which store
+    /// weight - 1.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let norm = Normalization::instance(0.).weight(&Tensor::new(&[2f32], &Device::Cpu)?);
+    /// assert_eq!(norm.one_plus_weight().forward(&x)?.to_vec3::<f32>()?, [[[-3., 3.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn one_plus_weight(mut self) -> Self {
-        self.weight_offset = 1.;
+        self.spec.weight_offset = 1.;
         self
     }
 
-    /// Normalizes with these instead of the statistics of x: for tiles, for video, for running
-    /// statistics. The eps and the groups have no effect then.
+    /// Given statistics, instead of those of x: for tiles, for video, for running statistics. The eps
+    /// and the groups have no effect then.
     pub fn stats(mut self, stats: &PlaneStats) -> Self {
         self.extras.stats = Some([stats.mean.clone(), stats.rstd.clone()]);
         self
     }
 
-    /// The convention of eps; [`EpsMode::AddToVar`] by default.
+    /// The place of eps; [`EpsMode::AddToVar`] by default.
     pub fn eps_mode(mut self, mode: EpsMode) -> Self {
-        self.rule.mode = mode;
+        self.spec.rule.mode = mode;
         self
     }
 
-    /// Divides the sum of squares by the number of elements less this, 0 or 1, for the variance.
+    /// Variances divide by the number of elements less this: 0 by default, or 1, `torch.var`'s default.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 1., 1., 5.]]], &Device::Cpu)?;
+    /// // The sum of squares is 12, the variance 12 / (4 - 1).
+    /// let y = Normalization::instance(0.).correction(1).forward(&x)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[-0.5, -0.5, -0.5, 1.5]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn correction(mut self, correction: u32) -> Self {
-        self.rule.correction = correction;
+        self.spec.rule.correction = correction;
         self
     }
 
-    /// `alpha` of the normalized x and `1 - alpha` of x itself, before the residual and the
-    /// activation: the strength of AdaIN.
+    /// Blends `alpha` of the normalized x with `1 - alpha` of x itself, before the residual and the
+    /// activation: the strength of a style in AdaIN (Huang and Belongie,
+    /// [1703.06868](https://arxiv.org/abs/1703.06868)).
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let y = Normalization::instance(0.).blend(0.5).forward(&x)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[0., 2.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn blend(mut self, alpha: f64) -> Self {
-        self.alpha = alpha;
+        self.spec.alpha = alpha;
         self
     }
 
-    /// Adds a tensor of the shape of x, before the activation.
+    /// A residual of the shape of x, added before the activation.
     pub fn residual(mut self, residual: &Tensor) -> Self {
         self.extras.residual = Some(residual.clone());
         self
     }
 
-    /// Followed by an activation, after the residual.
+    /// An activation, applied after the residual.
     pub fn activation(mut self, activation: Activation) -> Self {
-        self.activation = activation;
+        self.spec.activation = activation;
         self
     }
 
-    /// The description of the pass over `x`, checked but for the tensors beside it.
-    pub(super) fn spec(&self, x: &Tensor) -> Result<NormSpec> {
-        if self.groups.is_some() && x.rank() < 3 {
-            bail!(
-                "norm: expected x of rank 2 or more, (N, C, *), got shape {:?}",
-                x.dims()
-            );
-        }
-        let planes = Planes::new(x.dims())?;
-        float_dtype(x)?;
-        valid_eps(self.rule.eps)?;
-        self.activation.check()?;
-        if self.rule.correction > 1 {
-            bail!(
-                "norm: expected a correction of 0 or 1, got {}",
-                self.rule.correction
-            );
-        }
-        let channels_per_group = match self.groups {
-            None => 1,
-            Some(groups) if groups > 0 && planes.c.is_multiple_of(groups) => planes.c / groups,
-            Some(groups) => bail!(
-                "norm: expected a number of groups that divides the {} channels, got {groups}",
-                planes.c
-            ),
-        };
-        if !self.alpha.is_finite() {
-            bail!("norm: expected a finite alpha, got {}", self.alpha);
-        }
-        let stored = self.extras.weight.is_some();
-        Ok(NormSpec {
-            planes,
-            format: format_of(x)?,
-            channels_per_group,
-            rule: self.rule,
-            weight_offset: if stored { self.weight_offset } else { 0. },
-            alpha: self.alpha,
-            activation: self.activation,
-            output: Output::Normalized,
-        })
+    /// The rule for rstd.
+    pub(crate) fn rule(&self) -> RstdRule {
+        self.spec.rule
     }
-
-    /// The call over `x`: all tensors checked against it and laid out as the backends read them.
-    pub(super) fn call(&self, x: &Tensor) -> Result<Call> {
-        let spec = self.spec(x)?;
-        let NormSpec { planes, format, .. } = spec;
-        let Extras {
-            weight,
-            bias,
-            residual,
-            stats,
-        } = &self.extras;
-        let check = |name, param: &Option<Tensor>| {
-            let param = param.as_ref().map(|p| ParamSpec::new(name, p, x, &planes));
-            param.transpose()
-        };
-        let params = Extras {
-            weight: check("weight", weight)?,
-            bias: check("bias", bias)?,
-            residual: residual.as_ref().map(|r| same_as_x(r, x)).transpose()?,
-            stats: match stats {
-                Some([mean, rstd]) => Some([
-                    ParamSpec::per_plane("mean", mean, x, &planes)?,
-                    ParamSpec::per_plane("rstd", rstd, x, &planes)?,
-                ]),
-                None => None,
-            },
-        };
-        let per_element = |p: &Option<ParamSpec>| p.map(|p| p.is_per_element());
-        let [of_weight, of_bias] = [&params.weight, &params.bias].map(per_element);
-        if of_weight.is_some() && of_bias.is_some() && of_weight != of_bias {
-            bail!("norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
-                weight.as_ref().map(|w| w.dims()), bias.as_ref().map(|b| b.dims()));
-        }
-        if self.alpha != 1. && (of_weight == Some(true) || of_bias == Some(true) || stats.is_some())
-        {
-            bail!("norm: expected no blending beside parameters per element or given statistics, got alpha {}", self.alpha);
-        }
-        let lay = |t: &Tensor| {
-            if t.rank() == x.rank() {
-                in_format(t, format)
-            } else {
-                t.contiguous()
-            }
-        };
-        let extras: Vec<Tensor> = self
-            .extras
-            .list()
-            .into_iter()
-            .map(lay)
-            .collect::<Result<_>>()?;
-        Ok(Call {
-            spec,
-            x: lay(x)?,
-            extras: self.extras.with(extras),
-            params,
-        })
-    }
-}
-
-/// Of the shape, dtype and device of `x`; there is nothing to know of it beyond that.
-fn same_as_x(residual: &Tensor, x: &Tensor) -> Result<ParamSpec> {
-    if residual.shape() != x.shape() || residual.dtype() != x.dtype() {
-        bail!(
-            "norm: expected a residual of shape {:?} and dtype {:?}, got {:?} and {:?}",
-            x.dims(),
-            x.dtype(),
-            residual.dims(),
-            residual.dtype()
-        );
-    }
-    same_device("the residual", residual, x)?;
-    Ok(ParamSpec {
-        shape: ParamShape::PerElement,
-        dtype: x.dtype(),
-    })
 }

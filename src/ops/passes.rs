@@ -1,44 +1,59 @@
-//! What a [`Normalization`] does to an x: forward, in place, backward, and its statistics alone.
+//! The passes of a [`Normalization`] over an x: forward, in place, backward, and statistics alone.
 
+use super::norm_op::NormOp;
 use super::normalization::Normalization;
 use super::stats::{plane_stats, PlaneStats};
-use crate::shapes::{from_format, in_format};
-use crate::spec::{GradMask, Gradients, ScaleStat};
+use crate::shapes::{float_dtype, format_of, from_format, in_format, valid_eps, Planes};
+use crate::spec::{Gradients, NormSpec, ScaleStat};
 use candle_core::{bail, Result, Tensor};
 
 /// The gradients of a [`Normalization`]; those of absent tensors are `None`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NormGrads {
-    /// Of the shape and dtype of x.
+    /// The gradient of x, of its shape and dtype.
     pub x: Tensor,
-    /// Of the shape and dtype of the weight.
+    /// The gradient of the weight, of its shape and dtype.
     pub weight: Option<Tensor>,
-    /// Of the shape and dtype of the bias.
+    /// The gradient of the bias, of its shape and dtype.
     pub bias: Option<Tensor>,
-    /// Of the shape and dtype of the residual.
+    /// The gradient of the residual, of its shape and dtype.
     pub residual: Option<Tensor>,
-    /// Of given statistics: the gradients of the mean and of rstd, of their shapes and dtypes.
+    /// The gradients of given statistics, of their shapes and dtypes.
     pub stats: Option<PlaneStats>,
 }
 
 impl Normalization {
-    /// The result, differentiable.
+    /// The normalized x, differentiable.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Normalization`].
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use candle_instance_norm::Normalization;
+    /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
+    /// let y = Normalization::instance(0.).forward(&x)?;
+    /// assert_eq!(y.to_vec3::<f32>()?, [[[-1., 1.]]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if self.is_of_vectors(x) {
             return self.of_planes()?.forward(&x.unsqueeze(2)?)?.squeeze(2);
         }
-        let call = self.call(x)?;
-        from_format(&call.forward()?, call.spec.format)
+        let (op, inputs) = self.op(x)?;
+        let format = op.spec.format;
+        from_format(&op.forward(&inputs)?, format)
     }
 
     /// Overwrites x with the result: inference without an allocation.
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward), and where a gradient would be lost (x or another tensor is
-    /// tracked), x is not contiguous (planar or channels-last), or it shares memory with another
-    /// input.
+    /// The errors of [`forward`](Self::forward); an x or another tensor that is tracked, since its gradient
+    /// would be lost; an x that is not contiguous (planar or channels-last) or shares memory with
+    /// another input.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -52,30 +67,30 @@ impl Normalization {
         if self.is_of_vectors(x) {
             return self.of_planes()?.forward_in_place(&x.unsqueeze(2)?);
         }
-        let call = self.call(x)?;
-        // A view whose planes are not adjacent was copied for the call: its result would be lost.
-        let laid = &call.x;
-        let (storage, of_x) = (laid.storage_and_layout().0, x.storage_and_layout().0);
-        let copied = !std::ptr::eq(&*storage, &*of_x);
-        drop((storage, of_x));
-        if call.is_tracked() {
+        let (op, inputs) = self.op(x)?;
+        let (laid, extras) = (&inputs[0], &inputs[1..]);
+        if inputs.iter().any(|t| t.track_op()) {
             bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
         }
-        if copied || !laid.is_contiguous() {
+        // A view whose planes are not adjacent was copied for the op: its result would be lost.
+        if !share_memory(laid, x) || !laid.is_contiguous() {
             bail!(
                 "norm: expected a contiguous x to work in place, got {:?}",
                 x.layout()
             );
         }
-        call.forward_in_place()
+        if extras.iter().any(|t| share_memory(laid, t)) {
+            bail!("norm: expected an x of its own to work in place, got one that shares memory with another input")
+        }
+        op.forward_in_place(&inputs)
     }
 
-    /// The gradients of all tensors for the gradient `dy` of the result: what
-    /// [`Tensor::backward`] computes, without the passes that candle's autograd adds around it.
+    /// The gradients of all tensors for the gradient `dy` of the result, without the passes that
+    /// candle's autograd adds around them in [`Tensor::backward`].
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward), and where `dy` differs from x in shape, dtype or device.
+    /// The errors of [`forward`](Self::forward), and a `dy` that differs from x in shape, dtype or device.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -84,7 +99,7 @@ impl Normalization {
     /// let dy = Tensor::new(&[[[2f32, 2., 2.]]], &Device::Cpu)?;
     /// let norm = Normalization::instance(1e-5).residual(&x);
     /// let grads = norm.backward(&x, &dy)?;
-    /// // A gradient that is the same everywhere passes by the norm.
+    /// // Normalized, a constant gradient is 0; the residual passes it on.
     /// assert_eq!(grads.x.to_vec3::<f32>()?, [[[0., 0., 0.]]]);
     /// assert_eq!(grads.residual.unwrap().to_vec3::<f32>()?, [[[2., 2., 2.]]]);
     /// # Ok::<(), candle_core::Error>(())
@@ -99,17 +114,9 @@ impl Normalization {
                 ..grads
             });
         }
-        let call = self.call(x)?;
-        let params = &call.params;
-        let wanted = GradMask {
-            x: true,
-            weight: params.weight,
-            bias: params.bias,
-            v: params.residual.is_some(),
-            mean: params.stats.map(|stats| stats[0]),
-            rstd: params.stats.map(|stats| stats[1]),
-        };
-        let format = call.spec.format;
+        let (op, inputs) = self.op(x)?;
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let (format, wanted) = (op.spec.format, op.mask(|_| true));
         let Gradients {
             x: Some(dx),
             weight,
@@ -117,7 +124,7 @@ impl Normalization {
             v,
             mean,
             rstd,
-        } = call.backward(&in_format(dy, format)?, &wanted)?
+        } = op.backward(&inputs, &in_format(dy, format)?, &wanted)?
         else {
             bail!("norm: the gradient of x is missing")
         };
@@ -140,12 +147,60 @@ impl Normalization {
         })
     }
 
-    /// Whether x is `(N, C)`, which is grouped as planes of one element are.
+    /// The op for `x`, and its inputs.
+    fn op(&self, x: &Tensor) -> Result<(NormOp, Vec<Tensor>)> {
+        NormOp::new(self.spec(x)?, &self.extras, x)
+    }
+
+    /// The description of the pass over `x`, checked but for the extras.
+    pub(super) fn spec(&self, x: &Tensor) -> Result<NormSpec> {
+        if self.groups.is_some() && x.rank() < 3 {
+            bail!(
+                "norm: expected x of rank 2 or more, (N, C, *), got shape {:?}",
+                x.dims()
+            );
+        }
+        let NormSpec { rule, alpha, .. } = self.spec;
+        let planes = Planes::new(x.dims())?;
+        float_dtype(x)?;
+        valid_eps(rule.eps)?;
+        self.spec.activation.check()?;
+        if rule.correction > 1 {
+            bail!(
+                "norm: expected a correction of 0 or 1, got {}",
+                rule.correction
+            );
+        }
+        let channels_per_group = match self.groups {
+            None => 1,
+            Some(groups) if groups > 0 && planes.c.is_multiple_of(groups) => planes.c / groups,
+            Some(groups) => bail!(
+                "norm: expected a number of groups that divides the {} channels, got {groups}",
+                planes.c
+            ),
+        };
+        if !alpha.is_finite() {
+            bail!("norm: expected a finite alpha, got {alpha}");
+        }
+        let mut spec = NormSpec {
+            planes,
+            format: format_of(x)?,
+            channels_per_group,
+            ..self.spec
+        };
+        if self.extras.weight.is_none() {
+            // Without a weight the factor is 1.
+            spec.weight_offset = 0.;
+        }
+        Ok(spec)
+    }
+
+    /// True for an x of shape `(N, C)` in groups, which are those of planes of one element.
     fn is_of_vectors(&self, x: &Tensor) -> bool {
         self.groups.is_some() && x.rank() == 2
     }
 
-    /// The same of `(N, C, 1)`, where it is of `(N, C)`.
+    /// This normalization of `(N, C)` for `(N, C, 1)`.
     fn of_planes(&self) -> Result<Self> {
         let mut this = self.clone();
         if let Some(residual) = &mut this.extras.residual {
@@ -156,13 +211,13 @@ impl Normalization {
         Ok(this)
     }
 
-    /// The statistics of every `(n, c)` plane of x, with this eps and correction: what
-    /// [`stats`](Self::stats) takes, to normalize another tensor like this one. `(N, C)` each, in
-    /// f32, or f64 for f64; differentiable.
+    /// The statistics of every `(n, c)` plane of x with this eps and correction, to normalize another
+    /// tensor like this one by [`stats`](Self::stats). `(N, C)` each, in f32, or f64 for f64;
+    /// differentiable.
     ///
     /// # Errors
     ///
-    /// As [`instance_stats`](crate::instance_stats), and where groups share their statistics.
+    /// The errors of [`instance_stats`](crate::instance_stats), and groups that share their statistics.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -170,8 +225,9 @@ impl Normalization {
     /// let picture = Tensor::randn(3f32, 2., (1, 2, 8, 8), &Device::Cpu)?;
     /// let norm = Normalization::instance(1e-5);
     /// let of_picture = norm.measure(&picture)?;
+    /// let whole = norm.forward(&picture)?.narrow(3, 0, 4)?;
     /// let tile = norm.stats(&of_picture).forward(&picture.narrow(3, 0, 4)?)?;
-    /// assert_eq!(tile.dims(), [1, 2, 8, 4]);
+    /// assert!((tile - whole)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-5);
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn measure(&self, x: &Tensor) -> Result<PlaneStats> {
@@ -179,8 +235,13 @@ impl Normalization {
         Ok(PlaneStats { mean, rstd })
     }
 
-    /// The mean and the deviation `1 / rstd` of every plane, likewise: a style of AdaIN's, which
-    /// other pictures get as their bias and weight.
+    /// The mean and the deviation `1 / rstd` of every plane, likewise: the style of a picture for
+    /// AdaIN (Huang and Belongie, [1703.06868](https://arxiv.org/abs/1703.06868)), which other pictures
+    /// get as their bias and weight.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`measure`](Self::measure).
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -198,6 +259,11 @@ impl Normalization {
         if let Some(groups) = self.groups {
             bail!("norm: expected instances to measure, got {groups} groups");
         }
-        plane_stats(x, self.rule, stat)
+        plane_stats(x, self.rule(), stat)
     }
+}
+
+fn share_memory(a: &Tensor, b: &Tensor) -> bool {
+    let (a, b) = (a.storage_and_layout().0, b.storage_and_layout().0);
+    std::ptr::eq(&*a, &*b)
 }

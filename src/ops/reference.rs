@@ -4,7 +4,7 @@ use crate::shapes::{acc_dtype, Format, Planes};
 use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule, ScaleStat};
 use candle_core::{Result, Tensor};
 
-/// What the fused pass computes, in f32 for the half types.
+/// The result of the fused forward pass, computed in f32 for the half types.
 pub fn normalize(x: &Tensor, extras: &Extras<&Tensor>, spec: &NormSpec) -> Result<Tensor> {
     let of_x = x;
     let planes = &spec.planes;
@@ -24,9 +24,9 @@ pub fn normalize(x: &Tensor, extras: &Extras<&Tensor>, spec: &NormSpec) -> Resul
             .broadcast_mul(&per_plane(rstd)?)?,
         None => {
             let groups = planes.c / spec.channels_per_group;
-            let sets = x.reshape((planes.n, groups, spec.channels_per_group * planes.spatial))?;
-            let (_, centred, var) = moments(&sets)?;
-            let n = sets.dim(2)? as f64;
+            let per_group = spec.channels_per_group * planes.spatial;
+            let (_, centred, var) = moments(&x.reshape((planes.n, groups, per_group))?)?;
+            let n = per_group as f64;
             let z = centred.broadcast_mul(&rstd(&spec.rule, &var, n)?)?;
             z.reshape(x.shape())?
         }
@@ -98,7 +98,7 @@ pub fn activate(activation: Activation, v: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// As `(N, C, S)`.
+/// `t` as `(N, C, S)`.
 fn to_planes(t: &Tensor, spec: &NormSpec) -> Result<Tensor> {
     let Planes { n, c, spatial } = spec.planes;
     match spec.format {

@@ -1,30 +1,30 @@
 //! Statistics of planes as tensors.
 
-use super::custom_op::{apply, FusedOp};
+use super::custom_op::{apply, Backend, FusedOp};
 use super::double_backward::{gradient, Composed};
+use super::norm_op::NormOp;
+use super::off_graph::on_backend;
 use super::reference;
-use crate::cpu;
-use crate::shapes::{float_dtype, format_of, in_format, valid_eps, Format, Planes};
-use crate::spec::{stats_shape, Activation, Extras, NormSpec, Output, RstdRule, ScaleStat, View};
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-#[cfg(feature = "metal")]
-use candle_core::MetalStorage;
-use candle_core::{bail, CpuStorage, Result, Shape, Storage, Tensor};
+use crate::shapes::{
+    acc_dtype, float_dtype, format_of, in_format, valid_eps, ParamShape, ParamSpec, Planes,
+};
+use crate::spec::{stats_shape, Extras, NormSpec, Output, RstdRule, ScaleStat, View};
+use candle_core::{Result, Shape, Storage, Tensor};
 use std::sync::Arc;
 
-/// What planes are normalized with: `(x - mean) * rstd`.
+/// The statistics that planes are normalized with, `(x - mean) * rstd`, measured by
+/// [`instance_stats`](crate::instance_stats) or [`Normalization::measure`](crate::Normalization::measure), or
+/// running ones.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use candle_instance_norm::{Normalization, PlaneStats};
+/// use candle_instance_norm::{instance_stats, Normalization};
 ///
-/// // Running statistics, as a batch norm has them in evaluation.
-/// let (mean, var) = (Tensor::new(&[1f32], &Device::Cpu)?, Tensor::new(&[4f32], &Device::Cpu)?);
-/// let stats = PlaneStats { mean, rstd: (var + 1e-5)?.sqrt()?.recip()? };
 /// let x = Tensor::new(&[[[1f32, 3.]]], &Device::Cpu)?;
-/// let y = Normalization::instance(0.).stats(&stats).forward(&x)?;
-/// assert!((y.max_all()?.to_scalar::<f32>()? - 1.).abs() < 1e-5);
+/// let stats = instance_stats(&x, 0.)?;
+/// assert_eq!(stats.mean.to_vec2::<f32>()?, [[2.]]);
+/// let y = Normalization::instance(0.).stats(&stats).forward(&(x * 2.)?)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[0., 4.]]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -35,16 +35,53 @@ pub struct PlaneStats {
     pub rstd: Tensor,
 }
 
+impl PlaneStats {
+    /// The statistics with `rstd = 1 / sqrt(var + eps)`: those of a batch norm in evaluation, from its
+    /// running mean and variance. Differentiable.
+    ///
+    /// # Shapes
+    ///
+    /// - mean, var: `[C]` or `[N, C]`.
+    /// - rstd: the shape of var, in f32, or f64 for f64.
+    ///
+    /// # Errors
+    ///
+    /// An eps that is negative or not finite.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use candle_instance_norm::PlaneStats;
+    ///
+    /// let (mean, var) = (Tensor::new(&[1f32], &Device::Cpu)?, Tensor::new(&[4f32], &Device::Cpu)?);
+    /// let stats = PlaneStats::from_var(&mean, &var, 0.)?;
+    /// assert_eq!(stats.rstd.to_vec1::<f32>()?, [0.5]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn from_var(mean: &Tensor, var: &Tensor, eps: f64) -> Result<Self> {
+        valid_eps(eps)?;
+        let var = var.to_dtype(acc_dtype(var.dtype()))?;
+        Self::with_rule(mean, &var, &eps.into())
+    }
+
+    /// The statistics of a variance by a rule without a correction.
+    pub(crate) fn with_rule(mean: &Tensor, var: &Tensor, rule: &RstdRule) -> Result<Self> {
+        Ok(Self {
+            mean: mean.clone(),
+            rstd: reference::rstd(rule, var, 1.)?,
+        })
+    }
+}
+
 /// The mean and another statistic of every plane, `(N, C)` each.
 pub fn plane_stats(x: &Tensor, rule: RstdRule, stat: ScaleStat) -> Result<(Tensor, Tensor)> {
     float_dtype(x)?;
     valid_eps(rule.eps)?;
-    let spec = Stats::spec(Planes::new(x.dims())?, format_of(x)?, rule);
-    let stats = Stats { spec, stat }.of(&in_format(x, spec.format)?)?;
+    let stats = Stats::new(x, rule, stat)?;
+    let stats = stats.of(&in_format(x, stats.spec.format)?)?;
     Ok((stats.get(0)?, stats.get(1)?))
 }
 
-/// The statistics of x, as one tensor `(2, N, C)`.
+/// The mean and another statistic of every plane of x, as one tensor `(2, N, C)`.
 #[derive(Clone, Copy)]
 pub struct Stats {
     pub spec: NormSpec,
@@ -52,91 +89,61 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// A norm of instances, without parameters.
-    pub fn spec(planes: Planes, format: Format, rule: RstdRule) -> NormSpec {
-        NormSpec {
-            planes,
-            format,
-            channels_per_group: 1,
-            rule,
-            weight_offset: 0.,
-            alpha: 1.,
-            activation: Activation::None,
-            output: Output::Normalized,
-        }
+    pub fn new(x: &Tensor, rule: RstdRule, stat: ScaleStat) -> Result<Self> {
+        let spec = NormSpec {
+            planes: Planes::new(x.dims())?,
+            format: format_of(x)?,
+            ..NormSpec::instance(rule)
+        };
+        Ok(Self { spec, stat })
     }
 
-    /// Those of `x`, which is in the format of the norm.
+    /// The statistics of `x`, which is in the format of the spec.
     pub fn of(&self, x: &Tensor) -> Result<Tensor> {
         apply(*self, &[x])
+    }
+
+    /// The gradient of x for that of its statistics, which is contiguous: a forward pass with another
+    /// scale and shift.
+    fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Storage> {
+        let (of_mean, of_scale) = (grad.get(0)?, grad.get(1)?);
+        let per_plane = Some(ParamSpec {
+            shape: ParamShape::PerSample,
+            dtype: grad.dtype(),
+        });
+        let op = NormOp {
+            spec: NormSpec {
+                output: Output::StatsGradient(self.stat),
+                ..self.spec
+            },
+            params: Extras {
+                weight: per_plane,
+                bias: per_plane,
+                ..Extras::none()
+            },
+        };
+        on_backend!(&[x, &of_scale, &of_mean], |views| Ok(op
+            .run(views)?
+            .0
+            .wrap()))
     }
 }
 
 impl FusedOp for Stats {
     const NAME: &'static str = "norm-stats";
 
-    fn cpu(&self, inputs: &[View<CpuStorage>]) -> Result<(CpuStorage, Shape)> {
-        let stats = cpu::stats(inputs[0], &self.spec, self.stat)?;
-        Ok((stats, stats_shape(&self.spec.planes)))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda(&self, inputs: &[View<CudaStorage>]) -> Result<(CudaStorage, Shape)> {
-        let stats = crate::cuda::stats(inputs[0], &self.spec, self.stat)?;
-        Ok((stats, stats_shape(&self.spec.planes)))
-    }
-
-    #[cfg(feature = "metal")]
-    fn metal(&self, inputs: &[View<MetalStorage>]) -> Result<(MetalStorage, Shape)> {
-        let stats = crate::metal::stats(inputs[0], &self.spec, self.stat)?;
+    fn run<S: Backend>(&self, inputs: &[View<S>]) -> Result<(S, Shape)> {
+        let stats = S::stats(inputs[0], &self.spec, self.stat)?;
         Ok((stats, stats_shape(&self.spec.planes)))
     }
 
     fn bwd(&self, inputs: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let x = inputs[0];
         let grad = &grad.contiguous()?;
-        let storage = stats_gradient(x, grad, &self.spec, self.stat)?;
-        let (spec, stat) = (self.spec, self.stat);
+        let storage = self.backward(inputs[0], grad)?;
+        let Self { spec, stat } = *self;
         let composed: Composed =
             Arc::new(move |inputs: &[Tensor]| reference::stats(&spec, stat, &inputs[0]));
-        let dx = gradient(storage, x.shape().clone(), &[x], grad, &composed, 0)?;
+        let dx = gradient(storage, inputs, grad, &composed, 0)?;
         Ok(vec![Some(dx)])
-    }
-}
-
-/// The gradient of x, in its format, for those of its statistics, `(2, N, C)` and contiguous: a
-/// pass like the forward one, with another scale and shift.
-fn stats_gradient(x: &Tensor, grad: &Tensor, spec: &NormSpec, stat: ScaleStat) -> Result<Storage> {
-    let spec = NormSpec {
-        output: Output::StatsGradient(stat),
-        ..*spec
-    };
-    let (of_mean, of_second) = (grad.get(0)?, grad.get(1)?);
-    let (x, x_layout) = x.storage_and_layout();
-    let (bias, bias_layout) = of_mean.storage_and_layout();
-    let (weight, weight_layout) = of_second.storage_and_layout();
-    macro_rules! forward {
-        ($backend:ident, $x:ident, $weight:ident, $bias:ident) => {{
-            let extras = Extras {
-                weight: Some(($weight, weight_layout)),
-                bias: Some(($bias, bias_layout)),
-                ..Extras::none()
-            };
-            crate::$backend::forward(($x, x_layout), &extras, &spec)?
-        }};
-    }
-    match (&*x, &*weight, &*bias) {
-        (Storage::Cpu(x), Storage::Cpu(w), Storage::Cpu(b)) => {
-            Ok(Storage::Cpu(forward!(cpu, x, w, b)))
-        }
-        #[cfg(feature = "cuda")]
-        (Storage::Cuda(x), Storage::Cuda(w), Storage::Cuda(b)) => {
-            Ok(Storage::Cuda(forward!(cuda, x, w, b)))
-        }
-        #[cfg(feature = "metal")]
-        (Storage::Metal(x), Storage::Metal(w), Storage::Metal(b)) => {
-            Ok(Storage::Metal(forward!(metal, x, w, b)))
-        }
-        _ => bail!("{}: no backend for these tensors", Stats::NAME),
     }
 }

@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{self, ParamFreeNorm, SpadeConfig, StyleTables};
 use candle_instance_norm::{
     adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,
-    conditional_instance_norm_mix, Activation, AdaptiveConfig, Normalization, StyleSlices,
+    conditional_instance_norm_mix, instance_stats, Activation, AdaptiveConfig, Normalization,
+    PlaneStats, StyleSlices,
 };
 use candle_nn::{VarBuilder, VarMap};
 
@@ -289,6 +290,45 @@ fn gate(device: &Device) -> Result<()> {
 }
 
 test_device!(gate);
+
+/// In evaluation the layer gives the op its running statistics, as a caller would.
+fn batch_of_running_statistics(device: &Device) -> Result<()> {
+    let mut random = Random::new(78, device);
+    let x = random.tensor((2, 3, 4, 4), DType::F32, 1., 2.)?;
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device);
+    let norm = nn::batch_instance_norm(3, EPS, vb)?;
+    Var::from_tensor(norm.gate())?.set(&Tensor::new(&[0.25f32, 0.5, 0.75], device)?)?;
+    norm.forward_t(&x, true)?;
+    let batch = PlaneStats::from_var(norm.running_mean(), norm.running_var(), EPS)?;
+    let (weight, bias) = (
+        Tensor::new(&[1f32; 3], device)?,
+        Tensor::new(&[0f32; 3], device)?,
+    );
+    let of_op =
+        |batch| batch_instance_norm(&x, Some(&weight), Some(&bias), norm.gate(), batch, EPS);
+    assert_eq!(
+        to_f64(&norm.forward_t(&x, false)?),
+        to_f64(&of_op(Some(&batch))?)
+    );
+
+    // Those of x itself are the default.
+    let flat = x.transpose(0, 1)?.contiguous()?.reshape((1, 3, 32))?;
+    let PlaneStats { mean, rstd } = instance_stats(&flat, EPS)?;
+    let (mean, rstd) = (mean.squeeze(0)?, rstd.squeeze(0)?);
+    let own = PlaneStats { mean, rstd };
+    let (got, want) = (of_op(Some(&own))?, of_op(None)?);
+    assert_close("own batch", &got, &want, Tolerance::of(DType::F32));
+
+    let (mean, rstd) = (batch.mean.clone(), batch.rstd.narrow(0, 0, 2)?);
+    let message = "norm: expected a batch rstd of shape [3] and dtype F32";
+    says("rstd", of_op(Some(&PlaneStats { mean, rstd })), message);
+    let message = "norm: expected a finite eps of 0 or more, got -1";
+    says("eps", PlaneStats::from_var(&weight, &bias, -1.), message);
+    Ok(())
+}
+
+test_device!(batch_of_running_statistics);
 
 /// candle's own group norm, within rounding, through the same calls.
 fn in_place_of_candles_group_norm(device: &Device) -> Result<()> {

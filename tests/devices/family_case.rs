@@ -200,10 +200,10 @@ impl<'a> Case<'a> {
     fn adaptive(&self) -> Result<Got> {
         let config = AdaptiveConfig {
             eps: self.eps(),
-            one_plus: self.flag("one_plus", true),
+            one_plus_weight: self.flag("one_plus", true),
             order: match self.text("order") {
-                "" | "scale_shift" => StyleOrder::ScaleShift,
-                "shift_scale" => StyleOrder::ShiftScale,
+                "" | "scale_shift" => StyleOrder::WeightBias,
+                "shift_scale" => StyleOrder::BiasWeight,
                 other => panic!("{other}"),
             },
         };

@@ -165,7 +165,7 @@ fn family(device: &Device) -> Result<()> {
             let zeros = ones.zeros_like()?;
             let no_style = Tensor::cat(&[&ones, &zeros], 1)?;
             let scale_shift = AdaptiveConfig {
-                one_plus: false,
+                one_plus_weight: false,
                 ..AdaptiveConfig::stylegan()
             };
             let biased = AdaInConfig {

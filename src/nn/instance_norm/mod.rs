@@ -1,64 +1,14 @@
 //! `InstanceNorm1d`, `2d` and `3d`.
 
+mod config;
+
+pub use config::{instance_norm1d, instance_norm2d, instance_norm3d, InstanceNormConfig};
+
 use super::running::{valid_momentum, Running};
-use crate::ops::plane_stats;
 use crate::shapes::{acc_dtype, valid_eps};
-use crate::spec::{EpsMode, RstdRule, ScaleStat};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
-use candle_nn::{Init, Module, VarBuilder};
-
-/// What an [`InstanceNorm`] layer is made of; the defaults are those of
-/// [`torch.nn.InstanceNorm2d`](https://pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html).
-///
-/// ```
-/// use candle_instance_norm::nn::InstanceNormConfig;
-///
-/// let config = InstanceNormConfig { affine: true, ..Default::default() };
-/// assert_eq!(config.eps, 1e-5);
-/// // As in candle, a number stands for eps.
-/// assert_eq!(InstanceNormConfig::from(1e-3).momentum, 0.1);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct InstanceNormConfig {
-    /// 1e-5 by default.
-    pub eps: f64,
-    /// Where eps is added; to the variance by default.
-    pub eps_mode: EpsMode,
-    /// The share of a new value in the running statistics, 0.1 by default:
-    /// `running = (1 - momentum) * running + momentum * new`.
-    pub momentum: f64,
-    /// Whether there are a `weight` and a `bias`, false by default.
-    pub affine: bool,
-    /// Whether running statistics are kept, and used in evaluation; false by default. It is never
-    /// guessed from the names in a checkpoint: many hold stray running statistics.
-    pub track_running_stats: bool,
-    /// Whether an input with one spatial element is let through, as the bias, where PyTorch
-    /// raises an error; false by default. For networks that reach 1x1.
-    pub allow_single_element: bool,
-}
-
-impl Default for InstanceNormConfig {
-    fn default() -> Self {
-        Self {
-            eps: 1e-5,
-            eps_mode: EpsMode::AddToVar,
-            momentum: 0.1,
-            affine: false,
-            track_running_stats: false,
-            allow_single_element: false,
-        }
-    }
-}
-
-impl From<f64> for InstanceNormConfig {
-    fn from(eps: f64) -> Self {
-        Self {
-            eps,
-            ..Default::default()
-        }
-    }
-}
+use candle_nn::Module;
 
 /// Instance normalization over inputs with `D` spatial dimensions.
 ///
@@ -106,7 +56,6 @@ pub struct InstanceNorm<const D: usize> {
     num_channels: usize,
     config: InstanceNormConfig,
     norm: Normalization,
-    weight_and_bias: Option<(Tensor, Tensor)>,
     running: Option<Running>,
 }
 
@@ -116,83 +65,6 @@ pub type InstanceNorm1d = InstanceNorm<1>;
 pub type InstanceNorm2d = InstanceNorm<2>;
 /// [`InstanceNorm`] over `(N, C, D, H, W)` or `(C, D, H, W)`, `torch.nn.InstanceNorm3d`.
 pub type InstanceNorm3d = InstanceNorm<3>;
-
-/// An [`InstanceNorm1d`] with the variables `weight` and `bias` where affine, and `running_mean`
-/// and `running_var` where tracking; each is taken from `vb`, or made there.
-///
-/// # Errors
-///
-/// An eps that is negative or not finite, a momentum outside 0 to 1, and what `vb` says of the
-/// variables.
-///
-/// ```
-/// # use candle_core::{DType, Device, Tensor};
-/// use candle_instance_norm::nn::instance_norm1d;
-/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = instance_norm1d(2, 1e-5, vb)?;
-/// let y = norm.forward(&Tensor::new(&[[1f32, 3.], [7., 7.]], &Device::Cpu)?)?;
-/// assert_eq!(y.dims(), [2, 2]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-pub fn instance_norm1d(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm1d> {
-    instance_norm(num_channels, config, vb)
-}
-
-/// An [`InstanceNorm2d`]; see [`instance_norm1d`].
-///
-/// ```
-/// # use candle_core::{DType, Device};
-/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = candle_instance_norm::nn::instance_norm2d(64, 1e-5, vb)?;
-/// # let _ = norm; Ok::<(), candle_core::Error>(())
-/// ```
-pub fn instance_norm2d(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm2d> {
-    instance_norm(num_channels, config, vb)
-}
-
-/// An [`InstanceNorm3d`]; see [`instance_norm1d`].
-///
-/// ```
-/// # use candle_core::{DType, Device};
-/// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-/// let norm = candle_instance_norm::nn::instance_norm3d(32, 1e-5, vb)?;
-/// # let _ = norm; Ok::<(), candle_core::Error>(())
-/// ```
-pub fn instance_norm3d(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm3d> {
-    instance_norm(num_channels, config, vb)
-}
-
-fn instance_norm<const D: usize>(
-    num_channels: usize,
-    config: impl Into<InstanceNormConfig>,
-    vb: VarBuilder,
-) -> Result<InstanceNorm<D>> {
-    let config = config.into();
-    let get = |name, init| vb.get_with_hints(num_channels, name, Init::Const(init));
-    let weight_and_bias = if config.affine {
-        Some((get("weight", 1.)?, get("bias", 0.)?))
-    } else {
-        None
-    };
-    let running = if config.track_running_stats {
-        Some(Running::of_vb(num_channels, config.momentum, &vb)?)
-    } else {
-        None
-    };
-    InstanceNorm::with_parts(num_channels, config, weight_and_bias, running)
-}
 
 impl<const D: usize> InstanceNorm<D> {
     /// The layer with this weight and bias, `(num_channels)` each, if any, and without running
@@ -238,12 +110,11 @@ impl<const D: usize> InstanceNorm<D> {
             norm: Normalization::instance(config.eps)
                 .eps_mode(config.eps_mode)
                 .affine(weight, bias),
-            weight_and_bias,
             running,
         })
     }
 
-    /// Followed by an activation in the same pass: what comes after most instance norms.
+    /// Adds an activation in the same pass.
     pub fn with_activation(self, activation: Activation) -> Self {
         Self {
             norm: self.norm.activation(activation),
@@ -251,26 +122,25 @@ impl<const D: usize> InstanceNorm<D> {
         }
     }
 
-    /// Evaluation: running statistics are used where the layer tracks them.
+    /// Forward in evaluation mode; uses running statistics if tracked.
     ///
     /// # Errors
     ///
-    /// An input of another rank, or with another number of channels where the layer has
-    /// parameters or running statistics, and an input with one spatial element, unless
-    /// [allowed](InstanceNormConfig::allow_single_element) or normalised by running statistics.
+    /// An input of another rank; another number of channels, if the layer has parameters or running
+    /// statistics; one spatial element, unless
+    /// [allowed](InstanceNormConfig::allow_single_element) or normalized by running statistics.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_t(x, false)
     }
 
-    /// Training, where running statistics follow those of x if the layer tracks them, or
-    /// evaluation.
+    /// Forward in training or evaluation mode; in training, running statistics follow those of x.
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward); in training, one spatial element is an error beside running
-    /// statistics, too.
+    /// The errors of [`forward`](Self::forward); in training, one spatial element is an error also with
+    /// running statistics.
     pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        self.checked(x, None, train)
+        self.run(x, None, train)
     }
 
     /// [`forward_t`](Self::forward_t) with a residual of the shape of x, which is added before the
@@ -282,7 +152,7 @@ impl<const D: usize> InstanceNorm<D> {
     ///
     /// # Errors
     ///
-    /// As [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
+    /// The errors of [`forward_t`](Self::forward_t), and a residual of another shape, dtype or device.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -294,7 +164,7 @@ impl<const D: usize> InstanceNorm<D> {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn forward_residual(&self, x: &Tensor, residual: &Tensor, train: bool) -> Result<Tensor> {
-        self.checked(x, Some(residual), train)
+        self.run(x, Some(residual), train)
     }
 
     /// The configuration that the layer was made with.
@@ -302,29 +172,29 @@ impl<const D: usize> InstanceNorm<D> {
         &self.config
     }
 
-    /// The weight of each channel, where affine.
+    /// The weight, `(C)`, if affine.
     pub fn weight(&self) -> Option<&Tensor> {
-        self.weight_and_bias.as_ref().map(|(weight, _)| weight)
+        self.norm.extras.weight.as_ref()
     }
 
-    /// The bias of each channel, where affine.
+    /// The bias, `(C)`, if affine.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.weight_and_bias.as_ref().map(|(_, bias)| bias)
+        self.norm.extras.bias.as_ref()
     }
 
-    /// The running mean of each channel, where tracked.
+    /// The running mean, `(C)`, if tracked.
     pub fn running_mean(&self) -> Option<&Tensor> {
         self.running
             .as_ref()
             .map(|running| running.mean.as_tensor())
     }
 
-    /// The running unbiased variance of each channel, where tracked.
+    /// The running unbiased variance, `(C)`, if tracked.
     pub fn running_var(&self) -> Option<&Tensor> {
         self.running.as_ref().map(|running| running.var.as_tensor())
     }
 
-    fn checked(&self, x: &Tensor, residual: Option<&Tensor>, train: bool) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, residual: Option<&Tensor>, train: bool) -> Result<Tensor> {
         let unbatched = x.rank() == D + 1;
         if !unbatched && x.rank() != D + 2 {
             bail!(
@@ -335,7 +205,7 @@ impl<const D: usize> InstanceNorm<D> {
             );
         }
         let channels = x.dim(x.rank() - D - 1)?;
-        // As in PyTorch, a layer without parameters takes any number of channels.
+        // A layer without parameters takes any number of channels, as in PyTorch.
         let bound = self.config.affine || self.config.track_running_stats;
         if bound && channels != self.num_channels {
             bail!(
@@ -365,9 +235,8 @@ impl<const D: usize> InstanceNorm<D> {
 
     fn batched(&self, x: &Tensor, norm: Normalization, train: bool) -> Result<Tensor> {
         if let (Some(running), false) = (&self.running, train) {
-            // With a mean and a variance per channel: a batch norm in evaluation.
-            let rule = RstdRule::new(self.config.eps, self.config.eps_mode);
-            let stats = running.moments(acc_dtype(x.dtype()))?.stats(&rule)?;
+            // The pass of a batch norm in evaluation.
+            let stats = running.stats(&norm.rule(), acc_dtype(x.dtype()))?;
             return norm.stats(&stats).forward(x);
         }
         let spatial: usize = x.dims()[2..].iter().product();
@@ -379,31 +248,17 @@ impl<const D: usize> InstanceNorm<D> {
             );
         }
         if let Some(running) = &self.running {
-            track(x, spatial, running)?;
+            running.follow_planes(x)?;
         }
         norm.forward(x)
     }
 }
 
-/// Moves the running statistics towards the averages of those of `x`.
-fn track(x: &Tensor, spatial: usize, running: &Running) -> Result<()> {
-    if x.dim(0)? == 0 || spatial == 0 {
-        return Ok(());
-    }
-    // One element has no unbiased variance; where that is allowed, its 0 is taken as it is.
-    let rule = RstdRule {
-        correction: (spatial > 1).into(),
-        ..RstdRule::new(0., EpsMode::AddToVar)
-    };
-    let (means, vars) = plane_stats(&x.detach(), rule, ScaleStat::Var)?;
-    running.track(&means.mean(0)?, &vars.mean(0)?)
-}
-
 impl<const D: usize> Module for InstanceNorm<D> {
     /// # Errors
     ///
-    /// As [`InstanceNorm::forward`], and a layer that tracks running statistics: candle makes every
-    /// [`Module`] one that ignores whether it is trained.
+    /// The errors of [`InstanceNorm::forward`], and a layer that tracks running statistics: a [`Module`] is
+    /// not told training from evaluation.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if self.running.is_some() {
             bail!(
