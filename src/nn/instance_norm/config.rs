@@ -106,7 +106,7 @@ pub fn instance_norm2d(
 /// # use candle_core::{DType, Device, Tensor};
 /// let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
 /// let norm = candle_instance_norm::nn::instance_norm3d(1, 0., vb)?;
-/// let y = norm.forward(&Tensor::new(&[[[[[1f32, 3.]]]]], &Device::Cpu)?)?;
+/// let y = norm.forward(&Tensor::new(&[[[[1f32, 3.]]]], &Device::Cpu)?)?;
 /// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [-1., 1.]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
