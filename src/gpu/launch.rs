@@ -10,7 +10,8 @@ pub struct Launch<'a, G: Gpu> {
     /// Nothing goes beside the normalization: CUDA has kernels for this.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     pub plain: bool,
-    /// The dtype of x, for which the kernels are compiled.
+    /// The dtype of x, for which the kernels are compiled. The stand-in of the tests has but one.
+    #[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
     pub dtype: DType,
     /// Blocks, and threads of each.
     pub grid: u32,
