@@ -253,8 +253,7 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         let dv = self.dv::<S, V>([x, dy], span, k.affine, &mut scratch.v, params);
         let mean = k.affine.mean.cut(len);
         if let Some(to) = self.dv {
-            // SAFETY: the caller promises that no other thread has the span, here and below; each
-            // buffer is sliced once.
+            // SAFETY: the caller has the span to itself, and each buffer is sliced once.
             let to = unsafe { to.slice(span) };
             let out = T::out(to, &mut scratch.output);
             for i in 0..len {

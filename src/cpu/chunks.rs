@@ -13,7 +13,7 @@ use super::sums;
 ///
 /// See [`GroupPass`], for the whole span.
 #[inline(always)]
-pub unsafe fn shifts<S: Simd, T: Element, P: GroupPass<T>>(
+pub unsafe fn shifts_of<S: Simd, T: Element, P: GroupPass<T>>(
     pass: &P,
     round: usize,
     span: Span,

@@ -146,8 +146,8 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         let x = match (&self.x, self.y) {
             (Some(x), _) => x.read::<S>(span, &mut scratch.x),
             (None, Some(y)) => {
-                // SAFETY: the caller promises that no other thread has the span, and that this
-                // one is done with what it loads before it writes. The elements are those of x.
+                // SAFETY: the caller has the span to itself and is done with what this returns
+                // before it writes. In place, the elements are those of x.
                 let x = unsafe { written(y.slice(span)) };
                 T::widen::<S>(x, &mut scratch.x)
             }
@@ -166,8 +166,7 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         shares: &mut [Moments],
     ) {
         let rescaled = if self.x.is_none() && self.overflows(measures) {
-            // SAFETY: in place, and the caller promises that the groups are this thread's alone;
-            // `write` comes after `finish`.
+            // SAFETY: in place; the caller has the groups to itself, and `write` comes later.
             unsafe { self.rescale_in_place(first, measures.len()) }
         } else {
             None
@@ -191,7 +190,7 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let Some(y) = self.y else { return };
-        // SAFETY: the caller promises that no other thread has the span, and has let go of x.
+        // SAFETY: the caller has the span to itself and no loaded values of it in use.
         let y = unsafe { y.slice(span) };
         let x = match &self.x {
             Some(x) => x.read::<S>(span, &mut scratch.x),

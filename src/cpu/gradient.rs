@@ -55,8 +55,7 @@ impl GroupGradient {
     #[inline(always)]
     pub fn new<T: Element>(inputs: &Inputs<T>, first: usize, measures: &[CoMoments]) -> Self {
         let group = inputs.group_moments(first, measures);
-        let rule = &inputs.spec.rule;
-        let rstd = rule.rstd(&group);
+        let (rstd, rstd_slope) = inputs.spec.rule.rstd_and_slope(&group);
         let (mut sum, mut cross) = (0., 0.);
         if !inputs.has_stats() {
             for (i, m) in measures.iter().enumerate() {
@@ -68,7 +67,7 @@ impl GroupGradient {
         Self {
             group,
             rstd,
-            rstd_slope: rule.rstd_slope(&group, rstd),
+            rstd_slope,
             sum,
             cross,
         }

@@ -137,7 +137,7 @@ impl<'a, T: Element> Inputs<'a, T> {
                 (GIVEN, 0.)
             } else {
                 let group = self.group_moments(first + start, &measures[start..start + per_group]);
-                (group, self.spec.rule.rstd(&group))
+                (group, self.spec.rule.rstd_and_slope(&group).0)
             };
             for (i, k) in coefficients.by_ref().take(per_group).enumerate() {
                 *k = self.affine_of(first + start + i, group, rstd);

@@ -45,10 +45,10 @@ impl<A: Acc> Lanes<A> for &[A] {
 ///
 /// # Safety of the methods
 ///
-/// The results may lie where x does. So the caller of `load` and `write` (which get spans of
-/// [`CHUNK`] elements at most) makes sure that no other thread loads or writes the span meanwhile,
-/// the caller of `finish` that none loads or writes the groups, and neither keeps what `load`
-/// returned.
+/// The results may lie where x does. So the caller of `load`, `finish` or `write` has the span or
+/// the groups to itself: no other thread calls a method for any of their elements meanwhile, and
+/// nothing that `load` has returned for them is in use when `finish` or `write` is called. A span
+/// has [`CHUNK`] elements at most.
 pub trait GroupPass<T: Element>: Sync {
     type Measure: Measure;
     /// Numbers of a plane, by name; channels-last, an array of each over the channels.

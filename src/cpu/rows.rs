@@ -10,7 +10,6 @@ use super::pass::{GroupPass, Scratch};
 use super::simd::{Simd, SimdJob};
 use super::sums::{add_row, narrow, wide};
 use crate::plan::SEGMENT;
-use std::array::from_fn;
 
 /// Lanes that are summed side by side: 1 KiB of f32 for every sum and shift, all in an L1.
 const PIECE: usize = 256;
@@ -139,10 +138,10 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
         let mut totals = vec![P::Measure::default(); width];
         // SAFETY: promised by the caller.
         let mut shifts = unsafe { self.shifts::<S>(round, piece, width) };
-        let mut sums = vectors::<_, 4>(2 * P::Measure::STREAMS, width);
+        let mut sums = [(); 4].map(|_| vec![T::Acc::default(); width]);
         for block in (0..row_count).step_by(ROWS) {
             let rows = block..row_count.min(block + ROWS);
-            for sums in &mut sums {
+            for sums in &mut sums[..2 * P::Measure::STREAMS] {
                 sums.fill(T::Acc::default());
             }
             for row in rows.clone() {
@@ -170,7 +169,7 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
         width: usize,
     ) -> [Vec<T::Acc>; 2] {
         let k = self.coefficients(piece, width);
-        let mut shifts = vectors(P::Measure::STREAMS, width);
+        let mut shifts = [(); 2].map(|_| vec![T::Acc::default(); width]);
         // Whole rows, or the only one there is.
         let whole = (self.span.len.div_ceil(self.rows.long) - 1).clamp(1, SHIFT_ROWS);
         let weight = T::Acc::from_f64(1. / whole as f64);
@@ -203,12 +202,6 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
             }
         }
     }
-}
-
-/// `used` vectors of zeros, the others empty.
-#[inline(always)]
-fn vectors<A: Acc, const N: usize>(used: usize, len: usize) -> [Vec<A>; N] {
-    from_fn(|i| vec![A::default(); if i < used { len } else { 0 }])
 }
 
 /// Merges the sums of some rows, of which the last has `last` lanes, into the totals of the lanes;

@@ -4,34 +4,30 @@ use super::moments::Moments;
 use crate::spec::{EpsMode, NormSpec, Output, RstdRule, ScaleStat};
 
 impl RstdRule {
-    /// rstd of x counted in the unit of its group. Without a deviation and without eps it is 0: the
+    /// rstd of x counted in the unit of its group, and its slope, `-2 * d rstd / d var / rstd`,
+    /// which is `rstd^2` for the usual rule. Without a deviation and without eps, rstd is 0: the
     /// normalized values of a constant plane are 0 whatever eps is.
     #[inline(always)]
-    pub fn rstd(&self, of: &Moments) -> f64 {
-        let (var, eps) = (self.bessel(of.n) * of.var(), self.eps_in(of.unit));
-        match self.mode {
-            EpsMode::AddToVar => reciprocal((var + eps).sqrt()),
-            EpsMode::AddToStd => reciprocal(var.sqrt() + eps),
-            EpsMode::MaxWithVar => {
-                // In this order a NaN stays one.
-                let var = if var < eps { eps } else { var };
-                reciprocal(var.sqrt())
-            }
-        }
-    }
-
-    /// `-2 * d rstd / d var / rstd`, which is `rstd^2` for the usual rule.
-    #[inline(always)]
-    pub fn rstd_slope(&self, of: &Moments, rstd: f64) -> f64 {
+    pub fn rstd_and_slope(&self, of: &Moments) -> (f64, f64) {
         let k = self.bessel(of.n);
         let (var, eps) = (k * of.var(), self.eps_in(of.unit));
         match self.mode {
-            EpsMode::AddToVar => k * rstd * rstd,
-            // A constant plane has no slope: its elements leave it in either direction.
-            EpsMode::AddToStd if var.sqrt() == 0. => 0.,
-            EpsMode::AddToStd => k * rstd / var.sqrt(),
-            EpsMode::MaxWithVar if var > eps => k * rstd * rstd,
-            EpsMode::MaxWithVar => 0.,
+            EpsMode::AddToVar => {
+                let rstd = reciprocal((var + eps).sqrt());
+                (rstd, k * rstd * rstd)
+            }
+            EpsMode::AddToStd => {
+                let std = var.sqrt();
+                let rstd = reciprocal(std + eps);
+                // A constant plane has no slope: its elements leave it in either direction.
+                (rstd, if std == 0. { 0. } else { k * rstd / std })
+            }
+            EpsMode::MaxWithVar => {
+                // In this order a NaN stays one.
+                let clamped = if var < eps { eps } else { var };
+                let rstd = reciprocal(clamped.sqrt());
+                (rstd, if var > eps { k * rstd * rstd } else { 0. })
+            }
         }
     }
 
@@ -57,7 +53,7 @@ impl RstdRule {
 
     /// The statistic that comes with the mean.
     pub fn stat(&self, which: ScaleStat, of: &Moments) -> f64 {
-        let rstd = self.rstd(of);
+        let (rstd, _) = self.rstd_and_slope(of);
         match which {
             ScaleStat::Var => self.bessel(of.n) * of.var() * of.unit * of.unit,
             ScaleStat::Std if rstd == 0. && of.var() == 0. => 0.,
@@ -69,8 +65,7 @@ impl RstdRule {
     /// The derivative of the statistic by the biased variance, times the unit: apart from `2 / n`,
     /// the factor of `x - mean`, in that unit, in the derivative by x.
     fn stat_slope(&self, which: ScaleStat, of: &Moments) -> f64 {
-        let rstd = self.rstd(of);
-        let rstd_slope = self.rstd_slope(of, rstd);
+        let (rstd, rstd_slope) = self.rstd_and_slope(of);
         match which {
             ScaleStat::Var => self.bessel(of.n) * of.unit,
             ScaleStat::Std if rstd == 0. => 0.,
@@ -158,6 +153,6 @@ mod tests {
             unit: 1.,
             ..Moments::default()
         };
-        assert_eq!(flat.rstd_slope(&group, flat.rstd(&group)), 0.);
+        assert_eq!(flat.rstd_and_slope(&group).1, 0.);
     }
 }

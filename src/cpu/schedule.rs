@@ -1,7 +1,7 @@
 //! One schedule for every pass over planes: measure, finish the numbers of a group, write results.
 
 use super::channels_last;
-use super::chunks::{measure, shifts, write};
+use super::chunks::{measure, shifts_of, write};
 use super::element::Element;
 use super::moments::Measure;
 use super::operand::Span;
@@ -78,34 +78,6 @@ impl<'a, T: Element, P: GroupPass<T>> WholeGroups<'a, T, P> {
             scratch: pass.scratch(),
         }
     }
-
-    /// Measures the planes of a batch.
-    ///
-    /// Safety: as in [`GroupPass`], for all of these planes.
-    #[inline(always)]
-    unsafe fn measure<S: Simd>(&mut self, round: usize, first: usize, planes: usize) {
-        let (pass, spatial, scratch) = (self.pass, self.spatial, &mut self.scratch);
-        for i in 0..planes {
-            let (span, k) = (segment(first + i, 0, spatial), self.coefficients[i]);
-            // SAFETY: promised by the caller.
-            self.shifts[i] = unsafe { shifts::<S, _, _>(pass, round, span, k, scratch) };
-        }
-        for i in 0..planes {
-            let (mut span, k) = (segment(first + i, 0, spatial), self.coefficients[i]);
-            let (mut shift, mut m) = (self.shifts[i], P::Measure::default());
-            loop {
-                // SAFETY: promised by the caller.
-                m = m.merge(&unsafe { measure::<S, _, _>(pass, round, span, k, shift, scratch) });
-                span = segment(first + i, span.start + span.len, spatial);
-                if span.len == 0 {
-                    break;
-                }
-                // SAFETY: promised by the caller.
-                shift = unsafe { shifts::<S, _, _>(pass, round, span, k, scratch) };
-            }
-            self.measures[i] = m;
-        }
-    }
 }
 
 impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
@@ -113,26 +85,53 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let (pass, mut first) = (self.pass, self.first);
-        let batch = self.measures.len();
-        for shares in std::mem::take(&mut self.shares).chunks_mut(batch) {
+        let WholeGroups {
+            pass,
+            spatial,
+            shifts,
+            measures,
+            coefficients,
+            scratch,
+            ..
+        } = self;
+        let (pass, spatial, mut first) = (*pass, *spatial, self.first);
+        for shares in std::mem::take(&mut self.shares).chunks_mut(measures.len()) {
             let planes = shares.len();
+            let measures = &mut measures[..planes];
+            let coefficients = &mut coefficients[..planes];
             for round in 0..pass.rounds() {
                 if pass.measures(round) {
-                    // SAFETY: jobs are of different planes, and this one is done with what it has
-                    // loaded before it writes. So here and below.
-                    unsafe { self.measure::<S>(round, first, planes) }
+                    for i in 0..planes {
+                        let (span, k) = (segment(first + i, 0, spatial), coefficients[i]);
+                        // SAFETY: jobs are of different planes, and this one is done with what it
+                        // has loaded before it writes. So here and below.
+                        shifts[i] = unsafe { shifts_of::<S, _, _>(pass, round, span, k, scratch) };
+                    }
+                    for i in 0..planes {
+                        let (mut span, k) = (segment(first + i, 0, spatial), coefficients[i]);
+                        // SAFETY: as above, here and below.
+                        let mut m =
+                            unsafe { measure::<S, _, _>(pass, round, span, k, shifts[i], scratch) };
+                        while span.start + span.len < spatial {
+                            span = segment(first + i, span.start + span.len, spatial);
+                            // SAFETY: as above.
+                            let shifts =
+                                unsafe { shifts_of::<S, _, _>(pass, round, span, k, scratch) };
+                            // SAFETY: as above.
+                            m = m.merge(&unsafe {
+                                measure::<S, _, _>(pass, round, span, k, shifts, scratch)
+                            });
+                        }
+                        measures[i] = m;
+                    }
                 }
-                let measures = &self.measures[..planes];
-                let coefficients = &mut self.coefficients[..planes];
                 // SAFETY: as above, and groups are whole.
                 unsafe { pass.finish(round, first, measures, coefficients, shares) }
             }
             if pass.writes() {
-                for i in (0..planes).rev() {
-                    let (span, k) = (plane(first + i, self.spatial), self.coefficients[i]);
+                for (i, &k) in coefficients.iter().enumerate().rev() {
                     // SAFETY: as above.
-                    unsafe { write::<S, _, _>(pass, span, k, &mut self.scratch) }
+                    unsafe { write::<S, _, _>(pass, plane(first + i, spatial), k, scratch) }
                 }
             }
             first += planes;
@@ -217,7 +216,7 @@ impl<T: Element, P: GroupPass<T>> SimdJob for SegmentJob<'_, T, P> {
         unsafe {
             match self.measured {
                 Some((round, to)) => {
-                    let shifts = shifts::<S, _, _>(pass, round, span, k, self.scratch);
+                    let shifts = shifts_of::<S, _, _>(pass, round, span, k, self.scratch);
                     *to = measure::<S, _, _>(pass, round, span, k, shifts, self.scratch);
                 }
                 None => write::<S, _, _>(pass, span, k, self.scratch),

@@ -113,10 +113,7 @@ pub fn add_row<S: Simd, A: Acc, M: Measure>(
     for i in 0..M::STREAMS {
         (values[i], shift[i]) = (&row[i][..len], &shifts[i][..len]);
     }
-    let sums = sums.each_mut().map(|sums| {
-        let len = len.min(sums.len());
-        &mut sums[..len]
-    });
+    let sums = sums.each_mut().map(|sums| &mut sums[..len]);
     for lane in 0..len {
         let (mut of_lane, mut d) = ([A::default(); 4], [A::default(); 2]);
         for k in 0..2 * M::STREAMS {
