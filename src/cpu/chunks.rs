@@ -38,13 +38,14 @@ pub unsafe fn measure<S: Simd, T: Element, P: GroupPass<T>>(
     mut shifts: [T::Acc; 2],
     scratch: &mut Scratch<T>,
 ) -> P::Measure {
-    let mut total = P::Measure::default();
-    for at in (0..span.len).step_by(CHUNK) {
+    let (mut total, mut at) = (P::Measure::default(), 0);
+    while at < span.len {
         let chunk = span.part(at, CHUNK.min(span.len - at));
         // SAFETY: promised by the caller.
         let streams = unsafe { pass.load::<S, _>(round, chunk, coefficients, scratch) };
         total = total.merge(&sums::measure::<S, _, _>(streams, shifts));
         shifts = sums::narrow(total.means());
+        at += CHUNK;
     }
     total
 }

@@ -58,8 +58,8 @@ impl GroupGradient {
         let (rstd, rstd_slope) = inputs.spec.rule.rstd_and_slope(&group);
         let (mut sum, mut cross) = (0., 0.);
         if !inputs.has_stats() {
-            for (i, m) in measures.iter().enumerate() {
-                let w = inputs.weight_of(first + i);
+            for (plane, m) in (first..).zip(measures) {
+                let w = inputs.weight_of(plane);
                 sum += w * m.x.n * m.g_mean / group.n;
                 cross += w * cross_about(group.mean, m) / group.n;
             }
@@ -94,6 +94,7 @@ impl GroupGradient {
         let (a, b) = (of_x * w + (1. - alpha), of_x * self.rstd_slope * self.cross);
         let b = if has_stats { 0. } else { b };
         let rest = (1. - alpha) * high + of_x * (w * high - self.sum) + b * rest_of_mean;
+        let in_range = group.var() < T::Acc::LARGE && self.cross.is_finite();
         k.affine.mean = mean;
         if inputs.weight_per_element().is_some() {
             // The gradient of the weight needs them, and no activation has asked for them before.
@@ -109,7 +110,7 @@ impl GroupGradient {
             bias: alpha * m.x.n * m.g_mean,
             mean: -rstd * w * m.x.n * m.g_mean,
             rstd: w * cross,
-            overflows: !has_stats && !(group.var() < T::Acc::LARGE && self.cross.is_finite()),
+            overflows: !has_stats && !in_range,
         }
     }
 }

@@ -81,20 +81,16 @@ pub fn measure<S: Simd, A: Acc, M: Measure>(streams: [&[A]; 2], shifts: [A; 2]) 
 #[inline(always)]
 fn add_tile<S: Simd, A: Acc, M: Measure>(
     sums: &mut [[A; LANES]; 4],
-    tile: [&[A; LANES]; 2],
-    shifts: [A; 2],
+    [x, g]: [&[A; LANES]; 2],
+    [x_shift, g_shift]: [A; 2],
 ) {
-    for lane in 0..LANES {
-        let (mut of_lane, mut values) = ([A::default(); 4], shifts);
-        for k in 0..2 * M::STREAMS {
-            of_lane[k] = sums[k][lane];
-        }
-        for i in 0..M::STREAMS {
-            values[i] = tile[i][lane] - shifts[i];
-        }
-        let of_lane = M::step::<S, A>(of_lane, values);
-        for k in 0..2 * M::STREAMS {
-            sums[k][lane] = of_lane[k];
+    let [s, ss, t, st] = sums;
+    for i in 0..LANES {
+        let (d, e) = (x[i] - x_shift, g[i] - g_shift);
+        let next = M::step::<S, A>([s[i], ss[i], t[i], st[i]], [d, e]);
+        [s[i], ss[i]] = [next[0], next[1]];
+        if M::STREAMS == 2 {
+            [t[i], st[i]] = [next[2], next[3]];
         }
     }
 }
@@ -106,25 +102,22 @@ pub fn add_row<S: Simd, A: Acc, M: Measure>(
     shifts: &[Vec<A>; 2],
     row: [&[A]; 2],
 ) {
-    let len = row[0].len();
     // Slices of one length, so that the loop is free of checks and becomes vector code.
-    let mut values = [&row[0][..0]; 2];
-    let mut shift = values;
-    for i in 0..M::STREAMS {
-        (values[i], shift[i]) = (&row[i][..len], &shifts[i][..len]);
+    let len = row[0].len();
+    let [s, ss, t, st] = sums;
+    let (s, ss) = (&mut s[..len], &mut ss[..len]);
+    let (t, st) = (&mut t[..len], &mut st[..len]);
+    let (x, x_shift) = (&row[0][..len], &shifts[0][..len]);
+    let (mut g, mut g_shift) = (x, x_shift);
+    if M::STREAMS == 2 {
+        (g, g_shift) = (&row[1][..len], &shifts[1][..len]);
     }
-    let sums = sums.each_mut().map(|sums| &mut sums[..len]);
-    for lane in 0..len {
-        let (mut of_lane, mut d) = ([A::default(); 4], [A::default(); 2]);
-        for k in 0..2 * M::STREAMS {
-            of_lane[k] = sums[k][lane];
-        }
-        for i in 0..M::STREAMS {
-            d[i] = values[i][lane] - shift[i][lane];
-        }
-        let of_lane = M::step::<S, A>(of_lane, d);
-        for k in 0..2 * M::STREAMS {
-            sums[k][lane] = of_lane[k];
+    for i in 0..len {
+        let (d, e) = (x[i] - x_shift[i], g[i] - g_shift[i]);
+        let next = M::step::<S, A>([s[i], ss[i], t[i], st[i]], [d, e]);
+        [s[i], ss[i]] = [next[0], next[1]];
+        if M::STREAMS == 2 {
+            [t[i], st[i]] = [next[2], next[3]];
         }
     }
 }
