@@ -4,74 +4,56 @@ use super::element::Acc;
 use super::simd::Simd;
 use crate::spec::Activation;
 
-/// An activation as code that a loop is compiled with.
-pub trait Function<A: Acc>: Copy {
-    fn of<S: Simd>(self, v: A) -> A;
+/// Compiles `$loop` for each activation, called `$f` in it: a choice within the loop would keep the
+/// loop from becoming vector code.
+macro_rules! with_activation {
+    ($activation:expr, $f:ident => $loop:expr) => {{
+        use $crate::cpu::activation::{leaky_relu, relu, silu};
+        match $activation {
+            Activation::None => {
+                let $f = |v| v;
+                $loop
+            }
+            Activation::Relu => {
+                let $f = relu;
+                $loop
+            }
+            Activation::LeakyRelu(slope) => {
+                let slope = Acc::from_f64(slope);
+                let $f = |v| leaky_relu(v, slope);
+                $loop
+            }
+            Activation::Silu => {
+                let $f = silu::<S, _>;
+                $loop
+            }
+        }
+    }};
 }
+pub(super) use with_activation;
 
-#[derive(Clone, Copy)]
-pub struct Identity;
-
-impl<A: Acc> Function<A> for Identity {
-    #[inline(always)]
-    fn of<S: Simd>(self, v: A) -> A {
+#[inline(always)]
+pub fn relu<A: Acc>(v: A) -> A {
+    // NaN stays NaN.
+    if v < A::default() {
+        A::default()
+    } else {
         v
     }
 }
 
-#[derive(Clone, Copy)]
-struct Relu;
-
-impl<A: Acc> Function<A> for Relu {
-    #[inline(always)]
-    fn of<S: Simd>(self, v: A) -> A {
-        // NaN stays NaN.
-        if v < A::default() {
-            A::default()
-        } else {
-            v
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct LeakyRelu<A>(A);
-
-impl<A: Acc> Function<A> for LeakyRelu<A> {
-    #[inline(always)]
-    fn of<S: Simd>(self, v: A) -> A {
-        if v > A::default() {
-            v
-        } else {
-            v * self.0
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Silu;
-
-impl<A: Acc> Function<A> for Silu {
-    #[inline(always)]
-    fn of<S: Simd>(self, v: A) -> A {
-        v / (A::from_f64(1.) + A::exp::<S>(A::default() - v))
-    }
-}
-
-/// A loop that ends in an activation.
-pub trait Loop<A: Acc> {
-    fn run<S: Simd, F: Function<A>>(self, f: F);
-}
-
-/// Runs the loop compiled with the activation.
 #[inline(always)]
-pub fn with_activation<S: Simd, A: Acc>(activation: Activation, l: impl Loop<A>) {
-    match activation {
-        Activation::None => l.run::<S, _>(Identity),
-        Activation::Relu => l.run::<S, _>(Relu),
-        Activation::LeakyRelu(slope) => l.run::<S, _>(LeakyRelu(A::from_f64(slope))),
-        Activation::Silu => l.run::<S, _>(Silu),
+pub fn leaky_relu<A: Acc>(v: A, slope: A) -> A {
+    if v > A::default() {
+        v
+    } else {
+        v * slope
     }
+}
+
+#[inline(always)]
+pub fn silu<S: Simd, A: Acc>(v: A) -> A {
+    v / (A::from_f64(1.) + A::exp::<S>(A::default() - v))
 }
 
 /// `v = dy * activation'(v)`
@@ -139,11 +121,11 @@ pub fn exp_f32<S: Simd>(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::{Isa, Kernel};
+    use crate::cpu::simd::{Isa, SimdJob};
 
     struct Exp(f32);
 
-    impl Kernel for Exp {
+    impl SimdJob for Exp {
         type Output = f32;
 
         #[inline(always)]

@@ -1,4 +1,4 @@
-//! The four element types, as the kernels see them: f32 or f64 slices to compute on.
+//! The four element types, which loops compute on as slices of f32 or f64.
 
 use super::activation::exp_f32;
 use super::half::{narrow_bf16, widen_bf16};
@@ -11,7 +11,7 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Sub};
 /// Elements computed on at once: 8 KiB in f32, so that x, dy and a result stay in a 32 KiB L1.
 pub const CHUNK: usize = 2048;
 
-/// What sums are kept in within a chunk. Across chunks they are kept in f64.
+/// The type that a chunk is computed and summed in, f32 or f64. Sums of chunks are kept in f64.
 pub trait Acc:
     Copy
     + Default
@@ -26,7 +26,7 @@ pub trait Acc:
     + PartialOrd
     + 'static
 {
-    /// A deviation of less than this times the mean is what rounding leaves of a constant plane:
+    /// A deviation of less than this times the mean comes of rounding alone, in a constant plane:
     /// one ulp in one element of a plane is more.
     const NOISE: f64;
 
@@ -70,62 +70,93 @@ macro_rules! acc {
 acc!(f32, exp_f32::<S>, 1. / (1u64 << 45) as f64, 1e30);
 acc!(f64, f64::exp, 1. / (1u64 << 50) as f64, 1e300);
 
-/// Room to widen one chunk in; empty for the types that need none.
-pub type Scratch<A> = Vec<A>;
-
 /// An element type of x, y and the gradients.
 pub trait Element: WithDType + Send + Sync {
     type Acc: Acc + Element;
 
-    fn scratch() -> Scratch<Self::Acc>;
+    /// Memory to convert one chunk in: empty for the types that need no conversion.
+    fn scratch() -> Vec<MaybeUninit<Self::Acc>>;
 
     /// The values of `chunk` (at most [`CHUNK`] of them), in `scratch` where they need converting.
     fn widen<'a, S: Simd>(
         chunk: &'a [Self],
-        scratch: &'a mut Scratch<Self::Acc>,
+        scratch: &'a mut [MaybeUninit<Self::Acc>],
     ) -> &'a [Self::Acc];
 
-    /// As [`widen`](Self::widen), but always a copy, in `scratch` of [`CHUNK`] elements.
+    /// The values of `chunk` as a copy in `scratch`, which has [`CHUNK`] elements.
     fn widen_copy<'a, S: Simd>(
         chunk: &[Self],
-        scratch: &'a mut Scratch<Self::Acc>,
+        scratch: &'a mut [MaybeUninit<Self::Acc>],
     ) -> &'a [Self::Acc];
 
-    /// Where to write the result that is to end up in `chunk`: there, or in `scratch`.
+    /// The memory for the results of `chunk`: itself, or `scratch` where they need converting.
     fn out<'a>(
         chunk: &'a mut [MaybeUninit<Self>],
-        scratch: &'a mut Scratch<Self::Acc>,
-    ) -> Out<'a, Self::Acc>;
+        scratch: &'a mut [MaybeUninit<Self::Acc>],
+    ) -> &'a mut [MaybeUninit<Self::Acc>];
 
-    /// Rounds what [`out`](Self::out) took in `scratch` into `chunk`.
-    fn narrow<S: Simd>(chunk: &mut [MaybeUninit<Self>], scratch: &Scratch<Self::Acc>);
+    /// Rounds the results in `scratch`, if that is where [`out`](Self::out) put them, into `chunk`.
+    ///
+    /// # Safety
+    ///
+    /// Every element of `out(chunk, scratch)` has been written.
+    unsafe fn narrow<S: Simd>(
+        chunk: &mut [MaybeUninit<Self>],
+        scratch: &mut [MaybeUninit<Self::Acc>],
+    );
 
     fn store(values: Vec<Self>) -> CpuStorage;
+}
+
+/// The numbers that `memory` has been filled with.
+///
+/// # Safety
+///
+/// Every element has been written.
+#[inline(always)]
+pub unsafe fn written<A>(memory: &mut [MaybeUninit<A>]) -> &mut [A] {
+    // SAFETY: the layout is the same, and the caller promises that the elements are initialised.
+    unsafe { &mut *(memory as *mut [MaybeUninit<A>] as *mut [A]) }
 }
 
 macro_rules! wide {
     ($t:ty, $variant:ident) => {
         impl Element for $t {
             type Acc = $t;
-            fn scratch() -> Scratch<$t> {
+
+            fn scratch() -> Vec<MaybeUninit<$t>> {
                 Vec::new()
             }
+
             #[inline(always)]
-            fn widen<'a, S: Simd>(chunk: &'a [$t], _: &'a mut Scratch<$t>) -> &'a [$t] {
+            fn widen<'a, S: Simd>(chunk: &'a [$t], _: &'a mut [MaybeUninit<$t>]) -> &'a [$t] {
                 chunk
             }
+
             #[inline(always)]
-            fn widen_copy<'a, S: Simd>(chunk: &[$t], scratch: &'a mut Scratch<$t>) -> &'a [$t] {
+            fn widen_copy<'a, S: Simd>(
+                chunk: &[$t],
+                scratch: &'a mut [MaybeUninit<$t>],
+            ) -> &'a [$t] {
                 let copy = &mut scratch[..chunk.len()];
-                copy.copy_from_slice(chunk);
-                copy
+                for (copy, &v) in copy.iter_mut().zip(chunk) {
+                    copy.write(v);
+                }
+                // SAFETY: the loop has written every element.
+                unsafe { written(copy) }
             }
+
             #[inline(always)]
-            fn out<'a>(chunk: &'a mut [MaybeUninit<$t>], _: &'a mut Scratch<$t>) -> Out<'a, $t> {
-                Out(chunk)
+            fn out<'a>(
+                chunk: &'a mut [MaybeUninit<$t>],
+                _: &'a mut [MaybeUninit<$t>],
+            ) -> &'a mut [MaybeUninit<$t>] {
+                chunk
             }
+
             #[inline(always)]
-            fn narrow<S: Simd>(_: &mut [MaybeUninit<$t>], _: &Scratch<$t>) {}
+            unsafe fn narrow<S: Simd>(_: &mut [MaybeUninit<$t>], _: &mut [MaybeUninit<$t>]) {}
+
             fn store(values: Vec<$t>) -> CpuStorage {
                 CpuStorage::$variant(values)
             }
@@ -139,32 +170,48 @@ macro_rules! half {
     ($t:ty, $variant:ident, $widen:expr, $narrow:expr) => {
         impl Element for $t {
             type Acc = f32;
-            fn scratch() -> Scratch<f32> {
-                vec![0.; CHUNK]
+
+            fn scratch() -> Vec<MaybeUninit<f32>> {
+                vec![MaybeUninit::uninit(); CHUNK]
             }
+
             #[inline(always)]
-            fn widen<'a, S: Simd>(chunk: &'a [$t], scratch: &'a mut Scratch<f32>) -> &'a [f32] {
+            fn widen<'a, S: Simd>(
+                chunk: &'a [$t],
+                scratch: &'a mut [MaybeUninit<f32>],
+            ) -> &'a [f32] {
+                Self::widen_copy::<S>(chunk, scratch)
+            }
+
+            #[inline(always)]
+            fn widen_copy<'a, S: Simd>(
+                chunk: &[$t],
+                scratch: &'a mut [MaybeUninit<f32>],
+            ) -> &'a [f32] {
                 let wide = &mut scratch[..chunk.len()];
                 $widen(chunk, wide);
-                wide
+                // SAFETY: the conversion writes as many elements as both slices have.
+                unsafe { written(wide) }
             }
-            #[inline(always)]
-            fn widen_copy<'a, S: Simd>(chunk: &[$t], scratch: &'a mut Scratch<f32>) -> &'a [f32] {
-                let wide = &mut scratch[..chunk.len()];
-                $widen(chunk, wide);
-                wide
-            }
+
             #[inline(always)]
             fn out<'a>(
                 chunk: &'a mut [MaybeUninit<$t>],
-                scratch: &'a mut Scratch<f32>,
-            ) -> Out<'a, f32> {
-                Out::over(&mut scratch[..chunk.len()])
+                scratch: &'a mut [MaybeUninit<f32>],
+            ) -> &'a mut [MaybeUninit<f32>] {
+                &mut scratch[..chunk.len()]
             }
+
             #[inline(always)]
-            fn narrow<S: Simd>(chunk: &mut [MaybeUninit<$t>], scratch: &Scratch<f32>) {
-                $narrow(&scratch[..chunk.len()], chunk);
+            unsafe fn narrow<S: Simd>(
+                chunk: &mut [MaybeUninit<$t>],
+                scratch: &mut [MaybeUninit<f32>],
+            ) {
+                // SAFETY: the caller promises that the elements `out` returned are written: these.
+                let wide = unsafe { written(&mut scratch[..chunk.len()]) };
+                $narrow(wide, chunk);
             }
+
             fn store(values: Vec<$t>) -> CpuStorage {
                 CpuStorage::$variant(values)
             }
@@ -173,36 +220,3 @@ macro_rules! half {
 }
 half!(f16, F16, S::widen_f16, S::narrow_f16);
 half!(bf16, BF16, widen_bf16, narrow_bf16);
-
-/// Numbers that can be written and not read: memory without a value yet, or numbers to replace.
-pub struct Out<'a, A>(&'a mut [MaybeUninit<A>]);
-
-impl<'a, A: Acc> Out<'a, A> {
-    #[inline(always)]
-    pub fn over(numbers: &'a mut [A]) -> Self {
-        // SAFETY: the layout is the same, and `set`, all that writes through an `Out`, leaves a
-        // number where a number was.
-        Self(unsafe { &mut *(numbers as *mut [A] as *mut [MaybeUninit<A>]) })
-    }
-
-    /// The first `len` of them.
-    #[inline(always)]
-    pub fn cut(&mut self, len: usize) -> Out<'_, A> {
-        Out(&mut self.0[..len])
-    }
-
-    #[inline(always)]
-    pub fn set(&mut self, i: usize, v: A) {
-        self.0[i].write(v);
-    }
-
-    /// # Safety
-    ///
-    /// The first `len` numbers have been [`set`](Self::set).
-    #[inline(always)]
-    pub unsafe fn written(self, len: usize) -> &'a mut [A] {
-        let written = &mut self.0[..len];
-        // SAFETY: the layout is the same, and the caller promises that they are numbers.
-        unsafe { &mut *(written as *mut [MaybeUninit<A>] as *mut [A]) }
-    }
-}

@@ -7,7 +7,7 @@ use ::half::{bf16, f16};
 use std::mem::MaybeUninit;
 
 #[inline(always)]
-pub fn widen_f16(chunk: &[f16], wide: &mut [f32]) {
+pub fn widen_f16(chunk: &[f16], wide: &mut [MaybeUninit<f32>]) {
     const HIDDEN: u32 = 113 << 23; // 2^-14, the smallest normal f16
     for (w, v) in wide.iter_mut().zip(chunk) {
         let bits = v.to_bits() as u32;
@@ -27,7 +27,7 @@ pub fn widen_f16(chunk: &[f16], wide: &mut [f32]) {
         } else {
             normal
         };
-        *w = f32::from_bits(unsigned | (bits & 0x8000) << 16);
+        w.write(f32::from_bits(unsigned | (bits & 0x8000) << 16));
     }
 }
 
@@ -35,7 +35,7 @@ pub fn widen_f16(chunk: &[f16], wide: &mut [f32]) {
 pub fn narrow_f16(wide: &[f32], chunk: &mut [MaybeUninit<f16>]) {
     const OVERFLOW: u32 = (127 + 16) << 23; // 65536
     const NORMAL: u32 = 113 << 23; // 2^-14
-                                   // Added to a number below 2^-14, 0.5 leaves its f16 bits in the last bits of the sum.
+    /// Added to a number below 2^-14, 0.5 leaves its f16 bits in the last bits of the sum.
     const HALF: u32 = 126 << 23;
     for (c, w) in chunk.iter_mut().zip(wide) {
         let bits = w.to_bits();
@@ -65,9 +65,9 @@ pub fn narrow_f16(wide: &[f32], chunk: &mut [MaybeUninit<f16>]) {
 }
 
 #[inline(always)]
-pub fn widen_bf16(chunk: &[bf16], wide: &mut [f32]) {
+pub fn widen_bf16(chunk: &[bf16], wide: &mut [MaybeUninit<f32>]) {
     for (w, v) in wide.iter_mut().zip(chunk) {
-        *w = f32::from_bits((v.to_bits() as u32) << 16);
+        w.write(f32::from_bits((v.to_bits() as u32) << 16));
     }
 }
 
@@ -85,11 +85,11 @@ pub fn narrow_bf16(wide: &[f32], chunk: &mut [MaybeUninit<bf16>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::{Isa, Kernel, Simd};
+    use crate::cpu::simd::{Isa, Simd, SimdJob};
 
     struct Narrow<'a>(&'a [f32], &'a mut [MaybeUninit<f16>]);
 
-    impl Kernel for Narrow<'_> {
+    impl SimdJob for Narrow<'_> {
         type Output = ();
 
         #[inline(always)]
@@ -98,9 +98,9 @@ mod tests {
         }
     }
 
-    struct Widen<'a>(&'a [f16], &'a mut [f32]);
+    struct Widen<'a>(&'a [f16], &'a mut [MaybeUninit<f32>]);
 
-    impl Kernel for Widen<'_> {
+    impl SimdJob for Widen<'_> {
         type Output = ();
 
         #[inline(always)]
@@ -145,18 +145,21 @@ mod tests {
         // An odd number of elements, so that some are left over from the vectors.
         let narrow: Vec<f16> = (0..u16::MAX).map(f16::from_bits).collect();
         for isa in Isa::available() {
-            let mut wide = vec![0.; narrow.len()];
+            let mut wide = vec![MaybeUninit::new(0.); narrow.len()];
             isa.run(Widen(&narrow, &mut wide));
             for (n, w) in narrow.iter().zip(wide) {
-                let want = n.to_f32_const();
+                // SAFETY: initialised above.
+                let (w, want) = (unsafe { w.assume_init() }, n.to_f32_const());
                 let same = w.to_bits() == want.to_bits() || w.is_nan() && want.is_nan();
                 assert!(same, "{isa:?}: f32 of f16 {:#x}", n.to_bits());
             }
         }
         for bits in 0..=u16::MAX {
-            let mut wide = [0.];
+            let mut wide = [MaybeUninit::new(0.)];
             widen_bf16(&[bf16::from_bits(bits)], &mut wide);
-            assert_eq!(wide[0].to_bits(), (bits as u32) << 16);
+            // SAFETY: initialised above.
+            let got: f32 = unsafe { wide[0].assume_init() };
+            assert_eq!(got.to_bits(), (bits as u32) << 16);
         }
     }
 }

@@ -1,22 +1,25 @@
 //! The CPU backend: rayon over planes or parts of planes, SIMD chosen at run time.
 
 mod activation;
+mod buffer;
 mod bwd;
+mod channels_last;
+mod chunks;
 mod element;
 mod fwd;
+mod gradient;
 mod half;
+mod inputs;
 mod moments;
 mod operand;
 mod overflow;
+mod pass;
 mod pool;
-mod room;
 mod rows;
-mod rule;
-mod run;
-mod set_op;
+mod rstd;
+mod schedule;
 mod simd;
 mod sums;
-mod sweep;
 
 use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use ::half::{bf16, f16};
@@ -47,7 +50,7 @@ pub fn forward(
     dispatch!(x.0.dtype(), forward(x, extras, spec))
 }
 
-/// As [`forward`], into `x` itself, which is contiguous.
+/// Overwrites `x`, which is contiguous, with the result of [`forward`].
 pub fn forward_in_place(
     x: &mut CpuStorage,
     layout: &Layout,

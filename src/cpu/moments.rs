@@ -10,16 +10,23 @@
 use super::element::Acc;
 use super::simd::Simd;
 
-/// What is measured of a plane: `K` sums over `I` streams of values, each less a shift near its
-/// mean. The default is the measurement of nothing.
-pub trait Measure<const I: usize, const K: usize>: Copy + Default + Send + Sync {
+/// The measurements of a plane's values, from sums of each value less a shift near their mean. The
+/// default is the measurement of nothing.
+///
+/// There are two streams of values at most, x and g, and two sums for each: `sum(d)` and
+/// `sum(d * d)` of x, `sum(e)` and `sum(d * e)` of g, where `d = x - shift` and `e = g - g_shift`.
+pub trait Measure: Copy + Default + Send + Sync {
+    /// 1 where x alone is measured: what arrays have for g is then unused.
+    const STREAMS: usize;
+
     /// The sums with one more value of each stream, less its shift.
-    fn step<S: Simd, A: Acc>(sums: [A; K], d: [A; I]) -> [A; K];
-    /// What `n` values with these sums amount to.
-    fn from_sums(n: f64, shifts: [f64; I], sums: [f64; K]) -> Self;
-    /// This and what comes after it.
+    fn step<S: Simd, A: Acc>(sums: [A; 4], values: [A; 2]) -> [A; 4];
+    /// The measurements of `n` values with these sums.
+    fn from_sums(n: f64, shifts: [f64; 2], sums: [f64; 4]) -> Self;
+    /// The measurements of these values and the `next` ones together.
     fn merge(&self, next: &Self) -> Self;
-    fn means(&self) -> [f64; I];
+    fn means(&self) -> [f64; 2];
+    fn x(&self) -> Moments;
 }
 
 /// `n` values with their mean and `m2 = sum((x - mean)^2)`.
@@ -28,6 +35,8 @@ pub struct Moments {
     pub n: f64,
     pub mean: f64,
     pub m2: f64,
+    /// The unit of x, the mean and the root of `m2`: 1, or more where squares of x would overflow.
+    pub unit: f64,
 }
 
 impl Moments {
@@ -36,22 +45,36 @@ impl Moments {
     pub fn var(&self) -> f64 {
         self.m2 / self.n
     }
+
+    /// Clears a variance that is no more than rounding leaves of equal values.
+    #[inline(always)]
+    pub fn without_noise<A: Acc>(self) -> Self {
+        let noise = self.mean * A::NOISE;
+        // Not `<=`, which an infinite variance would be, too.
+        if self.var() < noise * noise {
+            return Self { m2: 0., ..self };
+        }
+        self
+    }
 }
 
-impl Measure<1, 2> for Moments {
+impl Measure for Moments {
+    const STREAMS: usize = 1;
+
     #[inline(always)]
-    fn step<S: Simd, A: Acc>([s, ss]: [A; 2], [d]: [A; 1]) -> [A; 2] {
-        [s + d, S::mul_add(d, d, ss)]
+    fn step<S: Simd, A: Acc>([s, ss, t, st]: [A; 4], [d, _]: [A; 2]) -> [A; 4] {
+        [s + d, S::mul_add(d, d, ss), t, st]
     }
 
     #[inline(always)]
-    fn from_sums(n: f64, [shift]: [f64; 1], [s, ss]: [f64; 2]) -> Self {
+    fn from_sums(n: f64, [shift, _]: [f64; 2], [s, ss, ..]: [f64; 4]) -> Self {
         // The reciprocal does not wait for the sums, as a division by n would.
         let off = s * (1. / n);
         Self {
             n,
             mean: shift + off,
             m2: at_least_zero(ss - s * off),
+            unit: 1.,
         }
     }
 
@@ -63,17 +86,23 @@ impl Measure<1, 2> for Moments {
         }
         let n = self.n + next.n;
         let delta = next.mean - self.mean;
-        let share = next.n / n;
+        let weight_of_next = next.n / n;
         Self {
             n,
-            mean: self.mean + delta * share,
-            m2: self.m2 + next.m2 + delta * delta * self.n * share,
+            mean: self.mean + delta * weight_of_next,
+            m2: self.m2 + next.m2 + delta * delta * self.n * weight_of_next,
+            unit: self.unit,
         }
     }
 
     #[inline(always)]
-    fn means(&self) -> [f64; 1] {
-        [self.mean]
+    fn means(&self) -> [f64; 2] {
+        [self.mean, 0.]
+    }
+
+    #[inline(always)]
+    fn x(&self) -> Moments {
+        *self
     }
 }
 
@@ -86,7 +115,9 @@ pub struct CoMoments {
     pub cross: f64,
 }
 
-impl Measure<2, 4> for CoMoments {
+impl Measure for CoMoments {
+    const STREAMS: usize = 2;
+
     #[inline(always)]
     fn step<S: Simd, A: Acc>([s, ss, t, st]: [A; 4], [d, e]: [A; 2]) -> [A; 4] {
         [s + d, S::mul_add(d, d, ss), t + e, S::mul_add(d, e, st)]
@@ -96,7 +127,7 @@ impl Measure<2, 4> for CoMoments {
     fn from_sums(n: f64, [shift, g_shift]: [f64; 2], [s, ss, t, st]: [f64; 4]) -> Self {
         let g_off = t * (1. / n);
         Self {
-            x: Moments::from_sums(n, [shift], [s, ss]),
+            x: Moments::from_sums(n, [shift, 0.], [s, ss, 0., 0.]),
             g_mean: g_shift + g_off,
             cross: st - s * g_off,
         }
@@ -109,13 +140,13 @@ impl Measure<2, 4> for CoMoments {
         }
         let x = self.x.merge(&next.x);
         let g_delta = next.g_mean - self.g_mean;
-        let share = next.x.n / x.n;
+        let weight_of_next = next.x.n / x.n;
         Self {
             x,
-            g_mean: self.g_mean + g_delta * share,
+            g_mean: self.g_mean + g_delta * weight_of_next,
             cross: self.cross
                 + next.cross
-                + (next.x.mean - self.x.mean) * g_delta * self.x.n * share,
+                + (next.x.mean - self.x.mean) * g_delta * self.x.n * weight_of_next,
         }
     }
 
@@ -123,23 +154,9 @@ impl Measure<2, 4> for CoMoments {
     fn means(&self) -> [f64; 2] {
         [self.x.mean, self.g_mean]
     }
-}
 
-/// A measurement that tells the moments of x, among others.
-pub trait OfX {
-    fn of_x(&self) -> Moments;
-}
-
-impl OfX for Moments {
     #[inline(always)]
-    fn of_x(&self) -> Moments {
-        *self
-    }
-}
-
-impl OfX for CoMoments {
-    #[inline(always)]
-    fn of_x(&self) -> Moments {
+    fn x(&self) -> Moments {
         self.x
     }
 }
@@ -163,6 +180,7 @@ mod tests {
             n: 3.,
             mean: 2.,
             m2: 5.,
+            unit: 1.,
         };
         assert_eq!(Moments::default().merge(&m), m);
         let co = CoMoments {

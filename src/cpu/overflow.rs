@@ -1,9 +1,8 @@
 //! Planes whose sums are beyond the largest number of the accumulator's type.
 //!
-//! The sweeps sum squares in f32 (f64 for f64), which overflows where x is some 1e19 or more, and
-//! nobody pays for a guard against that. A variance that came out infinite or NaN is told
-//! afterwards, and the pass starts again with x counted in a larger unit: a power of 2, so that no
-//! digit of x is lost.
+//! Squares are summed in f32 (f64 for f64), which overflows where x is some 1e19 or more, and no
+//! loop pays for a guard against that. Where a variance is infinite or NaN in the end, the pass
+//! starts again with x counted in a larger unit: a power of 2, so that no digit of x is lost.
 
 use super::element::Element;
 use super::moments::Moments;
@@ -14,15 +13,15 @@ use crate::spec::NormSpec;
 /// No sum of squares or products of numbers below this overflows before memory runs out.
 const SAFE: f64 = (1u64 << 32) as f64;
 
-/// A copy of x, contiguous in the norm's format, in which every set of planes has its unit.
+/// A copy of x, contiguous in the norm's format, in which every group has its unit.
 pub struct Rescaled<T> {
     values: Vec<T>,
-    /// One for each plane.
+    /// The unit of each plane.
     pub units: Vec<f64>,
 }
 
 impl<T: Element> Rescaled<T> {
-    /// `None` where no unit would help: x is small, or the sets that overflow are not finite.
+    /// `None` where no unit would help: x is small, or the groups that overflow are not finite.
     pub fn new(x: &Operand<T>, spec: &NormSpec) -> Option<Self> {
         let mut values = x.copy(spec);
         let units = rescale(&mut values, spec)?;
@@ -34,8 +33,8 @@ impl<T: Element> Rescaled<T> {
     }
 }
 
-/// Divides the values of whole sets, which lie one after the other in the norm's format, by the
-/// unit of each set, and returns the unit of each plane; or `None` where all of them are 1.
+/// Divides the values of whole groups, which lie one after the other in the norm's format, by the
+/// unit of each group, and returns the unit of each plane; or `None` where all of them are 1.
 pub fn rescale<T: Element>(values: &mut [T], spec: &NormSpec) -> Option<Vec<f64>> {
     let plane_of = |i: usize| plane_of(i, spec);
     let mut largest = vec![0f64; values.len() / spec.planes.spatial];
@@ -47,8 +46,8 @@ pub fn rescale<T: Element>(values: &mut [T], spec: &NormSpec) -> Option<Vec<f64>
         }
     }
     let mut units = vec![1.; largest.len()];
-    let per_set = spec.channels_per_group;
-    for (units, largest) in units.chunks_mut(per_set).zip(largest.chunks(per_set)) {
+    let per_group = spec.channels_per_group;
+    for (units, largest) in units.chunks_mut(per_group).zip(largest.chunks(per_group)) {
         let finite = largest.iter().all(|v| v.is_finite());
         let largest = largest.iter().fold(0f64, |most, &v| most.max(v));
         if finite && largest >= SAFE {
@@ -67,16 +66,16 @@ pub fn rescale<T: Element>(values: &mut [T], spec: &NormSpec) -> Option<Vec<f64>
     Some(units)
 }
 
-/// The moments of whole planes, which lie one after the other in the norm's format, in two passes.
-pub fn moments<T: Element>(values: &[T], spec: &NormSpec) -> Vec<Moments> {
+/// The moments of whole planes, which lie one after the other in the norm's format and are counted
+/// in these units, in two passes.
+pub fn moments<T: Element>(values: &[T], units: &[f64], spec: &NormSpec) -> Vec<Moments> {
     let n = spec.planes.spatial as f64;
-    let mut all = vec![
-        Moments {
-            n,
-            ..Moments::default()
-        };
-        values.len() / spec.planes.spatial
-    ];
+    let planes = units.iter().map(|&unit| Moments {
+        n,
+        unit,
+        ..Moments::default()
+    });
+    let mut all: Vec<_> = planes.collect();
     for (i, v) in values.iter().enumerate() {
         all[plane_of(i, spec)].mean += v.to_f64() / n;
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long a thread that has run out of jobs waits for the others awake.
+/// The time that a thread without jobs stays awake for the others.
 const PATIENCE: Duration = Duration::from_micros(50);
 
 /// Calls `work` for each of `jobs`, on the calling thread and on rayon's, as each gets to it, with

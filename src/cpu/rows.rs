@@ -1,57 +1,36 @@
-//! The schedule for channels-last tensors: the lanes of a row are the channels of one place.
+//! Segments of a channels-last sample, row by row: the lanes of a row are the channels of one place.
 //!
 //! Rows of few channels are taken several at once, as one long row in which the channels repeat,
 //! so that every loop has enough lanes.
 
 use super::element::{Acc, Element};
 use super::moments::Measure;
-use super::operand::Place;
-use super::pool::for_each;
-use super::set_op::{SetOp, Workspace};
-use super::simd::{Isa, Kernel, Simd};
-use super::sums::{add_row, wide};
+use super::operand::Span;
+use super::pass::{GroupPass, Scratch};
+use super::simd::{Simd, SimdJob};
+use super::sums::{add_row, narrow, wide};
 use crate::plan::SEGMENT;
-use crate::spec::NormSpec;
 
 /// Lanes that are summed side by side: 1 KiB of f32 for every sum and shift, all in an L1.
-const LANES: usize = 256;
+const PIECE: usize = 256;
 /// Rows summed in the accumulator's type before they are merged in f64, as in a plane's chunk.
 const ROWS: usize = 64;
 /// Rows that a shift is the mean of: a shift some deviations off would cost the variance bits.
 const SHIFT_ROWS: usize = 8;
-/// Samples taken through each step together, in elements for each thread.
-const BATCH: usize = 2 * SEGMENT;
 
-pub fn sweep<T, O, const I: usize, const K: usize, const F: usize>(
-    op: &O,
-    spec: &NormSpec,
-    shares: &mut [O::Share],
-) where
-    T: Element,
-    O: SetOp<T, I, K, F>,
-{
-    let planes = &spec.planes;
-    let rows = Rows::new(planes.c, planes.spatial);
-    let at_once = BATCH * rayon::current_num_threads() / rows.elements();
-    let at_once = at_once.clamp(1, planes.n);
-    for (i, shares) in shares.chunks_mut(at_once * planes.c).enumerate() {
-        batch(op, &rows, i * at_once, shares);
-    }
-}
-
-/// How a sample is cut into long rows and those into segments.
-struct Rows {
-    c: usize,
+/// A sample is cut into long rows and those into segments.
+pub struct RowLayout {
+    pub c: usize,
     spatial: usize,
     /// Elements of a long row, a multiple of `c`.
-    long: usize,
+    pub long: usize,
     /// Elements of a segment, a multiple of `long`.
     segment: usize,
 }
 
-impl Rows {
-    fn new(c: usize, spatial: usize) -> Self {
-        let long = c * (LANES / c).max(1);
+impl RowLayout {
+    pub fn new(c: usize, spatial: usize) -> Self {
+        let long = c * (PIECE / c).max(1);
         let segment = long * (SEGMENT / long).max(1);
         Self {
             c,
@@ -61,228 +40,196 @@ impl Rows {
         }
     }
 
-    /// Of a sample.
-    fn elements(&self) -> usize {
+    /// Elements of a sample.
+    pub fn elements(&self) -> usize {
         self.c * self.spatial
     }
 
-    fn segments(&self) -> usize {
+    /// Segments of a sample.
+    pub fn segments(&self) -> usize {
         self.elements().div_ceil(self.segment)
     }
 
-    fn run(&self, sample: usize, segment: usize) -> Run {
+    pub fn span(&self, sample: usize, segment: usize) -> Span {
         let start = segment * self.segment;
-        Run {
+        Span {
+            plane: 0,
             start: sample * self.elements() + start,
             len: self.segment.min(self.elements() - start),
-            long: self.long,
-            c: self.c,
         }
     }
 }
 
-/// Whole rows of one sample.
-#[derive(Clone, Copy)]
-struct Run {
-    start: usize,
-    len: usize,
-    long: usize,
-    c: usize,
+/// One segment of a sample: whole rows.
+pub struct RowsJob<'a, T: Element, P: GroupPass<T>> {
+    pub pass: &'a P,
+    pub rows: &'a RowLayout,
+    pub span: Span,
+    /// Arrays of the coefficients, one after the other.
+    pub lanes: &'a [T::Acc],
+    /// The round to measure for and the result for each channel; or `None` to write.
+    pub measured: Option<(usize, &'a mut [P::Measure])>,
+    pub scratch: &'a mut Scratch<T>,
 }
 
-/// The samples from `first` on: `shares` has C for each.
-fn batch<T, O, const I: usize, const K: usize, const F: usize>(
-    op: &O,
-    rows: &Rows,
-    first: usize,
-    shares: &mut [O::Share],
-) where
-    T: Element,
-    O: SetOp<T, I, K, F>,
-{
-    let (c, segments) = (rows.c, rows.segments());
-    let samples = shares.len() / c;
-    // One array of coefficients per field, the channels repeated over a long row.
-    let mut lanes = vec![[(); F].map(|_| vec![T::Acc::default(); rows.long]); samples];
-    let mut coefficients = vec![[T::Acc::default(); F]; shares.len()];
-    let mut parts = vec![O::Measure::default(); samples * segments * c];
-    let run = |job: usize| {
-        (
-            job / segments,
-            rows.run(first + job / segments, job % segments),
-        )
-    };
-    for round in 0..op.rounds() {
-        if op.measures(round) {
-            let jobs = parts.chunks_mut(c).enumerate().collect();
-            let work = |(job, parts): (usize, &mut [O::Measure]), ws: &mut Workspace<T>| {
-                let (sample, run) = run(job);
-                let lanes = &lanes[sample];
-                Isa::best().run(MeasureRows {
-                    op,
-                    round,
-                    run,
-                    lanes,
-                    parts,
-                    ws,
-                });
-            };
-            for_each(jobs, || op.workspace(), work);
-        }
-        let mut whole = vec![O::Measure::default(); shares.len()];
-        for (whole, parts) in whole.chunks_mut(c).zip(parts.chunks(segments * c)) {
-            for (i, part) in parts.iter().enumerate() {
-                whole[i % c] = whole[i % c].merge(part);
-            }
-        }
-        op.finish(round, first * c, &whole, &mut coefficients, shares);
-        for (lanes, k) in lanes.iter_mut().zip(coefficients.chunks(c)) {
-            for (f, lanes) in lanes.iter_mut().enumerate() {
-                for (lane, value) in lanes.iter_mut().enumerate() {
-                    *value = k[lane % c][f];
-                }
-            }
-        }
-    }
-    if op.writes() {
-        let work = |job: usize, ws: &mut Workspace<T>| {
-            let (sample, run) = run(job);
-            let lanes = &lanes[sample];
-            Isa::best().run(WriteRows { op, run, lanes, ws });
-        };
-        for_each((0..samples * segments).collect(), || op.workspace(), work);
-    }
-}
-
-struct MeasureRows<'a, T: Element, O, M, const I: usize, const K: usize, const F: usize> {
-    op: &'a O,
-    round: usize,
-    run: Run,
-    lanes: &'a [Vec<T::Acc>; F],
-    /// One for each channel.
-    parts: &'a mut [M],
-    ws: &'a mut Workspace<T>,
-}
-
-impl<T, O, const I: usize, const K: usize, const F: usize> Kernel
-    for MeasureRows<'_, T, O, O::Measure, I, K, F>
-where
-    T: Element,
-    O: SetOp<T, I, K, F>,
-{
+impl<T: Element, P: GroupPass<T>> SimdJob for RowsJob<'_, T, P> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self) {
-        let Self {
-            op,
-            round,
-            run,
-            parts,
-            ws,
-            ..
-        } = self;
-        parts.fill(O::Measure::default());
-        let row_count = run.len.div_ceil(run.long);
-        for piece in (0..run.long).step_by(LANES) {
-            let width = LANES.min(run.long - piece);
-            let k = piece_of(self.lanes, piece, width);
-            let mut totals = vec![O::Measure::default(); width];
-            let mut shifts = [(); I].map(|_| vec![T::Acc::default(); width]);
-            for block in (0..row_count).step_by(ROWS) {
-                let rows = block..row_count.min(block + ROWS);
-                // The last long row may be cut short, at the end of a place.
-                let lanes_of =
-                    |row: usize| width.min((run.len - row * run.long).saturating_sub(piece));
-                if block == 0 {
-                    // Whole rows, or the only one there is.
-                    let whole = (row_count - 1).clamp(1, SHIFT_ROWS);
-                    let share = T::Acc::from_f64(1. / whole as f64);
-                    for row in 0..whole {
-                        let place = Place::Row(run.start + row * run.long + piece);
-                        let streams = op.load::<S, _>(round, place, lanes_of(row), k, ws);
-                        for (shifts, values) in shifts.iter_mut().zip(streams) {
-                            for (shift, &value) in shifts.iter_mut().zip(values) {
-                                *shift += value * share;
-                            }
-                        }
-                    }
-                }
-                let mut sums = [(); K].map(|_| vec![T::Acc::default(); width]);
-                for row in rows.clone() {
-                    let len = lanes_of(row);
-                    if len > 0 {
-                        let place = Place::Row(run.start + row * run.long + piece);
-                        let streams = op.load::<S, _>(round, place, len, k, ws);
-                        add_row::<S, T::Acc, O::Measure, I, K>(&mut sums, &shifts, streams);
-                    }
-                }
-                // Only the last long row is ever short.
-                let last = lanes_of(rows.end - 1);
-                for lane in 0..width {
-                    let count = rows.len() - (lane >= last) as usize;
-                    if count == 0 {
-                        continue;
-                    }
-                    let (mut shift, mut sum) = ([T::Acc::default(); I], [T::Acc::default(); K]);
-                    for i in 0..I {
-                        shift[i] = shifts[i][lane];
-                    }
-                    for k in 0..K {
-                        sum[k] = sums[k][lane];
-                    }
-                    let part = O::Measure::from_sums(count as f64, wide(shift), wide(sum));
-                    totals[lane] = totals[lane].merge(&part);
-                    let means = totals[lane].means();
-                    for i in 0..I {
-                        shifts[i][lane] = Acc::from_f64(means[i]);
-                    }
-                }
-            }
-            for (lane, total) in totals.iter().enumerate() {
-                let part = &mut parts[(piece + lane) % run.c];
-                *part = part.merge(total);
+    fn run<S: Simd>(mut self) {
+        // SAFETY: the jobs that run at a time are of different segments, and either measure or
+        // write.
+        unsafe {
+            match self.measured.take() {
+                Some((round, parts)) => self.measure::<S>(round, parts),
+                None => self.write::<S>(),
             }
         }
     }
 }
 
-/// The coefficients of some lanes.
+impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
+    /// The coefficients of `width` lanes.
+    #[inline(always)]
+    fn coefficients(&self, piece: usize, width: usize) -> P::Coefficients<&'a [T::Acc]> {
+        let (lanes, mut start) = (self.lanes, piece);
+        P::map(P::Coefficients::<T::Acc>::default(), |_| {
+            let field = &lanes[start..start + width];
+            start += self.rows.long;
+            field
+        })
+    }
+
+    /// A piece of a row. The last row may be short, at the end of a sample.
+    #[inline(always)]
+    fn row(&self, row: usize, piece: usize, width: usize) -> Span {
+        let start = row * self.rows.long + piece;
+        let len = width.min(self.span.len.saturating_sub(start));
+        self.span.part(start, len)
+    }
+
+    /// Safety: as in [`GroupPass`], for the whole span.
+    #[inline(always)]
+    unsafe fn measure<S: Simd>(&mut self, round: usize, parts: &mut [P::Measure]) {
+        parts.fill(P::Measure::default());
+        for piece in (0..self.rows.long).step_by(PIECE) {
+            let width = PIECE.min(self.rows.long - piece);
+            // SAFETY: promised by the caller.
+            let lanes = unsafe { self.measure_piece::<S>(round, piece, width) };
+            for (lane, m) in lanes.iter().enumerate() {
+                let part = &mut parts[(piece + lane) % self.rows.c];
+                *part = part.merge(m);
+            }
+        }
+    }
+
+    /// The measurements of every lane of a piece of the rows.
+    ///
+    /// Safety: as in [`GroupPass`], for the whole span.
+    #[inline(always)]
+    unsafe fn measure_piece<S: Simd>(
+        &mut self,
+        round: usize,
+        piece: usize,
+        width: usize,
+    ) -> Vec<P::Measure> {
+        let row_count = self.span.len.div_ceil(self.rows.long);
+        let k = self.coefficients(piece, width);
+        let mut totals = vec![P::Measure::default(); width];
+        // SAFETY: promised by the caller.
+        let mut shifts = unsafe { self.shifts::<S>(round, piece, width) };
+        let mut sums = [(); 4].map(|_| vec![T::Acc::default(); width]);
+        for block in (0..row_count).step_by(ROWS) {
+            let rows = block..row_count.min(block + ROWS);
+            for sums in &mut sums[..2 * P::Measure::STREAMS] {
+                sums.fill(T::Acc::default());
+            }
+            for row in rows.clone() {
+                let span = self.row(row, piece, width);
+                if span.len > 0 {
+                    // SAFETY: promised by the caller.
+                    let streams = unsafe { self.pass.load::<S, _>(round, span, k, self.scratch) };
+                    add_row::<S, _, P::Measure>(&mut sums, &shifts, streams);
+                }
+            }
+            let last = self.row(rows.end - 1, piece, width);
+            merge(&mut totals, &mut shifts, &sums, rows.len(), last.len);
+        }
+        totals
+    }
+
+    /// The means of the first rows, for every lane.
+    ///
+    /// Safety: as in [`GroupPass`], for the whole span.
+    #[inline(always)]
+    unsafe fn shifts<S: Simd>(
+        &mut self,
+        round: usize,
+        piece: usize,
+        width: usize,
+    ) -> [Vec<T::Acc>; 2] {
+        let k = self.coefficients(piece, width);
+        let mut shifts = [(); 2].map(|_| vec![T::Acc::default(); width]);
+        // Whole rows, or the only one there is.
+        let whole = (self.span.len.div_ceil(self.rows.long) - 1).clamp(1, SHIFT_ROWS);
+        let weight = T::Acc::from_f64(1. / whole as f64);
+        for row in 0..whole {
+            let span = self.row(row, piece, width);
+            // SAFETY: promised by the caller.
+            let streams = unsafe { self.pass.load::<S, _>(round, span, k, self.scratch) };
+            for (shifts, values) in shifts.iter_mut().zip(streams) {
+                for (shift, &value) in shifts.iter_mut().zip(values) {
+                    *shift += value * weight;
+                }
+            }
+        }
+        shifts
+    }
+
+    /// Safety: as in [`GroupPass`], for the whole span.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&mut self) {
+        for row in (0..self.span.len).step_by(self.rows.long) {
+            let end = self.rows.long.min(self.span.len - row);
+            for piece in (0..end).step_by(PIECE) {
+                let len = PIECE.min(end - piece);
+                let (span, k) = (
+                    self.span.part(row + piece, len),
+                    self.coefficients(piece, len),
+                );
+                // SAFETY: promised by the caller.
+                unsafe { self.pass.write::<S, _>(span, k, self.scratch) }
+            }
+        }
+    }
+}
+
+/// Merges the sums of some rows, of which the last has `last` lanes, into the totals of the lanes;
+/// their means are the next shifts.
 #[inline(always)]
-fn piece_of<A, const F: usize>(lanes: &[Vec<A>; F], start: usize, len: usize) -> [&[A]; F] {
-    let mut k = [&lanes[0][..0]; F];
-    for (k, lanes) in k.iter_mut().zip(lanes) {
-        *k = &lanes[start..start + len];
-    }
-    k
-}
-
-struct WriteRows<'a, T: Element, O, const I: usize, const K: usize, const F: usize> {
-    op: &'a O,
-    run: Run,
-    lanes: &'a [Vec<T::Acc>; F],
-    ws: &'a mut Workspace<T>,
-}
-
-impl<T, O, const I: usize, const K: usize, const F: usize> Kernel for WriteRows<'_, T, O, I, K, F>
-where
-    T: Element,
-    O: SetOp<T, I, K, F>,
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let run = self.run;
-        for row in (0..run.len).step_by(run.long) {
-            let end = run.long.min(run.len - row);
-            for piece in (0..end).step_by(LANES) {
-                let len = LANES.min(end - piece);
-                let k = piece_of(self.lanes, piece, len);
-                let place = Place::Row(run.start + row + piece);
-                // SAFETY: each segment is the job of one thread.
-                unsafe { self.op.write::<S, _>(place, len, k, self.ws) }
-            }
+fn merge<A: Acc, M: Measure>(
+    totals: &mut [M],
+    shifts: &mut [Vec<A>; 2],
+    sums: &[Vec<A>; 4],
+    rows: usize,
+    last: usize,
+) {
+    for (lane, total) in totals.iter_mut().enumerate() {
+        let count = rows - (lane >= last) as usize;
+        if count == 0 {
+            continue;
+        }
+        let (mut shift, mut sum) = ([A::default(); 2], [0.; 4]);
+        for i in 0..M::STREAMS {
+            shift[i] = shifts[i][lane];
+        }
+        for k in 0..2 * M::STREAMS {
+            sum[k] = sums[k][lane].to_f64();
+        }
+        *total = total.merge(&M::from_sums(count as f64, wide(shift), sum));
+        let means = narrow::<A>(total.means());
+        for i in 0..M::STREAMS {
+            shifts[i][lane] = means[i];
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Run-time choice of the instruction set.
 //!
-//! The kernels are plain loops over arrays, written once and generic over a [`Simd`];
-//! [`Isa::run`] compiles each of them for every instruction set and picks one at run time. All
-//! code of a kernel must be `#[inline(always)]`, without closures handed to `map`, `fold` and the
-//! like: what is compiled apart from the kernel is compiled for the baseline.
+//! Jobs are plain loops over arrays, written once and generic over a [`Simd`]. [`Isa::run`] is
+//! compiled with each job for every instruction set; [`Isa::best`] picks one at run time. All
+//! loops of a job must be `#[inline(always)]`, without closures handed to `map`, `fold` and the
+//! like: a function that is compiled apart from the job is compiled for the baseline.
 
 use super::element::Acc;
 use super::half::{narrow_f16, widen_f16};
@@ -11,14 +11,14 @@ use ::half::f16;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-/// What the compiler does not find by itself in a loop.
+/// The instructions that the compiler does not find by itself in a loop.
 pub trait Simd {
     /// `a * b + c`, fused where that is one instruction.
     fn mul_add<A: Acc>(a: A, b: A, c: A) -> A;
 
     /// Converts as many elements as both slices have.
     #[inline(always)]
-    fn widen_f16(from: &[f16], to: &mut [f32]) {
+    fn widen_f16(from: &[f16], to: &mut [MaybeUninit<f32>]) {
         widen_f16(from, to)
     }
 
@@ -29,16 +29,16 @@ pub trait Simd {
     }
 }
 
-/// A kernel that [`Isa::run`] compiles for every instruction set.
-pub trait Kernel {
+/// Work that [`Isa::run`] compiles for every instruction set.
+pub trait SimdJob {
     type Output;
     fn run<S: Simd>(self) -> Self::Output;
 }
 
-/// The instruction sets that the kernels are compiled for.
+/// The instruction sets that jobs are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
-    /// What the target always has: SSE2 on x86-64, NEON on aarch64.
+    /// The target's own: SSE2 on x86-64, NEON on aarch64.
     Baseline,
     /// With FMA and F16C.
     #[cfg(target_arch = "x86_64")]
@@ -74,25 +74,25 @@ impl Isa {
         *BEST.get_or_init(|| Self::available().pop().unwrap_or(Self::Baseline))
     }
 
-    /// Runs `kernel`, compiled for this set.
+    /// Runs `job`, compiled for this set.
     #[inline]
-    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub fn run<J: SimdJob>(self, job: J) -> J::Output {
         match self {
-            Self::Baseline => kernel.run::<Plain>(),
+            Self::Baseline => job.run::<Baseline>(),
             // SAFETY: the crate takes `Isa` values from `available` alone, which offers this one
             // only after the processor reported its features.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::avx2(kernel) },
-            // SAFETY: likewise.
+            Self::Avx2 => unsafe { x86::avx2(job) },
+            // SAFETY: as for `Avx2`.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::avx512(kernel) },
+            Self::Avx512 => unsafe { x86::avx512(job) },
         }
     }
 }
 
-struct Plain;
+struct Baseline;
 
-impl Simd for Plain {
+impl Simd for Baseline {
     #[inline(always)]
     fn mul_add<A: Acc>(a: A, b: A, c: A) -> A {
         if cfg!(target_arch = "aarch64") {
@@ -113,16 +113,16 @@ mod x86 {
     ///
     /// The processor has AVX2, FMA and F16C.
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx2>()
+    pub unsafe fn avx2<J: SimdJob>(job: J) -> J::Output {
+        job.run::<Avx2>()
     }
 
     /// # Safety
     ///
     /// The processor has AVX-512 F, BW, DQ and VL, FMA and F16C.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
-    pub unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx512>()
+    pub unsafe fn avx512<J: SimdJob>(job: J) -> J::Output {
+        job.run::<Avx512>()
     }
 
     /// Conversions in vectors of `$width`, and the rest one by one.
@@ -137,12 +137,13 @@ mod x86 {
                 }
 
                 #[inline(always)]
-                fn widen_f16(from: &[f16], to: &mut [f32]) {
+                fn widen_f16(from: &[f16], to: &mut [MaybeUninit<f32>]) {
                     let (from, from_rest) = from.as_chunks::<$width>();
                     let (to, to_rest) = to.as_chunks_mut::<$width>();
                     for (from, to) in from.iter().zip(to) {
-                        // SAFETY: `$width` elements each. `$name` is private to this module, where
-                        // only the function above names it, whose caller promises the instruction.
+                        // SAFETY: both pointers are to `$width` elements. `$name` is private to
+                        // this module, and named outside of its `impl` only by the function above
+                        // that has the same instruction set as its condition.
                         unsafe { $widen(from.as_ptr(), to.as_mut_ptr()) }
                     }
                     widen_f16(from_rest, to_rest);
@@ -165,8 +166,8 @@ mod x86 {
     simd!(
         Avx2,
         8,
-        |from: *const f16, to: *mut f32| _mm256_storeu_ps(
-            to,
+        |from: *const f16, to: *mut MaybeUninit<f32>| _mm256_storeu_ps(
+            to.cast(),
             _mm256_cvtph_ps(_mm_loadu_si128(from.cast()))
         ),
         |from: *const f32, to: *mut MaybeUninit<f16>| _mm_storeu_si128(
@@ -177,8 +178,8 @@ mod x86 {
     simd!(
         Avx512,
         16,
-        |from: *const f16, to: *mut f32| _mm512_storeu_ps(
-            to,
+        |from: *const f16, to: *mut MaybeUninit<f32>| _mm512_storeu_ps(
+            to.cast(),
             _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
         ),
         |from: *const f32, to: *mut MaybeUninit<f16>| _mm256_storeu_si256(

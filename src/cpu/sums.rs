@@ -8,7 +8,7 @@ use super::simd::Simd;
 /// hide the latency of an addition and few enough that four sums fit the register file.
 const LANES: usize = 32;
 
-/// How much of a chunk of `len` values tells a shift: the mean of its first eighth.
+/// The number of values at the start of a chunk of `len` whose mean is the shift: an eighth.
 ///
 /// The square of its distance from the chunk's mean is at most 7 times the chunk's variance
 /// (7/8 and 1/8 apart by any distance vary by 7/64 of its square at least), so cancelling it costs
@@ -20,107 +20,116 @@ pub fn for_shift(len: usize) -> usize {
 
 /// The means of the streams.
 #[inline(always)]
-pub fn means<A: Acc, const I: usize>(streams: [&[A]; I]) -> [A; I] {
-    let mut means = [A::default(); I];
-    for i in 0..I {
-        let [s] = sums([streams[i]], [A::default()], |[s], [d]| [s + d]);
-        means[i] = Acc::from_f64(s * (1. / streams[i].len() as f64));
+pub fn means<A: Acc, M: Measure>(streams: [&[A]; 2]) -> [A; 2] {
+    let mut means = [A::default(); 2];
+    for i in 0..M::STREAMS {
+        means[i] = mean(streams[i]);
     }
     means
 }
 
-/// What a chunk of streams amounts to, given values near their means.
 #[inline(always)]
-pub fn measure<S: Simd, A: Acc, M: Measure<I, K>, const I: usize, const K: usize>(
-    streams: [&[A]; I],
-    shifts: [A; I],
-) -> M {
-    let sums = sums(streams, shifts, M::step::<S, A>);
-    M::from_sums(streams[0].len() as f64, wide(shifts), sums)
-}
-
-#[inline(always)]
-pub fn wide<A: Acc, const I: usize>(values: [A; I]) -> [f64; I] {
-    let mut wide = [0.; I];
-    for i in 0..I {
-        wide[i] = values[i].to_f64();
-    }
-    wide
-}
-
-#[inline(always)]
-pub fn narrow<A: Acc, const I: usize>(values: [f64; I]) -> [A; I] {
-    let mut narrow = [A::default(); I];
-    for i in 0..I {
-        narrow[i] = A::from_f64(values[i]);
-    }
-    narrow
-}
-
-/// The `K` sums that `step` carries from element to element of `I` inputs of one length, each less
-/// its shift, in [`LANES`] lanes that are then added pairwise.
-#[inline(always)]
-fn sums<A: Acc, const I: usize, const K: usize>(
-    inputs: [&[A]; I],
-    shifts: [A; I],
-    step: impl Fn([A; K], [A; I]) -> [A; K],
-) -> [f64; K] {
-    let mut lanes = [[A::default(); LANES]; K];
-    let len = inputs[0].len();
-    let none = [A::default(); LANES];
-    let mut tile = [&none; I];
-    for t in 0..len / LANES {
-        for i in 0..I {
-            tile[i] = &inputs[i].as_chunks().0[t];
+fn mean<A: Acc>(values: &[A]) -> A {
+    let mut sums = [A::default(); LANES];
+    let (tiles, rest) = values.as_chunks::<LANES>();
+    for tile in tiles {
+        for lane in 0..LANES {
+            sums[lane] += tile[lane];
         }
-        add(&mut lanes, tile, shifts, &step);
+    }
+    if !rest.is_empty() {
+        let mut last = [A::default(); LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        for lane in 0..LANES {
+            sums[lane] += last[lane];
+        }
+    }
+    Acc::from_f64(pairwise(&sums).to_f64() * (1. / values.len() as f64))
+}
+
+/// The measurements of a chunk of the streams, given shifts near their means: sums in [`LANES`]
+/// lanes, which are then added pairwise.
+#[inline(always)]
+pub fn measure<S: Simd, A: Acc, M: Measure>(streams: [&[A]; 2], shifts: [A; 2]) -> M {
+    let mut sums = [[A::default(); LANES]; 4];
+    let len = streams[0].len();
+    let none = [A::default(); LANES];
+    let mut tile = [&none; 2];
+    for t in 0..len / LANES {
+        for i in 0..M::STREAMS {
+            tile[i] = &streams[i].as_chunks().0[t];
+        }
+        add_tile::<S, A, M>(&mut sums, tile, shifts);
     }
     let rest = len % LANES;
     if rest > 0 {
         // Lanes without an element hold the shift itself and so add nothing.
-        let mut last = [[A::default(); LANES]; I];
-        for i in 0..I {
+        let mut last = [[A::default(); LANES]; 2];
+        for i in 0..M::STREAMS {
             last[i] = [shifts[i]; LANES];
-            last[i][..rest].copy_from_slice(&inputs[i][len - rest..]);
+            last[i][..rest].copy_from_slice(&streams[i][len - rest..]);
         }
-        add(&mut lanes, last.each_ref(), shifts, &step);
+        add_tile::<S, A, M>(&mut sums, last.each_ref(), shifts);
     }
-    // A loop, not `map`: a closure would be compiled apart from it, for the baseline.
-    let mut totals = [0.; K];
-    for (total, lanes) in totals.iter_mut().zip(&lanes) {
-        *total = pairwise(lanes).to_f64();
+    let mut totals = [0.; 4];
+    for k in 0..2 * M::STREAMS {
+        totals[k] = pairwise(&sums[k]).to_f64();
     }
-    totals
+    M::from_sums(len as f64, wide(shifts), totals)
+}
+
+#[inline(always)]
+fn add_tile<S: Simd, A: Acc, M: Measure>(
+    sums: &mut [[A; LANES]; 4],
+    [x, g]: [&[A; LANES]; 2],
+    [x_shift, g_shift]: [A; 2],
+) {
+    let [s, ss, t, st] = sums;
+    for i in 0..LANES {
+        let (d, e) = (x[i] - x_shift, g[i] - g_shift);
+        let next = M::step::<S, A>([s[i], ss[i], t[i], st[i]], [d, e]);
+        [s[i], ss[i]] = [next[0], next[1]];
+        if M::STREAMS == 2 {
+            [t[i], st[i]] = [next[2], next[3]];
+        }
+    }
 }
 
 /// Adds one value of each stream to the sums of every lane, each lane with shifts of its own.
 #[inline(always)]
-pub fn add_row<S: Simd, A: Acc, M: Measure<I, K>, const I: usize, const K: usize>(
-    sums: &mut [Vec<A>; K],
-    shifts: &[Vec<A>; I],
-    row: [&[A]; I],
+pub fn add_row<S: Simd, A: Acc, M: Measure>(
+    sums: &mut [Vec<A>; 4],
+    shifts: &[Vec<A>; 2],
+    row: [&[A]; 2],
 ) {
-    let len = row[0].len();
     // Slices of one length, so that the loop is free of checks and becomes vector code.
-    let mut values = [&row[0][..0]; I];
-    let mut shift = values;
-    for i in 0..I {
-        (values[i], shift[i]) = (&row[i][..len], &shifts[i][..len]);
+    let len = row[0].len();
+    let [s, ss, t, st] = sums;
+    let (s, ss) = (&mut s[..len], &mut ss[..len]);
+    let (t, st) = (&mut t[..len], &mut st[..len]);
+    let (x, x_shift) = (&row[0][..len], &shifts[0][..len]);
+    let (mut g, mut g_shift) = (x, x_shift);
+    if M::STREAMS == 2 {
+        (g, g_shift) = (&row[1][..len], &shifts[1][..len]);
     }
-    let lanes = sums.each_mut().map(|lanes| &mut lanes[..len]);
-    for lane in 0..len {
-        let (mut sum, mut d) = ([A::default(); K], [A::default(); I]);
-        for k in 0..K {
-            sum[k] = lanes[k][lane];
-        }
-        for i in 0..I {
-            d[i] = values[i][lane] - shift[i][lane];
-        }
-        let sum = M::step::<S, A>(sum, d);
-        for k in 0..K {
-            lanes[k][lane] = sum[k];
+    for i in 0..len {
+        let (d, e) = (x[i] - x_shift[i], g[i] - g_shift[i]);
+        let next = M::step::<S, A>([s[i], ss[i], t[i], st[i]], [d, e]);
+        [s[i], ss[i]] = [next[0], next[1]];
+        if M::STREAMS == 2 {
+            [t[i], st[i]] = [next[2], next[3]];
         }
     }
+}
+
+#[inline(always)]
+pub fn wide<A: Acc>([x, g]: [A; 2]) -> [f64; 2] {
+    [x.to_f64(), g.to_f64()]
+}
+
+#[inline(always)]
+pub fn narrow<A: Acc>([x, g]: [f64; 2]) -> [A; 2] {
+    [A::from_f64(x), A::from_f64(g)]
 }
 
 /// The sum of all lanes, halves added to halves.
@@ -142,47 +151,25 @@ fn pairwise<A: Acc>(lanes: &[A; LANES]) -> A {
     lanes[0] + lanes[1]
 }
 
-#[inline(always)]
-fn add<A: Acc, const I: usize, const K: usize>(
-    lanes: &mut [[A; LANES]; K],
-    tile: [&[A; LANES]; I],
-    shifts: [A; I],
-    step: impl Fn([A; K], [A; I]) -> [A; K],
-) {
-    for lane in 0..LANES {
-        let (mut sums, mut values) = ([A::default(); K], shifts);
-        for k in 0..K {
-            sums[k] = lanes[k][lane];
-        }
-        for i in 0..I {
-            values[i] = tile[i][lane] - shifts[i];
-        }
-        let sums = step(sums, values);
-        for k in 0..K {
-            lanes[k][lane] = sums[k];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cpu::element::CHUNK;
     use crate::cpu::moments::CoMoments;
-    use crate::cpu::simd::{Isa, Kernel};
+    use crate::cpu::simd::{Isa, SimdJob};
 
     struct Of<'a>(&'a [f32], &'a [f32]);
 
-    impl Kernel for Of<'_> {
+    impl SimdJob for Of<'_> {
         type Output = CoMoments;
 
         #[inline(always)]
         fn run<S: Simd>(self) -> CoMoments {
             let start = for_shift(self.0.len().min(CHUNK));
-            let mut shifts = means([&self.0[..start], &self.1[..start]]);
+            let mut shifts = means::<_, CoMoments>([&self.0[..start], &self.1[..start]]);
             let mut total = CoMoments::default();
             for (x, g) in self.0.chunks(CHUNK).zip(self.1.chunks(CHUNK)) {
-                total = total.merge(&measure::<S, f32, CoMoments, 2, 4>([x, g], shifts));
+                total = total.merge(&measure::<S, _, _>([x, g], shifts));
                 shifts = narrow(total.means());
             }
             total

@@ -1,4 +1,4 @@
-//! How the CPU shares planes among threads.
+//! The division of the planes among the threads of the CPU.
 
 use crate::shapes::Planes;
 
@@ -10,26 +10,26 @@ pub const SEGMENT: usize = 32 * 1024;
 /// an L1 cache.
 pub const L1_ELEMENTS: usize = 4 * 1024;
 
-/// How the CPU shares planes among threads. A set is the planes that share their statistics.
+/// The division of the planes among threads. A group is the planes that share their statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuPlan {
-    /// Whole sets per task, at least `at_once` of them.
-    Sets { at_once: usize },
-    /// One set after the other, each by all threads.
+    /// Tasks of `at_once` whole groups.
+    WholeGroups { at_once: usize },
+    /// One group after the other, each by all threads.
     Segments,
 }
 
 impl CpuPlan {
-    pub fn new(planes: &Planes, planes_per_set: usize, threads: usize) -> Self {
-        let sets = planes.count() / planes_per_set.max(1);
-        let elements = planes_per_set * planes.spatial;
-        // With fewer than 4 sets a thread, the last ones leave threads idle for a quarter of
-        // the time; splitting a set costs two joins, which 2 segments a thread are worth.
-        let few = sets < 4 * threads;
+    pub fn new(planes: &Planes, planes_per_group: usize, threads: usize) -> Self {
+        let groups = planes.count() / planes_per_group.max(1);
+        let elements = planes_per_group * planes.spatial;
+        // With fewer than 4 groups a thread, the last ones leave threads idle for a quarter of
+        // the time; splitting a group costs two joins, which 2 segments a thread are worth.
+        let few = groups < 4 * threads;
         if threads > 1 && few && elements >= 2 * threads * SEGMENT {
             return Self::Segments;
         }
-        Self::Sets {
+        Self::WholeGroups {
             at_once: (SEGMENT / elements.max(1)).max(1),
         }
     }
@@ -40,13 +40,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_splits_few_large_sets_only() {
-        let plan = |n, c, per_set, spatial| CpuPlan::new(&Planes { n, c, spatial }, per_set, 2);
+    fn the_cpu_splits_few_large_groups_only() {
+        let plan = |n, c, per_group, spatial| CpuPlan::new(&Planes { n, c, spatial }, per_group, 2);
         assert_eq!(plan(1, 3, 1, 2160 * 3840), CpuPlan::Segments);
-        assert_eq!(plan(1, 64, 1, 256 * 256), CpuPlan::Sets { at_once: 1 });
-        assert_eq!(plan(1, 3, 1, 64 * 64), CpuPlan::Sets { at_once: 8 });
-        assert_eq!(plan(0, 3, 1, 0), CpuPlan::Sets { at_once: SEGMENT });
-        assert_eq!(plan(2, 64, 2, 64 * 64), CpuPlan::Sets { at_once: 4 });
+        assert_eq!(
+            plan(1, 64, 1, 256 * 256),
+            CpuPlan::WholeGroups { at_once: 1 }
+        );
+        assert_eq!(plan(1, 3, 1, 64 * 64), CpuPlan::WholeGroups { at_once: 8 });
+        assert_eq!(plan(0, 3, 1, 0), CpuPlan::WholeGroups { at_once: SEGMENT });
+        assert_eq!(plan(2, 64, 2, 64 * 64), CpuPlan::WholeGroups { at_once: 4 });
         assert_eq!(plan(1, 128, 32, 512 * 512), CpuPlan::Segments);
     }
 }

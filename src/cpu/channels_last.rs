@@ -1,0 +1,102 @@
+//! The schedule for channels-last tensors: as `schedule.rs`, by all threads on some samples at a
+//! time, whose segments are rows of channels.
+
+use super::element::Element;
+use super::moments::Measure;
+use super::pass::GroupPass;
+use super::pool::for_each;
+use super::rows::{RowLayout, RowsJob};
+use super::simd::Isa;
+use crate::plan::SEGMENT;
+use crate::spec::NormSpec;
+
+/// Samples taken through each step together, in elements for each thread.
+const BATCH: usize = 2 * SEGMENT;
+
+pub fn run<T: Element, P: GroupPass<T>>(pass: &P, spec: &NormSpec, shares: &mut [P::Share]) {
+    let planes = &spec.planes;
+    let rows = RowLayout::new(planes.c, planes.spatial);
+    let at_once = BATCH * rayon::current_num_threads() / rows.elements();
+    let at_once = at_once.clamp(1, planes.n);
+    for (i, shares) in shares.chunks_mut(at_once * planes.c).enumerate() {
+        batch(pass, &rows, i * at_once, shares);
+    }
+}
+
+/// The samples from `first` on: `shares` has C for each.
+fn batch<T: Element, P: GroupPass<T>>(
+    pass: &P,
+    rows: &RowLayout,
+    first: usize,
+    shares: &mut [P::Share],
+) {
+    let (c, segments) = (rows.c, rows.segments());
+    let samples = shares.len() / c;
+    let mut coefficients = vec![P::Coefficients::default(); shares.len()];
+    // For each sample an array of every coefficient, the channels repeated over a long row.
+    let mut lanes = vec![vec![T::Acc::default(); fields::<T, P>() * rows.long]; samples];
+    let mut parts = vec![P::Measure::default(); samples * segments * c];
+    let run =
+        |index: usize, lanes: &[Vec<_>], measured: Option<(usize, &mut _)>, scratch: &mut _| {
+            let sample = index / segments;
+            Isa::best().run(RowsJob {
+                pass,
+                rows,
+                span: rows.span(first + sample, index % segments),
+                lanes: &lanes[sample],
+                measured,
+                scratch,
+            });
+        };
+    for round in 0..pass.rounds() {
+        if pass.measures(round) {
+            let work = |(index, part): (usize, &mut [P::Measure]), scratch: &mut _| {
+                run(index, &lanes, Some((round, part)), scratch);
+            };
+            let jobs = parts.chunks_mut(c).enumerate().collect();
+            for_each(jobs, || pass.scratch(), work);
+        }
+        let mut whole = vec![P::Measure::default(); shares.len()];
+        for (whole, parts) in whole.chunks_mut(c).zip(parts.chunks(segments * c)) {
+            for (i, part) in parts.iter().enumerate() {
+                whole[i % c] = whole[i % c].merge(part);
+            }
+        }
+        // SAFETY: the jobs have ended, and the groups of a sample are whole.
+        unsafe { pass.finish(round, first * c, &whole, &mut coefficients, shares) }
+        for (lanes, channels) in lanes.iter_mut().zip(coefficients.chunks(c)) {
+            repeat::<T, P>(channels, rows.long, lanes);
+        }
+    }
+    if pass.writes() {
+        let work = |index, scratch: &mut _| run(index, &lanes, None, scratch);
+        for_each((0..samples * segments).collect(), || pass.scratch(), work);
+    }
+}
+
+/// The number of coefficients of a plane.
+fn fields<T: Element, P: GroupPass<T>>() -> usize {
+    let mut fields = 0;
+    P::map(P::Coefficients::<T::Acc>::default(), |v| {
+        fields += 1;
+        v
+    });
+    fields
+}
+
+/// Fills `lanes` with `long` of each coefficient.
+fn repeat<T: Element, P: GroupPass<T>>(
+    channels: &[P::Coefficients<T::Acc>],
+    long: usize,
+    lanes: &mut [T::Acc],
+) {
+    for lane in 0..long {
+        let mut fields = lanes[lane..].iter_mut().step_by(long);
+        P::map(channels[lane % channels.len()], |v| {
+            if let Some(field) = fields.next() {
+                *field = v;
+            }
+            v
+        });
+    }
+}

@@ -1,0 +1,226 @@
+//! One schedule for every pass over planes: measure, finish the numbers of a group, write results.
+
+use super::channels_last;
+use super::chunks::{measure, shifts_of, write};
+use super::element::Element;
+use super::moments::Measure;
+use super::operand::Span;
+use super::pass::{GroupPass, Scratch};
+use super::pool::for_each;
+use super::simd::{Isa, Simd, SimdJob};
+use crate::plan::{CpuPlan, L1_ELEMENTS, SEGMENT};
+use crate::shapes::Format;
+use crate::spec::NormSpec;
+
+/// Runs `pass` over all planes and returns the share of each.
+pub fn run<T: Element, P: GroupPass<T>>(pass: &P, spec: &NormSpec) -> Vec<P::Share> {
+    let planes = &spec.planes;
+    let mut shares = vec![P::Share::default(); planes.count()];
+    if planes.elements() == 0 {
+        return shares;
+    }
+    if spec.format == Format::ChannelsLast {
+        channels_last::run(pass, spec, &mut shares);
+        return shares;
+    }
+    let (spatial, per_group) = (planes.spatial, spec.channels_per_group);
+    match CpuPlan::new(planes, per_group, rayon::current_num_threads()) {
+        CpuPlan::WholeGroups { at_once } => {
+            let jobs = shares.chunks_mut(at_once * per_group).enumerate();
+            let jobs = jobs.map(|(i, shares)| (i * at_once * per_group, shares));
+            let state = || WholeGroups::new(pass, spatial, per_group);
+            for_each(jobs.collect(), state, |(first, shares), groups| {
+                (groups.first, groups.shares) = (first, shares);
+                Isa::best().run(groups)
+            });
+        }
+        CpuPlan::Segments => {
+            for (group, shares) in shares.chunks_mut(per_group).enumerate() {
+                in_segments(pass, group * per_group, spatial, shares);
+            }
+        }
+    }
+    shares
+}
+
+/// The most planes of a batch, unless a group has more.
+const MAX_PLANES: usize = 16;
+
+/// A thread's work on whole groups: a batch of them goes through each step before the next step
+/// begins, so that the latencies of short sums overlap.
+struct WholeGroups<'a, T: Element, P: GroupPass<T>> {
+    pass: &'a P,
+    spatial: usize,
+    /// The first plane of the job, and the shares of all of its planes.
+    first: usize,
+    shares: &'a mut [P::Share],
+    /// The numbers of each plane of a batch: these, the measurements and the coefficients.
+    shifts: Vec<[T::Acc; 2]>,
+    measures: Vec<P::Measure>,
+    coefficients: Vec<P::Coefficients<T::Acc>>,
+    scratch: Scratch<T>,
+}
+
+impl<'a, T: Element, P: GroupPass<T>> WholeGroups<'a, T, P> {
+    /// Batches of as many groups as fit the L1 cache.
+    fn new(pass: &'a P, spatial: usize, per_group: usize) -> Self {
+        let groups =
+            (L1_ELEMENTS / (spatial * per_group)).clamp(1, (MAX_PLANES / per_group).max(1));
+        let planes = groups * per_group;
+        Self {
+            pass,
+            spatial,
+            first: 0,
+            shares: &mut [],
+            shifts: vec![[T::Acc::default(); 2]; planes],
+            measures: vec![P::Measure::default(); planes],
+            coefficients: vec![P::Coefficients::default(); planes],
+            scratch: pass.scratch(),
+        }
+    }
+}
+
+impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let WholeGroups {
+            pass,
+            spatial,
+            shifts,
+            measures,
+            coefficients,
+            scratch,
+            ..
+        } = self;
+        let (pass, spatial, mut first) = (*pass, *spatial, self.first);
+        for shares in std::mem::take(&mut self.shares).chunks_mut(measures.len()) {
+            let planes = shares.len();
+            let measures = &mut measures[..planes];
+            let coefficients = &mut coefficients[..planes];
+            for round in 0..pass.rounds() {
+                if pass.measures(round) {
+                    for i in 0..planes {
+                        let (span, k) = (segment(first + i, 0, spatial), coefficients[i]);
+                        // SAFETY: jobs are of different planes, and this one is done with what it
+                        // has loaded before it writes. So here and below.
+                        shifts[i] = unsafe { shifts_of::<S, _, _>(pass, round, span, k, scratch) };
+                    }
+                    for i in 0..planes {
+                        let (mut span, k) = (segment(first + i, 0, spatial), coefficients[i]);
+                        // SAFETY: as above, here and below.
+                        let mut m =
+                            unsafe { measure::<S, _, _>(pass, round, span, k, shifts[i], scratch) };
+                        while span.start + span.len < spatial {
+                            span = segment(first + i, span.start + span.len, spatial);
+                            // SAFETY: as above.
+                            let shifts =
+                                unsafe { shifts_of::<S, _, _>(pass, round, span, k, scratch) };
+                            // SAFETY: as above.
+                            m = m.merge(&unsafe {
+                                measure::<S, _, _>(pass, round, span, k, shifts, scratch)
+                            });
+                        }
+                        measures[i] = m;
+                    }
+                }
+                // SAFETY: as above, and groups are whole.
+                unsafe { pass.finish(round, first, measures, coefficients, shares) }
+            }
+            if pass.writes() {
+                for (i, &k) in coefficients.iter().enumerate().rev() {
+                    // SAFETY: as above.
+                    unsafe { write::<S, _, _>(pass, plane(first + i, spatial), k, scratch) }
+                }
+            }
+            first += planes;
+        }
+    }
+}
+
+/// The planes from `first` on, one group, by all threads.
+fn in_segments<T: Element, P: GroupPass<T>>(
+    pass: &P,
+    first: usize,
+    spatial: usize,
+    shares: &mut [P::Share],
+) {
+    let planes = shares.len();
+    let segments = spatial.div_ceil(SEGMENT);
+    let mut coefficients = vec![P::Coefficients::default(); planes];
+    let mut parts = vec![P::Measure::default(); planes * segments];
+    let run = |index, coefficients: &[_], measured: Option<(usize, &mut _)>, scratch: &mut _| {
+        let plane = index / segments;
+        Isa::best().run(SegmentJob {
+            pass,
+            span: segment(first + plane, index % segments * SEGMENT, spatial),
+            coefficients: coefficients[plane],
+            measured,
+            scratch,
+        });
+    };
+    for round in 0..pass.rounds() {
+        if pass.measures(round) {
+            let work = |(index, part): (usize, &mut P::Measure), scratch: &mut _| {
+                run(index, &coefficients, Some((round, part)), scratch);
+            };
+            let jobs = parts.iter_mut().enumerate().collect();
+            for_each(jobs, || pass.scratch(), work);
+        }
+        let mut whole = vec![P::Measure::default(); planes];
+        for (whole, parts) in whole.iter_mut().zip(parts.chunks(segments)) {
+            for part in parts {
+                *whole = whole.merge(part);
+            }
+        }
+        // SAFETY: the jobs have ended, and the groups are whole.
+        unsafe { pass.finish(round, first, &whole, &mut coefficients, shares) }
+    }
+    if pass.writes() {
+        let work = |index, scratch: &mut _| run(index, &coefficients, None, scratch);
+        for_each((0..planes * segments).collect(), || pass.scratch(), work);
+    }
+}
+
+#[inline(always)]
+fn plane(plane: usize, spatial: usize) -> Span {
+    let (start, len) = (0, spatial);
+    Span { plane, start, len }
+}
+
+/// The segment of a plane that begins at `start`, empty at the end of the plane.
+#[inline(always)]
+fn segment(plane: usize, start: usize, spatial: usize) -> Span {
+    let len = SEGMENT.min(spatial - start);
+    Span { plane, start, len }
+}
+
+struct SegmentJob<'a, T: Element, P: GroupPass<T>> {
+    pass: &'a P,
+    span: Span,
+    coefficients: P::Coefficients<T::Acc>,
+    /// The round to measure for and the result; or `None` to write.
+    measured: Option<(usize, &'a mut P::Measure)>,
+    scratch: &'a mut Scratch<T>,
+}
+
+impl<T: Element, P: GroupPass<T>> SimdJob for SegmentJob<'_, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (pass, span, k) = (self.pass, self.span, self.coefficients);
+        // SAFETY: the jobs that run at a time are of different segments, and either measure or
+        // write.
+        unsafe {
+            match self.measured {
+                Some((round, to)) => {
+                    let shifts = shifts_of::<S, _, _>(pass, round, span, k, self.scratch);
+                    *to = measure::<S, _, _>(pass, round, span, k, shifts, self.scratch);
+                }
+                None => write::<S, _, _>(pass, span, k, self.scratch),
+            }
+        }
+    }
+}
