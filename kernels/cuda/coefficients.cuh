@@ -43,6 +43,6 @@ __device__ void put_shares(const Call &call, int plane, const Stats<A> &stats, A
     const A alpha = A(call.spec.alpha);
     put(call.shares.weight, alpha * stats.rstd * cross);
     put(call.shares.bias, alpha * sum);
-    put(call.shares.mean, -stats.rstd * weight * sum);
-    put(call.shares.rstd, weight * cross);
+    put(call.shares.mean, -alpha * stats.rstd * weight * sum);
+    put(call.shares.rstd, alpha * weight * cross);
 }

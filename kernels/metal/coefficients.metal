@@ -42,6 +42,6 @@ void put_shares(constant Call &call, Buffers on, int plane, Stats<A> stats, A we
     put_share(call, SHARE_WEIGHT, on.share_weight, shares.weight + plane, float(of_weight));
     put_share(call, SHARE_BIAS, on.share_bias, shares.bias + plane, float(alpha * sum));
     put_share(call, SHARE_MEAN, on.share_mean, shares.mean + plane,
-              float(-stats.rstd * weight * sum));
-    put_share(call, SHARE_RSTD, on.share_rstd, shares.rstd + plane, float(weight * cross));
+              float(-alpha * stats.rstd * weight * sum));
+    put_share(call, SHARE_RSTD, on.share_rstd, shares.rstd + plane, float(alpha * weight * cross));
 }

@@ -108,8 +108,8 @@ impl GroupGradient {
         Share {
             weight: scale * cross,
             bias: alpha * m.x.n * m.g_mean,
-            mean: -rstd * w * m.x.n * m.g_mean,
-            rstd: w * cross,
+            mean: -scale * w * m.x.n * m.g_mean,
+            rstd: alpha * w * cross,
             overflows: !has_stats && !in_range,
         }
     }

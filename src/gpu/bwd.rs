@@ -20,15 +20,9 @@ pub fn backward<G: Gpu>(
 ) -> Result<Gradients<G::Storage>> {
     let (dtype, planes) = (G::dtype(x.0), &spec.planes);
     G::check(dtype)?;
-    // Without an activation the gradient of v is dy, and a bias per element has the gradient of v.
     let of_plane = |param: Option<ParamSpec>| param.filter(|p| !p.is_per_element());
-    let wanted = GradMask {
-        v: wanted.v && spec.activation != Activation::None,
-        bias: of_plane(wanted.bias),
-        ..*wanted
-    };
     if planes.elements() == 0 {
-        return empty(gpu, dtype, planes, &wanted);
+        return empty(gpu, dtype, planes, wanted);
     }
     let elements = |wanted: bool| {
         let new = || gpu.alloc(dtype, planes.elements());

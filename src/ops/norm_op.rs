@@ -250,8 +250,11 @@ fn check(extras: &Extras<Tensor>, x: &Tensor, spec: &NormSpec) -> Result<Extras<
             );
         }
     }
-    if spec.alpha != 1. && (per_element.contains(&Some(true)) || stats.is_some()) {
-        bail!("norm: expected no blending beside parameters per element or given statistics, got alpha {}", spec.alpha);
+    if spec.alpha != 1. && per_element.contains(&Some(true)) {
+        bail!(
+            "norm: expected no blending beside parameters per element, got alpha {}",
+            spec.alpha
+        );
     }
     Ok(params)
 }

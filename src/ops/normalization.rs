@@ -37,7 +37,7 @@ use candle_core::Tensor;
 /// Shapes, dtypes or devices that do not fit; an eps that is negative or not finite; a weight per
 /// element with a bias that is not, or the other way round; a number of groups that does not divide
 /// the channels; a correction above 1; an alpha or a slope that is not finite; an alpha other than 1
-/// with parameters per element or given statistics. The message says what was expected and what came.
+/// with parameters per element. The message says what was expected and what came.
 /// Also f64 on Metal, and a tensor of a backend whose feature is off.
 ///
 /// # Example

@@ -7,8 +7,8 @@ use crate::common::reference::Random;
 use crate::common::{self, assert_close, max_abs, Tolerance};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::{adain, instance_stats, AdaInConfig, EpsMode, PlaneStats};
-use choice::{composed, first, fused, last, Choice, Tensors, EPS};
+use candle_instance_norm::{adain, instance_stats, Activation, AdaInConfig, EpsMode, PlaneStats};
+use choice::{composed, first, fused, last, Choice, Params, Tensors, EPS};
 use rand::{rngs::StdRng, SeedableRng};
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
@@ -104,6 +104,46 @@ fn check(choice: &Choice, dtype: DType, random: &mut Random, device: &Device) ->
     );
     Ok(())
 }
+
+/// Blending beside given statistics: the gradients of the mean and of rstd have the factor alpha.
+fn blended_with_given_statistics(device: &Device) -> Result<()> {
+    let mut random = Random::new(79, device);
+    let mut sizes = [vec![2, 4, 5], vec![1, 4, 130, 131]].into_iter().cycle();
+    let dtypes = common::on(device, &DTYPES);
+    for params in [
+        Params::None,
+        Params::Channel,
+        Params::Sample,
+        Params::BiasAlone,
+    ] {
+        for activation in [Activation::None, Activation::LeakyRelu(0.2)] {
+            for channels_last in [false, true] {
+                let choice = Choice {
+                    shape: sizes.next().expect("a shape"),
+                    groups: None,
+                    params,
+                    one_plus: params == Params::Sample,
+                    stats: true,
+                    mode: EpsMode::AddToVar,
+                    correction: 0,
+                    alpha: 0.3,
+                    residual: channels_last,
+                    activation,
+                    channels_last,
+                    wide_params: true,
+                };
+                for &dtype in &dtypes {
+                    check(&choice, dtype, &mut random, device)?;
+                }
+            }
+        }
+        // The other size in the other format.
+        sizes.next();
+    }
+    Ok(())
+}
+
+test_device!(blended_with_given_statistics);
 
 fn combinations(device: &Device) -> Result<()> {
     let (mut rng, mut random) = (StdRng::seed_from_u64(77), Random::new(77, device));

@@ -202,7 +202,7 @@ impl Case {
                 correction: (of_set > 1 && from.sometimes(0.5)) as u32,
             },
             weight_offset: from.sometimes(0.3) as u32 as f64,
-            alpha: match from.sometimes(often(0.3)) && !given && !per_element && !bare {
+            alpha: match from.sometimes(often(0.3)) && !per_element && !bare {
                 true => 0.4,
                 false => 1.,
             },
