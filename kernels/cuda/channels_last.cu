@@ -11,7 +11,7 @@ struct Places {
     long long first, rows;
     int step;
 
-    // What is kept of each of them.
+    // A value for each of the places.
     template <typename V> struct Of {
         V at[COUNT];
         __device__ V &operator[](int k) { return at[k]; }
@@ -39,7 +39,7 @@ struct Places {
         each([&](int k, const VectorRef<T> &) { f(widen(x[k]).v[channel]...); });
     }
 
-    // How many there are.
+    // The number of places.
     __device__ int count() const {
         int n = 0;
 #pragma unroll
@@ -54,7 +54,7 @@ struct Places {
         return out;
     }
 
-    // Whether no vector of a tensor needs a branch, so that all are asked for before any is waited for.
+    // True if no vector of a tensor needs a branch, so that all are asked for before any is waited for.
     __device__ bool are_whole(const T *tensor) const {
         return is_aligned(tensor) && span.end % PER_VECTOR<T> == 0;
     }

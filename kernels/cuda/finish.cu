@@ -11,7 +11,7 @@ __device__ Pair<D> wide(const Pair<float> &p) { return {(D)p.high + p.rest, 0}; 
 __device__ Pair<D> wide(const Pair<double> &p) { return p; }
 __device__ Moments<D> wide(const Moments<A> &m) { return {m.n, wide(m.mean), m.m2}; }
 
-// The same sum, with a high part that A holds.
+// The pair with its high part rounded to A; the sum is the same.
 __device__ Pair<D> split_for_a(const Pair<D> &p) {
     const D high = (A)p.high;
     return {high, (p.high - high) + p.rest};
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     }
     if (gradients == nullptr) return;
     mean = warp_sum(mean) / call.spec.n, slope = warp_sum(slope) / call.spec.n;
-    // The same lanes as above, since they read again what they wrote there.
+    // By the lanes as above, since they read again what they wrote there.
     for (int i = 0; i < group.size; i += teams) {
         const int plane = group.first + i + group.lane / chunks.team;
         if (plane >= group.first + group.size || in_team != 0) continue;

@@ -18,7 +18,7 @@ struct PlaneParams {
     }
 };
 
-// The same for the planes of a group, at each place that of its plane.
+// The parameters of the planes of a group: at each place those of its plane.
 struct EachPlaneParams {
     GroupParams group;
 

@@ -15,7 +15,7 @@ struct GroupParams {
         : call(call), first_weight(call.weight.origin ? first % call.weight.period : 0),
           first_bias(call.bias.origin ? first % call.bias.period : 0) {}
 
-    // That of the elements at a place of the group.
+    // The plane of the elements at a place of the group.
     template <int L> __device__ int plane(const At<L> &place) const {
         return (unsigned)place.offset / (unsigned)call.shape.spatial;
     }

@@ -102,7 +102,7 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
         sums[2] += weight[k] * of.d, sums[3] += weight[k] * of.e, sums[4] += weight[k] * of.de;
     });
     team.template sum<3>(sums);
-    // What rounding left out of the mean, and the sum of g * (x - mean) of so many elements.
+    // The rounding error of the mean, and the sum of g * (x - mean) of so many elements.
     const A rest = sums[0] * inverse;
     const auto cross = [=](A n, A d, A e, A de) { return de - rest * e + g_mean * (d - n * rest); };
     stats = {call.spec, Moments<A>{n, {mean, rest}, not_below_0(sums[1] - sums[0] * rest)}};

@@ -3,7 +3,7 @@
 #include "call.cuh"
 #include "../shared/moments.h"
 
-// What rounding made of a sum of squares that is 0. NaN stays NaN.
+// 0 for a sum of squares that rounding made negative. NaN stays NaN.
 template <typename A> __device__ A not_below_0(A m2) { return m2 < 0 ? A(0) : m2; }
 
 // Replaces each of K numbers by its sum over LANES neighbours of a warp, with the same bits in all.
@@ -77,7 +77,7 @@ template <typename A, typename Each> __device__ Moments<A> moments(A n, Each eac
     return {n, {mean, rest}, square - off * rest};
 }
 
-// Those of pairs: `each(f)` calls f(x, g).
+// The co-moments of pairs: `each(f)` calls f(x, g).
 template <typename A, typename Each> __device__ CoMoments<A> comoments(A n, Each each) {
     A sum = 0, g_sum = 0;
     each([&](A x, A g) { sum += x, g_sum += g; });

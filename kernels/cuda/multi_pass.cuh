@@ -1,4 +1,4 @@
-// What is done with parts of planes, whichever way they are cut (split.cu, channels_last.cu): one
+// The work on parts of planes, whichever way they are cut (split.cu, channels_last.cu): one
 // launch measures the parts, the next (finish.cu) makes every plane's coefficients of them, and the
 // last one maps the elements.
 //

@@ -1,4 +1,4 @@
-// What happens to an element besides the normalization of its plane: parameters per element, the
+// The work on an element besides the normalization of its plane: parameters per element, the
 // residual, the activation, and the gradients of these. With PLAIN nothing of it, which takes fewer
 // registers (63 instead of 92 in the largest block, bf16): what includes this is compiled both ways.
 #pragma once
@@ -32,14 +32,14 @@ template <typename T> struct PerElement {
         activation = call.spec.activation;
     }
 
-    // The same without the gradients that the backward pass writes.
+    // The tensors that are read: without the gradients of the backward pass.
     __device__ PerElement reads() const {
         PerElement out = *this;
         out.dv = out.dweights = nullptr;
         return out;
     }
 
-    // Whether the backward pass has to recompute what the forward pass did with an element.
+    // True if the backward pass has to recompute the forward pass of an element.
     __device__ bool recomputes() const {
         return activation != Activation::None || dweights != nullptr;
     }
@@ -137,7 +137,7 @@ __device__ Wide<T, L> normalized(const Vector<T, L> &x, const C &affine) {
     return z;
 }
 
-// What the activation is applied to.
+// The input of the activation.
 template <typename T, int L, typename P>
 __device__ Wide<T, L> activated(Wide<T, L> z, const Spec &spec, const PerElement<T> &per_element,
                                 const P &place) {

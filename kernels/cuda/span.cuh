@@ -48,7 +48,7 @@ template <typename T, int L = PER_VECTOR<T>> struct alignas(L * sizeof(T)) Vecto
     }
 };
 
-// The same before they are rounded to their type.
+// The elements of a vector before they are rounded to their type.
 template <typename T, int L = PER_VECTOR<T>> struct Wide { Acc<T> v[L]; };
 
 // A pair at once: half as many instructions.
@@ -105,7 +105,7 @@ template <typename T, int L> __device__ __forceinline__ Vector<T, L> narrow(cons
     return out;
 }
 
-// Whether a vector can be accessed as a whole.
+// True if a vector can be accessed as a whole.
 template <typename T> __device__ __forceinline__ bool is_aligned(const T *at) {
     return reinterpret_cast<size_t>(at) % VECTOR_BYTES == 0;
 }
@@ -155,7 +155,7 @@ __device__ __forceinline__ void store(T *to, const At<L> &place, const Vector<T,
     put_one_by_one(to, place, value);
 }
 
-// What a thread has of a run: N whole vectors, and S of the elements that are left beside the vectors,
+// The share of a thread in a run: N whole vectors, and S of the elements that are left beside the vectors,
 // by their `Single`. V and E are what it keeps of either.
 struct Single {
     int index;
@@ -231,7 +231,7 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
         each([&](auto k, const auto &) { zip(f, widen(x[k])...); });
     }
 
-    // How many there are.
+    // The number of elements.
     __device__ int count() const {
         int n = 0;
         vectors([&](int, const auto &) { n += PER_VECTOR<T>; });
@@ -247,7 +247,7 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
         return out;
     }
 
-    // What x holds there. The run was made for its boundaries.
+    // Loads x, whose boundaries the run was made for.
     __device__ __forceinline__ X load(const T *x) const {
         X out{};
         vectors([&](int k, const auto &place) { out[k] = whole(x + place.offset); });
@@ -255,7 +255,7 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
         return out;
     }
 
-    // The same of another tensor, whose boundaries may be elsewhere.
+    // Loads another tensor, whose boundaries may be elsewhere.
     __device__ __forceinline__ X load_other(const T *other) const {
         if (is_aligned(other + run.head)) return load(other);
         return map([&](auto, const auto &place) { return one_by_one(other, place); });

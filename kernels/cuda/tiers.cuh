@@ -2,7 +2,7 @@
 #pragma once
 #include "pointwise.cuh"
 
-// Of the largest block two fit on a multiprocessor, with 64 registers a thread; not in f64, nor
+// Two of the largest blocks fit on a multiprocessor, with 64 registers a thread; not in f64, nor
 // where more has to be kept.
 constexpr int BLOCKS_AT_LEAST = PLAIN && sizeof(ELEMENT) < 8 ? 2 : 1;
 
@@ -34,7 +34,7 @@ template <Tier TIER, int LANES = WARP> struct Team {
         }
     }
 
-    // Whether there is that plane: the last warp may have lanes for more. They go on with nothing, since
+    // False for lanes without a plane, which the last warp may have. They go on with nothing, since
     // the others wait for them.
     __device__ bool exists(int planes) const { return TIER != Tier::Lanes || plane < planes; }
 
@@ -96,7 +96,7 @@ template <Tier TIER, int LANES = WARP> struct Team {
         return 0;
     }
 
-    // What this thread has written before is there for those who wait for what it does next.
+    // Makes the writes of this thread visible to those that wait for its next step.
     static __device__ void release() {
 #if __CUDA_ARCH__ >= 900
         asm volatile("fence.acq_rel.cluster;" ::: "memory");
@@ -116,7 +116,7 @@ template <Tier TIER, int LANES = WARP> struct Team {
 #endif
     }
 
-    // The same variable in another block of the cluster.
+    // The variable in another block of the cluster.
     template <typename A> static __device__ A *in_block(A *variable, int rank) {
 #if __CUDA_ARCH__ >= 900
         return static_cast<A *>(__cluster_map_shared_rank(variable, rank));
@@ -126,7 +126,7 @@ template <Tier TIER, int LANES = WARP> struct Team {
     }
 };
 
-// What this thread has of `size` elements of x that its team shares, N vectors at most.
+// The share of this thread in `size` elements of x that its team shares, N vectors at most.
 template <int N, typename Team, typename T>
 __device__ auto fragment_of(const T *x, int size, const Team &team) {
     constexpr int SINGLES = Team::template SINGLES<T>;

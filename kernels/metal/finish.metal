@@ -17,7 +17,7 @@ inline Moments<D> wide(Moments<float> m) {
 inline Moments<float> of_x(Moments<float> m) { return m; }
 inline Moments<float> of_x(CoMoments<float> m) { return m.x; }
 
-// The same sum, with a high part that an f32 holds.
+// The pair with its high part rounded to f32; the sum is the same.
 inline Pair<D> split_for_f32(Pair<D> p) { return {p.high.high, D(p.high.low) + p.rest}; }
 
 // The group of a simdgroup: `size` neighbouring planes from `first` on.
@@ -134,7 +134,7 @@ KERNEL(WARP *WARPS_PER_BLOCK) in_finish_grad(ARGUMENTS(Call)) {
     if (!has(call, GRADIENTS)) return;
     const D mean_of_group = simd_total(total, WARP) / D(call.spec.n);
     slope = simd_total(slope, WARP) / D(call.spec.n);
-    // The same lanes as above, since they read again what they wrote there.
+    // By the lanes as above, since they read again what they wrote there.
     for (int i = 0; i < group.size; i += teams) {
         const int plane = group.first + i + me.lane() / chunks.team;
         if (plane >= group.first + group.size || in_team != 0) continue;

@@ -18,7 +18,7 @@ inline Float2 carry(float a, float b) {
     return {high, isfinite(high) ? b - (high - a) : 0};
 }
 
-// The same in any order.
+// a + b and its rounding, whichever is larger.
 inline Float2 two_sum(float a, float b) {
     const float high = a + b, of_b = high - a, of_a = high - of_b;
     return {high, isfinite(high) ? (a - of_a) + (b - of_b) : 0};

@@ -1,6 +1,6 @@
 // Moments of a plane, merged from thread to simdgroup to threadgroup to plane.
 
-// What the lane whose number differs by `mask` has.
+// The value of the lane whose number differs by `mask`.
 inline float from_lane(float v, int mask) { return simd_shuffle_xor(v, ushort(mask)); }
 
 template <typename A> Pair<A> from_lane(Pair<A> p, int mask) {
@@ -66,7 +66,7 @@ Moments<float> measure(Fragment fragment, thread const Vector *x, int plane) {
     return {n, {mean, rest}, square - off * rest};
 }
 
-// Those of the pairs of x and g.
+// The co-moments of the pairs of x and g.
 template <int N, int PLANES>
 CoMoments<float> measure(Fragment fragment, thread const Vector *x, thread const Wide *g,
                          int plane) {

@@ -6,7 +6,7 @@
 constant constexpr int SPLIT = 1;             // planes of a thread
 constant constexpr int COLUMNS = PER_VECTOR;  // of one with columns
 
-// What a thread has.
+// The share of a thread.
 struct Part {
     int base;    // the plane that tensors are taken from ...
     long start;  // ... and the element of it

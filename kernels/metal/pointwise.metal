@@ -1,4 +1,4 @@
-// What happens to an element besides the normalization of its plane: parameters per element, the
+// The work on an element besides the normalization of its plane: parameters per element, the
 // residual, the activation, and the gradients of these.
 
 // The coefficients of a vector's elements: one for all where they are of one plane, or one for each.
@@ -8,18 +8,18 @@ template <typename C, int PLANES> struct Coefficients {
     C at(int j) const { return of[PLANES == 1 ? 0 : j]; }
 };
 
-// What goes with x, from the first element of a span on.
+// The tensors of the size of x, from the first element of a span on.
 struct PerElement {
     Source weights, biases, residual;
     Sink dv, dweights;
     Activation activation;
 
-    // The same without the gradients that the backward pass writes.
+    // The tensors that are read: without the gradients of the backward pass.
     PerElement reads() const {
         return {weights, biases, residual, {nullptr, 0}, {nullptr, 0}, activation};
     }
 
-    // Whether the backward pass has to recompute what the forward pass did with an element.
+    // True if the backward pass has to recompute the forward pass of an element.
     bool recomputes() const { return activation != Activation::None || dweights.exists(); }
 };
 
@@ -94,7 +94,7 @@ template <int PLANES> Wide normalized(Vector x, Coefficients<Affine<float>, PLAN
     return z;
 }
 
-// What the activation is applied to.
+// The input of the activation.
 inline Wide activated(Wide z, constant Spec &spec, PerElement per_element, VectorRef ref) {
     const Wide with_bias = plus(scaled(z, spec, per_element.weights, ref), per_element.biases, ref);
     return plus(with_bias, per_element.residual, ref);

@@ -3,7 +3,7 @@
 #include <metal_stdlib>
 using namespace metal;
 
-// What the files of kernels/shared leave to the language.
+// The macros and types that the files of kernels/shared leave to the language.
 #define FN inline
 #define IN(TYPE) TYPE
 #define CONSTANT constant
@@ -79,7 +79,7 @@ struct VectorRef {
     long offset() const { return ahead + (vector * PER_VECTOR - span.head); }
     bool has(int j) const { return span.has(vector, j); }
 
-    // Whether one access does, at this element of a buffer. Where the 16-byte boundaries of a tensor
+    // True if one access does, at this element of a buffer. Where the 16-byte boundaries of a tensor
     // are not those that the span was made for (one at another start), elements go one by one.
     bool at_once(long at) const { return span.whole(vector) && at % PER_VECTOR == 0; }
 };
@@ -103,7 +103,7 @@ struct Source {
     }
 };
 
-// The same of one that is written.
+// A tensor that is written, likewise.
 struct Sink {
     device T *data;
     long start;
@@ -135,7 +135,7 @@ struct Fragment {
 
     bool has(int k, int j) const { return k < count && span.has(vector + k * vector_step, j); }
 
-    // Those from number k on.
+    // The vectors from number k on.
     Fragment from(int k) const {
         const VectorRef first = ref(k);
         return {span, first.vector, vector_step, first.ahead, ahead_step, count - k};

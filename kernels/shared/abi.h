@@ -62,7 +62,7 @@ struct Call {
     Shares shares;
 };
 
-// How the tiers of several passes cut planes: in `count` chunks of `length` vectors with `team` threads
+// The cut of planes in the tiers of several passes: in `count` chunks of `length` vectors with `team` threads
 // each, or, channels-last, of `length` places with `team` vectors of channels side by side.
 struct Chunks {
     int count, length, team;

@@ -4,7 +4,7 @@
 // A(..) of what is an A makes values of references, which Metal has of several address spaces.
 template <typename A> FN A inverse(A v) { return v == A(0) ? A(v) : A(1) / v; }
 
-// What a plane is normalized with. rstd_slope = -2 * (d rstd / d biased var) / rstd, which is rstd^2
+// The statistics that normalize a plane. rstd_slope = -2 * (d rstd / d biased var) / rstd, which is rstd^2
 // where eps is added to the variance and there is no correction.
 template <typename A> struct Stats {
     Pair<A> mean;

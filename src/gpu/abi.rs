@@ -8,9 +8,9 @@ use crate::tuning::{
 };
 use std::mem::offset_of;
 
-/// The type of the numbers of a [`Spec`]: f64, or f32 where there is no other.
+/// The type of the numbers of a [`SpecArg`]: f64, or f32 where there is no other.
 pub trait Real: Copy {
-    /// The bytes that C++ leaves unused behind a [`Spec`].
+    /// The bytes that C++ leaves unused behind a [`SpecArg`].
     type Filler: Copy + Default;
 
     fn from_f64(v: f64) -> Self;
@@ -36,7 +36,7 @@ impl Real for f64 {
 /// makes it one.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub struct Tensor {
+pub struct TensorArg {
     pub origin: u64,
     pub stride_n: i64,
     pub stride_c: i64,
@@ -44,7 +44,7 @@ pub struct Tensor {
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub struct Param {
+pub struct ParamArg {
     pub origin: u64,
     pub period: i32,
     pub is_f32: i32,
@@ -52,7 +52,7 @@ pub struct Param {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Shape {
+pub struct ShapeArg {
     pub spatial: i64,
     planes: i32,
     c: i32,
@@ -62,7 +62,7 @@ pub struct Shape {
 
 #[repr(i32)]
 #[derive(Clone, Copy, PartialEq)]
-pub enum Activation {
+pub enum ActivationArg {
     None,
     Relu,
     LeakyRelu,
@@ -71,7 +71,7 @@ pub enum Activation {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Spec<R> {
+pub struct SpecArg<R> {
     eps: R,
     n: R,
     bessel: R,
@@ -82,12 +82,12 @@ pub struct Spec<R> {
     mode: EpsMode,
     stats_gradient: i32,
     pub stat: ScaleStat,
-    pub activation: Activation,
+    pub activation: ActivationArg,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub struct Shares {
+pub struct SharesArg {
     pub weight: u64,
     pub bias: u64,
     pub mean: u64,
@@ -96,28 +96,28 @@ pub struct Shares {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Call<R: Real> {
-    pub shape: Shape,
-    pub spec: Spec<R>,
+pub struct CallArg<R: Real> {
+    pub shape: ShapeArg,
+    pub spec: SpecArg<R>,
     filler: R::Filler,
-    pub x: Tensor,
-    pub dy: Tensor,
-    pub weights: Tensor,
-    pub biases: Tensor,
-    pub residual: Tensor,
-    pub weight: Param,
-    pub bias: Param,
-    pub mean: Param,
-    pub rstd: Param,
-    pub out: Tensor,
-    pub dv: Tensor,
-    pub dweights: Tensor,
-    pub shares: Shares,
+    pub x: TensorArg,
+    pub dy: TensorArg,
+    pub weights: TensorArg,
+    pub biases: TensorArg,
+    pub residual: TensorArg,
+    pub weight: ParamArg,
+    pub bias: ParamArg,
+    pub mean: ParamArg,
+    pub rstd: ParamArg,
+    pub out: TensorArg,
+    pub dv: TensorArg,
+    pub dweights: TensorArg,
+    pub shares: SharesArg,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub struct Chunks {
+pub struct ChunksArg {
     count: i32,
     length: i32,
     team: i32,
@@ -134,18 +134,18 @@ pub struct ParamSum {
     pub is_f32: i32,
 }
 
-const _: () = assert!(size_of::<Call<f64>>() == CALL_BYTES_F64);
-const _: () = assert!(size_of::<Call<f32>>() == CALL_BYTES_F32);
-const _: () = assert!(offset_of!(Call<f64>, x) == CALL_X_AT_F64);
-const _: () = assert!(offset_of!(Call<f32>, x) == CALL_X_AT_F32);
-const _: () = assert!(size_of::<Chunks>() == CHUNKS_BYTES);
+const _: () = assert!(size_of::<CallArg<f64>>() == CALL_BYTES_F64);
+const _: () = assert!(size_of::<CallArg<f32>>() == CALL_BYTES_F32);
+const _: () = assert!(offset_of!(CallArg<f64>, x) == CALL_X_AT_F64);
+const _: () = assert!(offset_of!(CallArg<f32>, x) == CALL_X_AT_F32);
+const _: () = assert!(size_of::<ChunksArg>() == CHUNKS_BYTES);
 const _: () = assert!(size_of::<ParamSum>() == PARAM_SUM_BYTES);
 const _: () = assert!(EpsMode::AddToVar as i32 == 0 && EpsMode::AddToStd as i32 == 1);
 const _: () = assert!(EpsMode::MaxWithVar as i32 == 2);
 const _: () = assert!(ScaleStat::Var as i32 == 0 && ScaleStat::Std as i32 == 1);
 const _: () = assert!(ScaleStat::Rstd as i32 == 2);
 
-impl<R: Real> Spec<R> {
+impl<R: Real> SpecArg<R> {
     fn new(spec: &NormSpec) -> Self {
         let n = (spec.channels_per_group * spec.planes.spatial) as f64;
         let bessel = match spec.rule.correction {
@@ -153,10 +153,10 @@ impl<R: Real> Spec<R> {
             correction => n / (n - correction as f64),
         };
         let (activation, slope) = match spec.activation {
-            spec::Activation::None => (Activation::None, 0.),
-            spec::Activation::Relu => (Activation::Relu, 0.),
-            spec::Activation::LeakyRelu(slope) => (Activation::LeakyRelu, slope),
-            spec::Activation::Silu => (Activation::Silu, 0.),
+            spec::Activation::None => (ActivationArg::None, 0.),
+            spec::Activation::Relu => (ActivationArg::Relu, 0.),
+            spec::Activation::LeakyRelu(slope) => (ActivationArg::LeakyRelu, slope),
+            spec::Activation::Silu => (ActivationArg::Silu, 0.),
         };
         let (stats_gradient, stat) = match spec.output {
             Output::Normalized => (0, ScaleStat::Var),
@@ -178,12 +178,12 @@ impl<R: Real> Spec<R> {
     }
 }
 
-impl<R: Real> Call<R> {
+impl<R: Real> CallArg<R> {
     /// Without any tensor yet.
     pub fn new(spec: &NormSpec) -> Self {
-        let (tensor, param) = (Tensor::default(), Param::default());
+        let (tensor, param) = (TensorArg::default(), ParamArg::default());
         Self {
-            shape: Shape {
+            shape: ShapeArg {
                 spatial: spec.planes.spatial as i64,
                 // The plan has made sure that the number of planes fits.
                 planes: spec.planes.count() as i32,
@@ -191,7 +191,7 @@ impl<R: Real> Call<R> {
                 channels_per_group: spec.channels_per_group as i32,
                 present: 0,
             },
-            spec: Spec::new(spec),
+            spec: SpecArg::new(spec),
             filler: R::Filler::default(),
             x: tensor,
             dy: tensor,
@@ -205,12 +205,12 @@ impl<R: Real> Call<R> {
             out: tensor,
             dv: tensor,
             dweights: tensor,
-            shares: Shares::default(),
+            shares: SharesArg::default(),
         }
     }
 
     /// The tensors that have an element for each of x.
-    pub fn tensors(&mut self) -> [(Slot, &mut Tensor); 8] {
+    pub fn tensors(&mut self) -> [(Slot, &mut TensorArg); 8] {
         [
             (Slot::X, &mut self.x),
             (Slot::Dy, &mut self.dy),
@@ -224,7 +224,7 @@ impl<R: Real> Call<R> {
     }
 }
 
-impl From<plan::Chunks> for Chunks {
+impl From<plan::Chunks> for ChunksArg {
     /// The plan has made sure that the numbers fit.
     fn from(chunks: plan::Chunks) -> Self {
         Self {

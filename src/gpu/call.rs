@@ -14,7 +14,7 @@ pub struct Call<'a, G: Gpu> {
     pub spec: &'a NormSpec,
     /// The dtype of x.
     pub dtype: DType,
-    arg: abi::Call<G::Real>,
+    arg: abi::CallArg<G::Real>,
     bound: Vec<Bound<'a, G::Storage>>,
     aligned: bool,
 }
@@ -49,7 +49,7 @@ impl<'a, G: Gpu> Call<'a, G> {
             gpu,
             spec,
             dtype,
-            arg: abi::Call::new(spec),
+            arg: abi::CallArg::new(spec),
             bound: vec![],
             aligned: is_aligned(layout, gpu.misalignment(x)?, dtype),
         };
@@ -134,15 +134,16 @@ impl<'a, G: Gpu> Call<'a, G> {
     fn is_plain(&self) -> bool {
         use Slot::{Biases, Dweights, Residual, Weights};
         let mut extras = [Weights, Biases, Residual, Dweights].into_iter();
-        self.arg.spec.activation == abi::Activation::None && !extras.any(|slot| self.has(slot))
+        self.arg.spec.activation == abi::ActivationArg::None && !extras.any(|slot| self.has(slot))
     }
 
     /// The shape of this call, which decides the plan.
     pub fn job(&mut self, pass: Pass) -> Job {
         let (caps, spatial) = (self.gpu.caps(), self.arg.shape.spatial);
         let bound = self.bound.iter().fold(0, |slots, b| slots | b.slots);
-        let adjacent =
-            |(slot, t): (Slot, &mut abi::Tensor)| bound & slot.bit() == 0 || t.stride_c == spatial;
+        let adjacent = |(slot, t): (Slot, &mut abi::TensorArg)| {
+            bound & slot.bit() == 0 || t.stride_c == spatial
+        };
         let adjacent = self.arg.tensors().into_iter().all(adjacent);
         Job {
             pass,
@@ -182,7 +183,7 @@ impl<'a, G: Gpu> Call<'a, G> {
         let kernel = Kernel::of(plan.tier, pass, plan::Phase::Write);
         let size = (plan.grid, plan.threads, plan.tier.cluster() as u32);
         // SAFETY: promised by the caller; these kernels read no chunks.
-        unsafe { self.run(kernel, size, abi::Chunks::default(), vec![]) }
+        unsafe { self.run(kernel, size, abi::ChunksArg::default(), vec![]) }
     }
 
     /// # Safety
@@ -193,7 +194,7 @@ impl<'a, G: Gpu> Call<'a, G> {
         &mut self,
         kernel: Kernel,
         (grid, threads, cluster): (u32, u32, u32),
-        chunks: abi::Chunks,
+        chunks: abi::ChunksArg,
         more: Vec<Bound<G::Storage>>,
     ) -> Result<()> {
         let plain = self.is_plain();
@@ -217,9 +218,9 @@ impl<'a, G: Gpu> Call<'a, G> {
         unsafe { self.gpu.launch(launch) }
     }
 
-    fn param(&mut self, slot: Slot, (storage, layout): View<'a, G::Storage>) -> abi::Param {
+    fn param(&mut self, slot: Slot, (storage, layout): View<'a, G::Storage>) -> abi::ParamArg {
         self.bound.push(Bound::read(slot, storage));
-        abi::Param {
+        abi::ParamArg {
             origin: layout.start_offset() as u64,
             period: layout.shape().elem_count() as i32,
             is_f32: is_f32_beside(self.dtype, G::dtype(storage)),
@@ -227,25 +228,25 @@ impl<'a, G: Gpu> Call<'a, G> {
     }
 
     /// A tensor of this layout, of the size and format of x.
-    fn tensor(&self, layout: &Layout) -> Result<abi::Tensor> {
+    fn tensor(&self, layout: &Layout) -> Result<abi::TensorArg> {
         if self.spec.format == Format::ChannelsLast {
             return Ok(self.contiguous(layout.start_offset()));
         }
         let planes = adjacent(layout)?;
-        Ok(abi::Tensor {
+        Ok(abi::TensorArg {
             origin: planes.offset as u64,
             stride_n: planes.stride_n as i64,
             stride_c: planes.stride_c as i64,
         })
     }
 
-    fn contiguous(&self, start: usize) -> abi::Tensor {
+    fn contiguous(&self, start: usize) -> abi::TensorArg {
         let planes = &self.spec.planes;
         let stride_c = match self.spec.format {
             Format::Planar => planes.spatial,
             Format::ChannelsLast => 1,
         };
-        abi::Tensor {
+        abi::TensorArg {
             origin: start as u64,
             stride_n: (planes.c * planes.spatial) as i64,
             stride_c: stride_c as i64,

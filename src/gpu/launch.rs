@@ -20,7 +20,7 @@ pub struct Launch<'a, G: Gpu> {
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     pub cluster: u32,
     pub arg: Arg<G::Real>,
-    pub chunks: abi::Chunks,
+    pub chunks: abi::ChunksArg,
     /// In the order in which kernels take those of several passes.
     pub buffers: Vec<Bound<'a, G::Storage>>,
 }
@@ -28,7 +28,7 @@ pub struct Launch<'a, G: Gpu> {
 /// The first argument of a kernel, for the one launch that it is made for.
 #[allow(clippy::large_enum_variant)]
 pub enum Arg<R: abi::Real> {
-    Call(abi::Call<R>),
+    Call(abi::CallArg<R>),
     /// One sum a parameter; the launch's buffers are the shares and the result of each.
     Sums(Vec<abi::ParamSum>),
 }

@@ -64,7 +64,7 @@ impl<'a, 'c, G: Gpu> MultiPass<'a, 'c, G> {
         let numbers = |wanted: bool, each| wanted.then(|| self.per_plane(each)).transpose();
         let mut gradients = numbers(wanted[0], GRADIENT_NUMBERS)?;
         let mut affines = numbers(wanted[1], AFFINE_NUMBERS)?;
-        // As many lanes for a plane as it has parts.
+        // A lane for each part of a plane.
         let chunks = Chunks {
             team: self.chunks.count.next_power_of_two().min(WARP),
             ..self.chunks

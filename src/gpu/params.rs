@@ -12,13 +12,13 @@ use candle_core::{DType, Result};
 const PARAM_COLUMNS: usize = 8;
 
 /// The shares that each plane has of a parameter's gradient.
-type Shares<S> = Option<(S, ParamSpec)>;
+type ParamShares<S> = Option<(S, ParamSpec)>;
 
 /// The sums of shares over the planes that take the same number.
 pub fn sum_params<G: Gpu>(
     gpu: &G,
     dtype: DType,
-    all: [Shares<G::Storage>; MAX_PARAMS],
+    all: [ParamShares<G::Storage>; MAX_PARAMS],
     planes: &Planes,
 ) -> Result<[Option<G::Storage>; MAX_PARAMS]> {
     let mut results = [const { None }; MAX_PARAMS];
@@ -58,7 +58,7 @@ pub fn sum_params<G: Gpu>(
             threads: PARAM_THREADS as u32,
             cluster: 1,
             arg: Arg::Sums(sums),
-            chunks: abi::Chunks::default(),
+            chunks: abi::ChunksArg::default(),
             buffers,
         };
         // SAFETY: for each parameter, its shares are n * c numbers and its result c of its dtype.

@@ -1,7 +1,7 @@
 //! Batch-instance norm.
 
 use super::running::Running;
-use crate::ops::{gated, Moments};
+use crate::ops::{gated, BatchMoments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
 use candle_core::{bail, Result, Tensor, Var};
 use candle_nn::{Init, ModuleT, VarBuilder};
@@ -180,7 +180,7 @@ impl ModuleT for BatchInstanceNorm {
                 x.dims()
             );
         }
-        let planes = Moments::of_planes(x)?;
+        let planes = BatchMoments::of_planes(x)?;
         let BatchInstanceNormConfig { eps, .. } = self.config;
         let batch = if train {
             self.running.follow(&planes, &of_x)?.stats(eps)?

@@ -3,7 +3,7 @@
 //! They are f32 beside parameters of a half type, as under PyTorch's autocast: in bf16 a step of
 //! 1 % is lost as soon as the rest of the way is less than half an ulp.
 
-use crate::ops::{plane_stats, Moments};
+use crate::ops::{plane_stats, BatchMoments};
 use crate::shapes::{acc_dtype, Planes};
 use crate::spec::{RstdRule, ScaleStat};
 use crate::PlaneStats;
@@ -72,7 +72,7 @@ impl Running {
 
     /// The moments of the batch, merged from those of its planes, towards which these move: a batch
     /// norm in training.
-    pub fn follow(&self, planes: &Moments, of: &Planes) -> Result<Moments> {
+    pub fn follow(&self, planes: &BatchMoments, of: &Planes) -> Result<BatchMoments> {
         let batch = planes.merged()?;
         let elements = of.n * of.spatial;
         if elements > 1 {

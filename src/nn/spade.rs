@@ -2,7 +2,7 @@
 
 use super::resize::resize_nearest;
 use super::running::Running;
-use crate::ops::{activate, Moments};
+use crate::ops::{activate, BatchMoments};
 use crate::shapes::{acc_dtype, valid_eps, Planes};
 use crate::{Activation, Normalization};
 use candle_core::{bail, Result, Tensor};
@@ -215,7 +215,7 @@ impl Spade {
         };
         let SpadeConfig { eps, .. } = self.config;
         let stats = if train {
-            let planes = Moments::of_planes(x)?;
+            let planes = BatchMoments::of_planes(x)?;
             running
                 .follow(&planes, &Planes::new(x.dims())?)?
                 .stats(eps)?

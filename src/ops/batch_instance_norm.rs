@@ -54,7 +54,7 @@ pub fn batch_instance_norm(
     batch: Option<&PlaneStats>,
     eps: f64,
 ) -> Result<Tensor> {
-    let planes = Moments::of_planes(x)?;
+    let planes = BatchMoments::of_planes(x)?;
     let batch = match batch {
         Some(batch) => batch.clone(),
         None => planes.merged()?.stats(eps)?,
@@ -63,12 +63,12 @@ pub fn batch_instance_norm(
 }
 
 /// Means and biased variances, `(N, C)` of planes or `(C)` of a batch.
-pub(crate) struct Moments {
+pub(crate) struct BatchMoments {
     pub mean: Tensor,
     pub var: Tensor,
 }
 
-impl Moments {
+impl BatchMoments {
     pub fn of_planes(x: &Tensor) -> Result<Self> {
         let (mean, var) = plane_stats(x, 0f64.into(), ScaleStat::Var)?;
         Ok(Self { mean, var })
@@ -98,7 +98,7 @@ pub(crate) fn gated(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
     gate: &Tensor,
-    planes: &Moments,
+    planes: &BatchMoments,
     batch: &PlaneStats,
     eps: f64,
 ) -> Result<Tensor> {

@@ -31,7 +31,7 @@ pub use stats::PlaneStats;
 /// Parts of the ops that the layers combine anew.
 #[cfg(feature = "nn")]
 pub(crate) use {
-    batch_instance_norm::{gated, Moments},
+    batch_instance_norm::{gated, BatchMoments},
     conditional::{by_ids, by_weights},
     reference::activate,
     stats::plane_stats,

@@ -190,7 +190,7 @@ impl GpuPlan {
         let bytes = job.planes.spatial.saturating_mul(job.element);
         let idle = count * 4 <= sm_count && bytes >= SPLIT_MIN_BYTES;
         if lines <= WARP * max {
-            // As few lanes as have loads enough in flight: less of each is spent on sums.
+            // The fewest lanes that have loads enough in flight: less of each is spent on sums.
             let lanes = lines.div_ceil(LANE_VECTORS).next_power_of_two();
             let lanes = lanes.clamp(caps.least_lanes, WARP);
             let tier = Tier::Lanes {

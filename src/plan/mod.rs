@@ -1,4 +1,4 @@
-//! How a call is cut into work, as plain data: decided from the shape alone, without a device.
+//! The division of a call into work, as plain data: decided from the shape alone, without a device.
 
 mod cpu;
 // Without a GPU backend only tests use these, on purpose.

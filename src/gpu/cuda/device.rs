@@ -180,7 +180,7 @@ fn as_arg<T>(arg: &mut T) -> *mut c_void {
 }
 
 /// Makes addresses of the indices in storages; 0 of those that there are none of.
-fn to_addresses(call: &mut abi::Call<f64>, element: usize, address: impl Fn(Slot) -> u64) {
+fn to_addresses(call: &mut abi::CallArg<f64>, element: usize, address: impl Fn(Slot) -> u64) {
     let at = |slot, index: u64, size: usize| match address(slot) {
         0 => 0,
         address => address + index * size as u64,

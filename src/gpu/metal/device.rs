@@ -163,7 +163,7 @@ impl Kernels {
             return Ok(library.clone());
         }
         let options = MTLCompileOptions::new();
-        // What rounding leaves out of a mean must not be computed away, nor NaN be taken for
+        // The rounding error of a mean must not be computed away, nor NaN be taken for
         // impossible. Its successor, the math mode, is there from macOS 15 on only.
         #[allow(deprecated)]
         options.setFastMathEnabled(false);

@@ -82,12 +82,12 @@ unsafe trait Bytes: Copy {
 
 const SPEC_F32: usize = 7 * 4 + 4 * 4;
 const FIELDS_F32: usize = 8 + 4 * 4 + SPEC_F32 + 4 + 8 * 24 + 4 * 16 + 4 * 8;
-const _: () = assert!(size_of::<abi::Call<f32>>() == FIELDS_F32);
+const _: () = assert!(size_of::<abi::CallArg<f32>>() == FIELDS_F32);
 // SAFETY: its fields, filler included, take all of its size, as asserted above; so do theirs, each of
 // which is a multiple of its alignment.
-unsafe impl Bytes for abi::Call<f32> {}
+unsafe impl Bytes for abi::CallArg<f32> {}
 // SAFETY: three numbers of four bytes take the 12 that abi.rs asserts.
-unsafe impl Bytes for abi::Chunks {}
+unsafe impl Bytes for abi::ChunksArg {}
 // SAFETY: two numbers of eight bytes and four of four take the 32 that abi.rs asserts.
 unsafe impl Bytes for abi::ParamSum {}
 

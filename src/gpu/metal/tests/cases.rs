@@ -40,7 +40,7 @@ const TABLE: [(usize, usize, (usize, usize), usize); SHAPES] = [
 const SHAPES: usize = 19;
 /// Cases of the table: each shape plain, and with several choices.
 pub const ALL: usize = 4 * SHAPES;
-/// Those that reach every kernel.
+/// The cases that reach every kernel.
 pub const SOME: usize = 2 * SHAPES;
 
 /// A tensor: its storage, and how it lies in that.
@@ -55,12 +55,12 @@ impl Data {
     }
 }
 
-/// The same tensor in f64.
+/// A tensor in f64.
 fn wide(data: &Data) -> (CpuStorage, Layout) {
     (data.storage.wide(), data.layout.clone())
 }
 
-/// What cases are drawn from.
+/// The source that cases are drawn from.
 struct Source {
     rng: StdRng,
     dtype: DType,
@@ -261,7 +261,7 @@ impl Case {
         }
     }
 
-    /// What the activation is applied to, in f64.
+    /// The input of the activation, in f64.
     fn before_activation(&self) -> Result<Vec<f64>> {
         let spec = NormSpec {
             activation: Activation::None,
@@ -271,7 +271,7 @@ impl Case {
         values(&cpu::forward((&x.0, &x.1), &views(&extras), &spec)?)
     }
 
-    /// Whether no element is so near to where the slope jumps that rounding decides the side.
+    /// True if no element is so near to the kink of the activation that rounding decides the side.
     fn is_decided(&self) -> Result<bool> {
         let kinks = matches!(
             self.spec.activation,

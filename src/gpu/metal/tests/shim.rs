@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What watches the kernels while they run.
+/// The sanitizer that watches the kernels while they run.
 #[derive(Debug, Clone, Copy, Hash)]
 pub enum Sanitizer {
     /// Nothing: wrong results alone tell.
@@ -76,7 +76,7 @@ impl Memory {
         bytes.chunks(self.dtype.size_in_bytes()).map(get).collect()
     }
 
-    /// The same numbers for the CPU backend, which then computes in f64.
+    /// The numbers for the CPU backend, which then computes in f64.
     pub fn wide(&self) -> CpuStorage {
         CpuStorage::F64(self.to_f64())
     }
@@ -98,7 +98,7 @@ pub struct Shim {
     launches: Cell<u64>,
     /// The kernels that there are.
     pub entries: BTreeSet<String>,
-    /// Those that were launched.
+    /// The kernels that were launched.
     pub seen: RefCell<BTreeSet<String>>,
 }
 
@@ -114,7 +114,7 @@ impl Shim {
         })
     }
 
-    /// How large the device that launches are planned for is to be.
+    /// Sets the size of the device that launches are planned for.
     pub fn with_cores(&self, cores: usize) -> &Self {
         self.cores.set(cores);
         self
@@ -195,7 +195,7 @@ impl Gpu for Shim {
     }
 }
 
-/// What the runner reads.
+/// The message that the runner reads.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -351,7 +351,7 @@ fn entries(program: &Path) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// What a command writes to stdout.
+/// The standard output of a command.
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().map_err(|e| {
         let program = command.get_program().to_string_lossy().into_owned();
