@@ -26,6 +26,8 @@ pub unsafe fn shifts_of<S: Simd, T: Element, P: GroupPass<T>>(
     sums::means::<_, P::Measure>(streams)
 }
 
+/// The measurements of a span, which has one element at least.
+///
 /// # Safety
 ///
 /// See [`GroupPass`], for the whole span.
@@ -33,21 +35,23 @@ pub unsafe fn shifts_of<S: Simd, T: Element, P: GroupPass<T>>(
 pub unsafe fn measure<S: Simd, T: Element, P: GroupPass<T>>(
     pass: &P,
     round: usize,
-    span: Span,
+    mut span: Span,
     coefficients: P::Coefficients<T::Acc>,
     mut shifts: [T::Acc; 2],
     scratch: &mut Scratch<T>,
 ) -> P::Measure {
-    let (mut total, mut at) = (P::Measure::default(), 0);
-    while at < span.len {
-        let chunk = span.part(at, CHUNK.min(span.len - at));
+    let mut total = P::Measure::default();
+    loop {
+        let chunk = span.part(0, CHUNK.min(span.len));
         // SAFETY: promised by the caller.
         let streams = unsafe { pass.load::<S, _>(round, chunk, coefficients, scratch) };
         total = total.merge(&sums::measure::<S, _, _>(streams, shifts));
+        span = span.part(chunk.len, span.len - chunk.len);
+        if span.len == 0 {
+            return total;
+        }
         shifts = sums::narrow(total.means());
-        at += CHUNK;
     }
-    total
 }
 
 /// # Safety
@@ -56,16 +60,15 @@ pub unsafe fn measure<S: Simd, T: Element, P: GroupPass<T>>(
 #[inline(always)]
 pub unsafe fn write<S: Simd, T: Element, P: GroupPass<T>>(
     pass: &P,
-    span: Span,
+    mut span: Span,
     coefficients: P::Coefficients<T::Acc>,
     scratch: &mut Scratch<T>,
 ) {
     // From the end: what was measured last is still in a cache.
-    let mut end = span.len;
-    while end > 0 {
-        let at = (end - 1) / CHUNK * CHUNK;
+    while span.len > 0 {
+        let len = (span.len - 1) % CHUNK + 1;
+        span.len -= len;
         // SAFETY: promised by the caller.
-        unsafe { pass.write::<S, _>(span.part(at, end - at), coefficients, scratch) }
-        end = at;
+        unsafe { pass.write::<S, _>(span.part(span.len, len), coefficients, scratch) }
     }
 }
