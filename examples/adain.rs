@@ -57,8 +57,10 @@ fn main() -> Result<()> {
 fn picture(path: Option<&Path>, drawn: fn() -> RgbImage) -> Result<RgbImage> {
     match path {
         Some(path) => {
-            let opened = image::open(path).with_context(|| path.display().to_string())?;
-            Ok(opened.into_rgb8())
+            let read = || image::load_from_memory(&std::fs::read(path)?);
+            Ok(read()
+                .with_context(|| path.display().to_string())?
+                .into_rgb8())
         }
         None => Ok(drawn()),
     }

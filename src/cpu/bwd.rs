@@ -14,16 +14,16 @@
 //! where `rstd_slope` is `rstd^2` for the usual rstd, see `rstd.rs`. Sums of products are taken
 //! about the means of both factors, so that a large mean of either cancels before it is multiplied.
 
-use super::activation::pull_back;
 use super::buffer::UninitBuffer;
 use super::dispatch;
-use super::element::{written, Acc, Element};
+use super::element::Element;
 use super::gradient::{GradCoefficients, GroupGradient, Share};
-use super::inputs::{Affine, Inputs};
+use super::inputs::Inputs;
+use super::loops::{Affine, PullBack, WeightGradient, Weighted};
 use super::moments::CoMoments;
 use super::operand::{Operand, Span};
 use super::overflow::Rescaled;
-use super::pass::{chunk_of, GroupPass, Lanes, Scratch};
+use super::pass::{chunk_of, Converted, GroupPass, Lanes, Scratch};
 use super::schedule;
 use super::simd::Simd;
 use crate::shapes::ParamSpec;
@@ -128,14 +128,21 @@ impl<T: Element> Backward<'_, T> {
         span: Span,
         k: Affine<V>,
         scratch: &'w mut [MaybeUninit<T::Acc>],
-        params: [&mut [MaybeUninit<T::Acc>]; 2],
+        params: &mut Converted<T>,
     ) -> &'w [T::Acc] {
-        if self.activation() == Activation::None {
+        let activation = self.activation();
+        if activation == Activation::None {
             return dy;
         }
-        let inputs = &self.inputs;
-        let v = inputs.normalize::<S, V>(x, span, k, Activation::None, scratch, params);
-        pull_back::<S, _>(self.activation(), dy, v);
+        let v = self
+            .inputs
+            .values::<S, V>(x, span, k, Activation::None, scratch, params);
+        let v = S::call(v);
+        S::call(PullBack {
+            activation,
+            dy,
+            v: &mut *v,
+        });
         v
     }
 
@@ -146,20 +153,17 @@ impl<T: Element> Backward<'_, T> {
         dv: &'w [T::Acc],
         span: Span,
         scratch: &'w mut [MaybeUninit<T::Acc>],
-        param: &mut [MaybeUninit<T::Acc>],
+        [weight, ..]: &mut Converted<T>,
     ) -> &'w [T::Acc] {
-        let Some(weight) = self.inputs.weight_per_element() else {
+        let Some(from) = self.inputs.weight_per_element() else {
             return dv;
         };
-        let offset = Acc::from_f64(self.inputs.spec.weight_offset);
-        let len = span.len;
-        let (dv, w) = (&dv[..len], &weight.read::<S>(span, param)[..len]);
-        let g = &mut scratch[..len];
-        for i in 0..len {
-            g[i].write(dv[i] * (w[i] + offset));
-        }
-        // SAFETY: the loop has written every element.
-        unsafe { written(g) }
+        S::call(Weighted {
+            dv,
+            weight: from.read::<S>(span, weight),
+            weight_offset: self.inputs.spec.weight_offset,
+            out: scratch,
+        })
     }
 }
 
@@ -205,13 +209,14 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
             return [x, x];
         }
         let dy = self.dy.read::<S>(span, &mut scratch.dy);
-        let params = [&mut scratch.param[..], &mut scratch.residual];
+        let params = &mut scratch.params;
         let dv = self.dv::<S, V>([x, dy], span, k.affine, &mut scratch.v, params);
-        let g = self.g::<S>(dv, span, &mut scratch.g, &mut scratch.param);
-        [x, g]
+        let g = self.g::<S>(dv, span, &mut scratch.g, params);
+        [x, &g[..span.len]]
     }
 
-    #[inline(always)]
+    // Numbers of planes, one after the other, gain nothing from vector instructions.
+    #[inline(never)]
     unsafe fn finish(
         &self,
         round: usize,
@@ -249,34 +254,27 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         let len = span.len;
         let x = self.x.read::<S>(span, &mut scratch.x);
         let dy = self.dy.read::<S>(span, &mut scratch.dy);
-        let params = [&mut scratch.param[..], &mut scratch.residual];
+        let params = &mut scratch.params;
         let dv = self.dv::<S, V>([x, dy], span, k.affine, &mut scratch.v, params);
-        let mean = k.affine.mean.cut(len);
         if let Some(to) = self.dv {
             // SAFETY: the caller has the span to itself, and each buffer is sliced once.
             let to = unsafe { to.slice(span) };
             let out = T::out(to, &mut scratch.output);
-            for i in 0..len {
-                out[i].write(dv[i]);
-            }
-            // SAFETY: the loop has written every element.
+            out[..len].write_copy_of_slice(&dv[..len]);
+            // SAFETY: the copy has written every element.
             unsafe { T::narrow::<S>(to, &mut scratch.output) }
         }
         if let Some(to) = self.dweight {
-            let (scale, shift) = (k.affine.scale.cut(len), k.affine.shift.cut(len));
             // SAFETY: as for `dv`.
             let to = unsafe { to.slice(span) };
-            let out = T::out(to, &mut scratch.output);
-            for i in 0..len {
-                let z = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
-                out[i].write(dv[i] * z);
-            }
-            // SAFETY: the loop has written every element.
+            let (k, out) = (k.affine, T::out(to, &mut scratch.output));
+            S::call(WeightGradient { x, dv, k, out });
+            // SAFETY: the job has written every element.
             unsafe { T::narrow::<S>(to, &mut scratch.output) }
         }
         if let Some(to) = self.dx {
-            let g = self.g::<S>(dv, span, &mut scratch.g, &mut scratch.param);
-            let (g_mean, rest) = (k.g_mean.cut(len), k.rest.cut(len));
+            let g = &self.g::<S>(dv, span, &mut scratch.g, params)[..len];
+            let (mean, g_mean, rest) = (k.affine.mean.cut(len), k.g_mean.cut(len), k.rest.cut(len));
             let (a, b) = (k.a.cut(len), k.b.cut(len));
             // SAFETY: as for `dv`.
             let to = unsafe { to.slice(span) };

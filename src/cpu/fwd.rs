@@ -2,7 +2,8 @@
 
 use super::buffer::UninitBuffer;
 use super::element::{written, Acc, Element};
-use super::inputs::{Affine, Inputs};
+use super::inputs::Inputs;
+use super::loops::Affine;
 use super::moments::Moments;
 use super::operand::{self, Operand, Span};
 use super::overflow::{moments, rescale, Rescaled};
@@ -156,7 +157,8 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         [x, &[]]
     }
 
-    #[inline(always)]
+    // Numbers of planes, one after the other, gain nothing from vector instructions.
+    #[inline(never)]
     unsafe fn finish(
         &self,
         _: usize,
@@ -197,12 +199,14 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
             // SAFETY: in place, the elements are those of x until the results replace them.
             None => T::widen_copy::<S>(unsafe { written(y) }, &mut scratch.x),
         };
-        let params = [&mut scratch.param[..], &mut scratch.residual];
         let (k, activation) = (coefficients, self.inputs.spec.activation);
         let out = T::out(y, &mut scratch.output);
-        self.inputs
-            .normalize::<S, V>(x, span, k, activation, out, params);
-        // SAFETY: `normalize` has written every element of `out`.
+        let params = &mut scratch.params;
+        let values = self
+            .inputs
+            .values::<S, V>(x, span, k, activation, out, params);
+        values.write::<S>();
+        // SAFETY: `values` has written every element of `out`.
         unsafe { T::narrow::<S>(y, &mut scratch.output) }
     }
 

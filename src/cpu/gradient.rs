@@ -2,7 +2,8 @@
 //! group, in f64. The formulas are those of `bwd.rs`.
 
 use super::element::{Acc, Element};
-use super::inputs::{split, Affine, Inputs};
+use super::inputs::{split, Inputs};
+use super::loops::Affine;
 use super::moments::{CoMoments, Moments};
 
 /// `dx = (g - g_mean) * a - (x - mean) * b + rest`

@@ -1,11 +1,11 @@
 //! The inputs beside x, and what both passes compute with them: `v`, the values before the
 //! activation, see [`NormSpec`].
 
-use super::activation::with_activation;
-use super::element::{written, Acc, Element};
+use super::element::{Acc, Element};
+use super::loops::{Affine, Values};
 use super::moments::{Measure, Moments};
 use super::operand::{per_plane, Operand, Span};
-use super::pass::Lanes;
+use super::pass::{Converted, Lanes};
 use super::simd::Simd;
 use crate::spec::{Activation, Extras, NormSpec, View};
 use candle_core::{CpuStorage, Result};
@@ -20,25 +20,6 @@ pub struct Inputs<'a, T> {
     per_element: Extras<Operand<'a, T>>,
     /// The unit that each plane of x is counted in; empty where all of them are 1.
     units: &'a [f64],
-}
-
-/// `v = (x - mean) * scale + shift`
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Affine<V> {
-    pub mean: V,
-    pub scale: V,
-    pub shift: V,
-}
-
-impl<V> Affine<V> {
-    #[inline(always)]
-    pub fn map<W>(self, mut f: impl FnMut(V) -> W) -> Affine<W> {
-        Affine {
-            mean: f(self.mean),
-            scale: f(self.scale),
-            shift: f(self.shift),
-        }
-    }
 }
 
 impl<'a, T: Element> Inputs<'a, T> {
@@ -163,81 +144,25 @@ impl<'a, T: Element> Inputs<'a, T> {
     /// `out = activation(v)`, for `v` the affine function of x with these coefficients, then with
     /// the parameters per element and the residual.
     #[inline(always)]
-    pub fn normalize<'o, S: Simd, V: Lanes<T::Acc>>(
-        &self,
-        x: &[T::Acc],
+    pub fn values<'w, 'o, S: Simd, V: Lanes<T::Acc>>(
+        &'w self,
+        x: &'w [T::Acc],
         span: Span,
         k: Affine<V>,
         activation: Activation,
         out: &'o mut [MaybeUninit<T::Acc>],
-        [param, residual]: [&mut [MaybeUninit<T::Acc>]; 2],
-    ) -> &'o mut [T::Acc] {
-        let Extras { weight, bias, .. } = &self.per_element;
-        let from = self.per_element.residual.as_ref();
-        let residual = from.map(|from| from.read::<S>(span, residual));
-        if weight.is_none() && bias.is_none() {
-            return with_activation!(activation, f => affine::<S, _, _>(x, k, residual, out, f));
-        }
-        let v = affine::<S, _, _>(x, k, None, out, |v| v);
-        if let Some(weight) = weight {
-            let offset = Acc::from_f64(self.spec.weight_offset);
-            for (v, &w) in v.iter_mut().zip(weight.read::<S>(span, param)) {
-                *v *= w + offset;
-            }
-        }
-        if let Some(bias) = bias {
-            for (v, &b) in v.iter_mut().zip(bias.read::<S>(span, param)) {
-                *v += b;
-            }
-        }
-        with_activation!(activation, f => add_and_activate(v, residual, f));
-        v
-    }
-}
-
-/// `out = f((x - mean) * scale + shift + residual)`
-#[inline(always)]
-fn affine<'o, S: Simd, A: Acc, V: Lanes<A>>(
-    x: &[A],
-    k: Affine<V>,
-    residual: Option<&[A]>,
-    out: &'o mut [MaybeUninit<A>],
-    f: impl Fn(A) -> A,
-) -> &'o mut [A] {
-    let len = x.len();
-    let out = &mut out[..len];
-    let (mean, scale, shift) = (k.mean.cut(len), k.scale.cut(len), k.shift.cut(len));
-    match residual {
-        None => {
-            for i in 0..len {
-                out[i].write(f(S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i))));
-            }
-        }
-        Some(residual) => {
-            let residual = &residual[..len];
-            for i in 0..len {
-                let v = S::mul_add(x[i] - mean.at(i), scale.at(i), shift.at(i));
-                out[i].write(f(v + residual[i]));
-            }
-        }
-    }
-    // SAFETY: the loop has written every element.
-    unsafe { written(out) }
-}
-
-/// `v = f(v + residual)`
-#[inline(always)]
-fn add_and_activate<A: Acc>(v: &mut [A], residual: Option<&[A]>, f: impl Fn(A) -> A) {
-    match residual {
-        None => {
-            for v in v {
-                *v = f(*v);
-            }
-        }
-        Some(residual) => {
-            for (v, &r) in v.iter_mut().zip(residual) {
-                *v = f(*v + r);
-            }
+        [weight, bias, residual]: &'w mut Converted<T>,
+    ) -> Values<'w, 'o, T::Acc, V> {
+        let from = &self.per_element;
+        Values {
+            x,
+            k,
+            weight: from.weight.as_ref().map(|w| w.read::<S>(span, weight)),
+            weight_offset: self.spec.weight_offset,
+            bias: from.bias.as_ref().map(|b| b.read::<S>(span, bias)),
+            residual: from.residual.as_ref().map(|r| r.read::<S>(span, residual)),
+            activation,
+            out,
         }
     }
 }

@@ -10,6 +10,7 @@ mod fwd;
 mod gradient;
 mod half;
 mod inputs;
+mod loops;
 mod moments;
 mod operand;
 mod overflow;

@@ -116,13 +116,14 @@ pub trait GroupPass<T: Element>: Sync {
     ) -> Self::Coefficients<W>;
 }
 
+/// Memory to convert a chunk of a weight per element, of a bias per element and of the residual in.
+pub type Converted<T> = [Vec<MaybeUninit<<T as Element>::Acc>>; 3];
+
 /// A thread's memory for one chunk of each tensor, to convert or compute it in.
 pub struct Scratch<T: Element> {
     pub x: Vec<MaybeUninit<T::Acc>>,
     pub dy: Vec<MaybeUninit<T::Acc>>,
-    /// Parameters per element, one after the other.
-    pub param: Vec<MaybeUninit<T::Acc>>,
-    pub residual: Vec<MaybeUninit<T::Acc>>,
+    pub params: Converted<T>,
     /// Values before the activation, then their gradients.
     pub v: Vec<MaybeUninit<T::Acc>>,
     /// Gradients of the normalized values.
@@ -136,8 +137,7 @@ impl<T: Element> Scratch<T> {
         Self {
             x: T::scratch(),
             dy: T::scratch(),
-            param: T::scratch(),
-            residual: T::scratch(),
+            params: [(); 3].map(|_| T::scratch()),
             v: Vec::new(),
             g: Vec::new(),
             output: T::scratch(),

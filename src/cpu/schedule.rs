@@ -108,19 +108,20 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
                         shifts[i] = unsafe { shifts_of::<S, _, _>(pass, round, span, k, scratch) };
                     }
                     for i in 0..planes {
-                        let (mut span, k) = (segment(first + i, 0, spatial), coefficients[i]);
+                        let (span, k) = (segment(first + i, 0, spatial), coefficients[i]);
                         // SAFETY: as above, here and below.
                         let mut m =
                             unsafe { measure::<S, _, _>(pass, round, span, k, shifts[i], scratch) };
-                        while span.start + span.len < spatial {
-                            span = segment(first + i, span.start + span.len, spatial);
-                            // SAFETY: as above.
-                            let shifts =
-                                unsafe { shifts_of::<S, _, _>(pass, round, span, k, scratch) };
-                            // SAFETY: as above.
-                            m = m.merge(&unsafe {
-                                measure::<S, _, _>(pass, round, span, k, shifts, scratch)
+                        for start in (SEGMENT..spatial).step_by(SEGMENT) {
+                            let mut next = P::Measure::default();
+                            S::call(SegmentJob {
+                                pass,
+                                span: segment(first + i, start, spatial),
+                                coefficients: k,
+                                measured: Some((round, &mut next)),
+                                scratch,
                             });
+                            m = m.merge(&next);
                         }
                         measures[i] = m;
                     }

@@ -3,7 +3,9 @@
 //! Jobs are plain loops over arrays, written once and generic over a [`Simd`]. [`Isa::run`] is
 //! compiled with each job for every instruction set; [`Isa::best`] picks one at run time. All
 //! loops of a job must be `#[inline(always)]`, without closures handed to `map`, `fold` and the
-//! like: a function that is compiled apart from the job is compiled for the baseline.
+//! like: a function that is compiled apart from the job is compiled for the baseline. What several
+//! jobs have in common is a job, too, which they run by [`Simd::call`]: it is compiled once for each
+//! set, not in each of them.
 
 use super::element::Acc;
 use super::half::{narrow_f16, widen_f16};
@@ -15,6 +17,9 @@ use std::sync::OnceLock;
 pub trait Simd {
     /// `a * b + c`, fused where that is one instruction.
     fn mul_add<A: Acc>(a: A, b: A, c: A) -> A;
+
+    /// Runs `job`, compiled as a function of its own for this set.
+    fn call<J: SimdJob>(job: J) -> J::Output;
 
     /// Converts as many elements as both slices have.
     #[inline(always)]
@@ -78,7 +83,7 @@ impl Isa {
     #[inline]
     pub fn run<J: SimdJob>(self, job: J) -> J::Output {
         match self {
-            Self::Baseline => job.run::<Baseline>(),
+            Self::Baseline => Baseline::call(job),
             // SAFETY: the crate takes `Isa` values from `available` alone, which offers this one
             // only after the processor reported its features.
             #[cfg(target_arch = "x86_64")]
@@ -102,6 +107,11 @@ impl Simd for Baseline {
             a * b + c
         }
     }
+
+    #[inline(never)]
+    fn call<J: SimdJob>(job: J) -> J::Output {
+        job.run::<Self>()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -112,6 +122,7 @@ mod x86 {
     /// # Safety
     ///
     /// The processor has AVX2, FMA and F16C.
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma,f16c")]
     pub unsafe fn avx2<J: SimdJob>(job: J) -> J::Output {
         job.run::<Avx2>()
@@ -120,6 +131,7 @@ mod x86 {
     /// # Safety
     ///
     /// The processor has AVX-512 F, BW, DQ and VL, FMA and F16C.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
     pub unsafe fn avx512<J: SimdJob>(job: J) -> J::Output {
         job.run::<Avx512>()
@@ -127,7 +139,7 @@ mod x86 {
 
     /// Conversions in vectors of `$width`, and the rest one by one.
     macro_rules! simd {
-        ($name:ident, $width:literal, $widen:expr, $narrow:expr) => {
+        ($name:ident, $call:ident, $width:literal, $widen:expr, $narrow:expr) => {
             struct $name;
 
             impl Simd for $name {
@@ -137,13 +149,19 @@ mod x86 {
                 }
 
                 #[inline(always)]
+                fn call<J: SimdJob>(job: J) -> J::Output {
+                    // SAFETY: `$name` is private to this module, and named outside of its `impl` only
+                    // by `$call`, whose caller has promised what this call needs.
+                    unsafe { $call(job) }
+                }
+
+                #[inline(always)]
                 fn widen_f16(from: &[f16], to: &mut [MaybeUninit<f32>]) {
                     let (from, from_rest) = from.as_chunks::<$width>();
                     let (to, to_rest) = to.as_chunks_mut::<$width>();
                     for (from, to) in from.iter().zip(to) {
-                        // SAFETY: both pointers are to `$width` elements. `$name` is private to
-                        // this module, and named outside of its `impl` only by the function above
-                        // that has the same instruction set as its condition.
+                        // SAFETY: both pointers are to `$width` elements, and the processor has the
+                        // instructions, see `call`.
                         unsafe { $widen(from.as_ptr(), to.as_mut_ptr()) }
                     }
                     widen_f16(from_rest, to_rest);
@@ -165,6 +183,7 @@ mod x86 {
 
     simd!(
         Avx2,
+        avx2,
         8,
         |from: *const f16, to: *mut MaybeUninit<f32>| _mm256_storeu_ps(
             to.cast(),
@@ -177,6 +196,7 @@ mod x86 {
     );
     simd!(
         Avx512,
+        avx512,
         16,
         |from: *const f16, to: *mut MaybeUninit<f32>| _mm512_storeu_ps(
             to.cast(),

@@ -2,7 +2,8 @@
 
 use super::element::Acc;
 use super::moments::Measure;
-use super::simd::Simd;
+use super::simd::{Simd, SimdJob};
+use std::marker::PhantomData;
 
 /// Partial sums side by side: two AVX-512, four AVX2 or eight NEON registers of f32, enough to
 /// hide the latency of an addition and few enough that four sums fit the register file.
@@ -47,35 +48,60 @@ fn mean<A: Acc>(values: &[A]) -> A {
     Acc::from_f64(pairwise(&sums).to_f64() * (1. / values.len() as f64))
 }
 
-/// The measurements of a chunk of the streams, given shifts near their means: sums in [`LANES`]
-/// lanes, which are then added pairwise.
+/// The measurements of a chunk of the streams, given shifts near their means.
 #[inline(always)]
 pub fn measure<S: Simd, A: Acc, M: Measure>(streams: [&[A]; 2], shifts: [A; 2]) -> M {
-    let mut sums = [[A::default(); LANES]; 4];
-    let len = streams[0].len();
-    let none = [A::default(); LANES];
-    let mut tile = [&none; 2];
-    for t in 0..len / LANES {
-        for i in 0..M::STREAMS {
-            tile[i] = &streams[i].as_chunks().0[t];
+    let measure = PhantomData;
+    S::call(Sums {
+        streams,
+        shifts,
+        measure,
+    })
+}
+
+/// Sums in [`LANES`] lanes, which are then added pairwise: a job of its own, compiled once for f32 and
+/// once for f64.
+struct Sums<'a, A, M> {
+    streams: [&'a [A]; 2],
+    shifts: [A; 2],
+    measure: PhantomData<M>,
+}
+
+impl<A: Acc, M: Measure> SimdJob for Sums<'_, A, M> {
+    type Output = M;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> M {
+        let (mut streams, shifts) = (self.streams, self.shifts);
+        let len = streams[0].len();
+        for stream in &mut streams[..M::STREAMS] {
+            *stream = &stream[..len];
         }
-        add_tile::<S, A, M>(&mut sums, tile, shifts);
-    }
-    let rest = len % LANES;
-    if rest > 0 {
-        // Lanes without an element hold the shift itself and so add nothing.
-        let mut last = [[A::default(); LANES]; 2];
-        for i in 0..M::STREAMS {
-            last[i] = [shifts[i]; LANES];
-            last[i][..rest].copy_from_slice(&streams[i][len - rest..]);
+        let mut sums = [[A::default(); LANES]; 4];
+        let none = [A::default(); LANES];
+        let mut tile = [&none; 2];
+        for t in 0..len / LANES {
+            for i in 0..M::STREAMS {
+                tile[i] = &streams[i].as_chunks().0[t];
+            }
+            add_tile::<S, A, M>(&mut sums, tile, shifts);
         }
-        add_tile::<S, A, M>(&mut sums, last.each_ref(), shifts);
+        let rest = len % LANES;
+        if rest > 0 {
+            // Lanes without an element hold the shift itself and so add nothing.
+            let mut last = [[A::default(); LANES]; 2];
+            for i in 0..M::STREAMS {
+                last[i] = [shifts[i]; LANES];
+                last[i][..rest].copy_from_slice(&streams[i][len - rest..]);
+            }
+            add_tile::<S, A, M>(&mut sums, last.each_ref(), shifts);
+        }
+        let mut totals = [0.; 4];
+        for k in 0..2 * M::STREAMS {
+            totals[k] = pairwise(&sums[k]).to_f64();
+        }
+        M::from_sums(len as f64, wide(shifts), totals)
     }
-    let mut totals = [0.; 4];
-    for k in 0..2 * M::STREAMS {
-        totals[k] = pairwise(&sums[k]).to_f64();
-    }
-    M::from_sums(len as f64, wide(shifts), totals)
 }
 
 #[inline(always)]
@@ -159,7 +185,7 @@ mod tests {
     use super::*;
     use crate::cpu::element::CHUNK;
     use crate::cpu::moments::CoMoments;
-    use crate::cpu::simd::{Isa, SimdJob};
+    use crate::cpu::simd::Isa;
 
     struct Of<'a>(&'a [f32], &'a [f32]);
 
