@@ -260,8 +260,10 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
             // SAFETY: the caller has the span to itself, and each buffer is sliced once.
             let to = unsafe { to.slice(span) };
             let out = T::out(to, &mut scratch.output);
-            out[..len].write_copy_of_slice(&dv[..len]);
-            // SAFETY: the copy has written every element.
+            for (out, &dv) in out[..len].iter_mut().zip(&dv[..len]) {
+                out.write(dv);
+            }
+            // SAFETY: the loop has written every element.
             unsafe { T::narrow::<S>(to, &mut scratch.output) }
         }
         if let Some(to) = self.dweight {
