@@ -215,7 +215,7 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         [x, &g[..span.len]]
     }
 
-    // Numbers of planes, one after the other, gain nothing from vector instructions.
+    // Compiled once: vector instructions would save 2 % of the instructions of 7x7 planes.
     #[inline(never)]
     unsafe fn finish(
         &self,

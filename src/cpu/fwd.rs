@@ -157,7 +157,7 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         [x, &[]]
     }
 
-    // Numbers of planes, one after the other, gain nothing from vector instructions.
+    // Compiled once: vector instructions would save 2 % of the instructions of 7x7 planes.
     #[inline(never)]
     unsafe fn finish(
         &self,

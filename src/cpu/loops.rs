@@ -1,7 +1,7 @@
 //! Loops over the slices of a chunk, in the type of the accumulators.
 //!
 //! Each is a job, run by [`Simd::call`]: compiled once for f32 and once for f64, where the schedules are
-//! compiled for four dtypes and use it in several places. A call takes some 50 instructions, 6 % of a
+//! compiled for four dtypes and use it in several places. A call takes up to 50 instructions, 4 % of a
 //! plane of 7x7. The commonest loops are spared it: [`Values`] of x alone, here, and dx, in `bwd.rs`.
 
 use super::activation::{pull_back, with_activation};
