@@ -7,7 +7,7 @@
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use candle_instance_norm::{adain, instance_stats, AdaInConfig};
+use candle_instance_norm::{AdaInConfig, adain, instance_stats};
 use clap::Parser;
 use image::RgbImage;
 use std::path::{Path, PathBuf};

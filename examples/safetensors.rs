@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use candle_core::{safetensors, DType, Device, Module, Tensor};
-use candle_instance_norm::nn::{group_norm, GroupNorm};
+use candle_core::{DType, Device, Module, Tensor, safetensors};
 use candle_instance_norm::Activation;
-use candle_nn::{conv2d, Conv2d, Conv2dConfig, VarBuilder};
+use candle_instance_norm::nn::{GroupNorm, group_norm};
+use candle_nn::{Conv2d, Conv2dConfig, VarBuilder, conv2d};
 
 const CHANNELS: usize = 32;
 const GROUPS: usize = 8;

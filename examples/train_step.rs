@@ -5,10 +5,10 @@
 //! cargo run --release --example train_step
 //! ```
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Module, Tensor};
-use candle_instance_norm::nn::{instance_norm2d, InstanceNorm2d, InstanceNormConfig};
-use candle_nn::{conv2d, AdamW, Conv2d, Conv2dConfig, Optimizer, VarBuilder, VarMap};
+use candle_instance_norm::nn::{InstanceNorm2d, InstanceNormConfig, instance_norm2d};
+use candle_nn::{AdamW, Conv2d, Conv2dConfig, Optimizer, VarBuilder, VarMap, conv2d};
 
 const STEPS: usize = 100;
 const SIDE: usize = 32;

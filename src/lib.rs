@@ -47,10 +47,10 @@ use gpu::cuda;
 use gpu::metal;
 
 pub use ops::{
+    AdaInConfig, AdaptiveConfig, NormGrads, Normalization, PlaneStats, StyleOrder, StyleSlices,
     adain, adain_mix, adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,
     conditional_instance_norm_mix, group_norm, instance_norm, instance_norm_backward,
-    instance_norm_with_stats, instance_stats, AdaInConfig, AdaptiveConfig, NormGrads,
-    Normalization, PlaneStats, StyleOrder, StyleSlices,
+    instance_norm_with_stats, instance_stats,
 };
 pub use spec::{Activation, EpsMode};
 

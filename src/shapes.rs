@@ -1,6 +1,6 @@
 //! Shapes, strides, dtypes, and the checks of them.
 
-use candle_core::{bail, DType, Layout, Result, Tensor};
+use candle_core::{DType, Layout, Result, Tensor, bail};
 
 /// A tensor `(N, C, *S)` seen as `n * c` planes of `spatial` elements each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

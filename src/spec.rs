@@ -1,7 +1,7 @@
 //! The description of a normalization, and the inputs and gradients that go with it, for every backend.
 
 use crate::shapes::{Format, ParamSpec, Planes};
-use candle_core::{bail, Layout, Result, Shape};
+use candle_core::{Layout, Result, Shape, bail};
 
 /// A storage and how a tensor lies in it.
 pub type View<'a, S> = (&'a S, &'a Layout);

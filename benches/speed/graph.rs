@@ -3,15 +3,15 @@
 
 use std::time::Instant;
 
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::{
     CUdevice_attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream};
-use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, Result};
 use std::sync::Arc;
 
-use crate::timing::{median, take_turns, Contender, Measured};
+use crate::timing::{Contender, Measured, median, take_turns};
 
 /// The least time of a graph, about: the gap between two replays is some 10 us.
 const MIN_GRAPH_SECONDS: f64 = 5e-4;

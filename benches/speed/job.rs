@@ -5,10 +5,10 @@ use std::rc::Rc;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use clap::ValueEnum;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
-use crate::rows::{in_format, is_for, Op, Row, ROWS};
-use crate::timing::{medians, random, Call, Contender, Measured};
+use crate::rows::{Op, ROWS, Row, in_format, is_for};
+use crate::timing::{Call, Contender, Measured, medians, random};
 use crate::{Args, Cache, Direction};
 
 /// The most sets of a composed op: with dozens of launches per call, a graph of thousands of calls takes

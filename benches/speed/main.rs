@@ -24,7 +24,7 @@ mod modes;
 mod rows;
 mod timing;
 
-use std::fs::{rename, File};
+use std::fs::{File, rename};
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Var};
-use candle_instance_norm::{instance_norm, instance_stats, Activation, Normalization};
-use serde_json::{json, Value};
+use candle_instance_norm::{Activation, Normalization, instance_norm, instance_stats};
+use serde_json::{Value, json};
 
 use crate::timing::random;
 

@@ -15,8 +15,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_instance_norm::{
-    adain, instance_norm, instance_norm_with_stats, instance_stats, Activation, AdaInConfig,
-    Normalization,
+    Activation, AdaInConfig, Normalization, adain, instance_norm, instance_norm_with_stats,
+    instance_stats,
 };
 use candle_nn::{GroupNorm, Module};
 

@@ -14,7 +14,7 @@ pub mod mutate;
 pub mod ptx;
 
 pub use decode::Kernel;
-pub use machine::launch::{Launch, Options, Order, Outcome, MULTIPROCESSORS};
+pub use machine::launch::{Launch, MULTIPROCESSORS, Options, Order, Outcome};
 pub use machine::memory::Memory;
 pub use machine::report::{Fault, Report};
 pub use machine::statistics::{Requests, Statistics};

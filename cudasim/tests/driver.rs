@@ -2,7 +2,7 @@
 //! and what is refused. Called as a C program would.
 
 use cudasim as _; // links the entry points
-use std::ffi::{c_char, c_int, c_uint, c_void, CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr::{null, null_mut};
 
 type Handle = *mut c_void;
@@ -34,7 +34,7 @@ struct Attribute {
 const COOPERATIVE: c_int = 2;
 const CLUSTER_DIMENSION: c_int = 4;
 
-extern "C" {
+unsafe extern "C" {
     fn cuInit(flags: c_uint) -> Status;
     fn cuGetErrorString(status: Status, text: *mut *const c_char) -> Status;
     fn cuModuleLoadData(module: *mut Handle, image: *const c_char) -> Status;

@@ -1,7 +1,7 @@
 //! The rows that the summary has room for.
 
 use crate::compare::{Compared, SWEEP};
-use crate::format::{clip, columns, number, percent, shape, Rows};
+use crate::format::{Rows, clip, columns, number, percent, shape};
 use crate::results::Results;
 use std::collections::BTreeMap;
 

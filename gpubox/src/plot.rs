@@ -1,8 +1,8 @@
 //! The plot: GB/s over the size of a plane.
 
-use crate::compare::{fastest, peers, rate, SWEEP};
+use crate::compare::{SWEEP, fastest, peers, rate};
 use crate::results::{Results, Speed};
-use anyhow::{anyhow, Result};
+use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (960, 480);

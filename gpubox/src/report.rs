@@ -1,10 +1,10 @@
 //! The report of a run on one card, for benches/results.
 
-use crate::compare::{compared, means, Compared};
+use crate::compare::{Compared, compared, means};
 use crate::format::{escaped, markdown, number, percent, shape};
 use crate::results::Results;
 use crate::sections;
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 
 /// The name of the card as one of a file, for a run on a card.
 pub fn name(results: &Results) -> Result<String> {
@@ -97,7 +97,11 @@ fn head(results: &Results) -> String {
         of("memory_clock_mhz"),
         of("torch"),
         others.join("; "),
-        if ran.is_empty() { "-".into() } else { escaped(&ran.join(", ")) }
+        if ran.is_empty() {
+            "-".into()
+        } else {
+            escaped(&ran.join(", "))
+        }
     )
 }
 

@@ -1,7 +1,7 @@
 //! The parts that the summary and the report share: tables as headers and rows, for either to draw.
 
 use crate::compare::Mean;
-use crate::format::{count, number, percent, shape, Rows};
+use crate::format::{Rows, count, number, percent, shape};
 use crate::ncu::Kernel;
 use crate::results::{Calls, Differing, First, Host, Phase, Results};
 

@@ -1,8 +1,8 @@
 //! The summary for a person at the terminal of the GPU machine: one screen, the most important first.
 
 use crate::chosen;
-use crate::compare::{compared, means, Compared};
-use crate::format::{clip, columns, count, number, plain, Rows};
+use crate::compare::{Compared, compared, means};
+use crate::format::{Rows, clip, columns, count, number, plain};
 use crate::results::Results;
 use crate::sections;
 use std::collections::BTreeMap;

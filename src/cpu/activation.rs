@@ -35,20 +35,12 @@ pub(super) use with_activation;
 #[inline(always)]
 pub fn relu<A: Acc>(v: A) -> A {
     // NaN stays NaN.
-    if v < A::default() {
-        A::default()
-    } else {
-        v
-    }
+    if v < A::default() { A::default() } else { v }
 }
 
 #[inline(always)]
 pub fn leaky_relu<A: Acc>(v: A, slope: A) -> A {
-    if v > A::default() {
-        v
-    } else {
-        v * slope
-    }
+    if v > A::default() { v } else { v * slope }
 }
 
 #[inline(always)]

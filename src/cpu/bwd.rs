@@ -23,7 +23,7 @@ use super::loops::{Affine, PullBack, WeightGradient, Weighted};
 use super::moments::CoMoments;
 use super::operand::{Operand, Span};
 use super::overflow::Rescaled;
-use super::pass::{chunk_of, Converted, GroupPass, Lanes, Scratch};
+use super::pass::{Converted, GroupPass, Lanes, Scratch, chunk_of};
 use super::schedule;
 use super::simd::Simd;
 use crate::shapes::ParamSpec;

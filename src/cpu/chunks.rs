@@ -1,6 +1,6 @@
 //! Spans of a plane, whose elements have the same coefficients, chunk by chunk.
 
-use super::element::{Element, CHUNK};
+use super::element::{CHUNK, Element};
 use super::moments::Measure;
 use super::operand::Span;
 use super::pass::{GroupPass, Scratch};

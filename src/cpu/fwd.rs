@@ -1,13 +1,13 @@
 //! The forward pass: `y = activation((x - mean) * scale + shift ...)`, see [`NormSpec`].
 
 use super::buffer::UninitBuffer;
-use super::element::{written, Acc, Element};
+use super::element::{Acc, Element, written};
 use super::inputs::Inputs;
 use super::loops::Affine;
 use super::moments::Moments;
 use super::operand::{self, Operand, Span};
-use super::overflow::{moments, rescale, Rescaled};
-use super::pass::{chunk_of, GroupPass, Lanes, Scratch};
+use super::overflow::{Rescaled, moments, rescale};
+use super::pass::{GroupPass, Lanes, Scratch, chunk_of};
 use super::schedule;
 use super::simd::Simd;
 use crate::shapes::Format;

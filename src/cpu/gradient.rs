@@ -2,7 +2,7 @@
 //! group, in f64. The formulas are those of `bwd.rs`.
 
 use super::element::{Acc, Element};
-use super::inputs::{split, Inputs};
+use super::inputs::{Inputs, split};
 use super::loops::Affine;
 use super::moments::{CoMoments, Moments};
 

@@ -4,7 +4,7 @@
 use super::element::{Acc, Element};
 use super::loops::{Affine, Values};
 use super::moments::{Measure, Moments};
-use super::operand::{per_plane, Operand, Span};
+use super::operand::{Operand, Span, per_plane};
 use super::pass::{Converted, Lanes};
 use super::simd::Simd;
 use crate::spec::{Activation, Extras, NormSpec, View};

@@ -5,7 +5,7 @@
 //! plane of 7x7. The commonest loops are spared it: [`Values`] of x alone, here, and dx, in `bwd.rs`.
 
 use super::activation::{pull_back, with_activation};
-use super::element::{written, Acc};
+use super::element::{Acc, written};
 use super::pass::Lanes;
 use super::simd::{Simd, SimdJob};
 use crate::spec::Activation;

@@ -25,7 +25,7 @@ mod sums;
 use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use ::half::{bf16, f16};
 use candle_core::backend::BackendStorage;
-use candle_core::{bail, CpuStorage, Layout, Result};
+use candle_core::{CpuStorage, Layout, Result, bail};
 
 /// Calls `$f::<T>($args)` with the `T` of a dtype.
 macro_rules! dispatch {

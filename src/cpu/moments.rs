@@ -163,11 +163,7 @@ impl Measure for CoMoments {
 
 /// Rounding can leave a hair below zero; NaN passes, where `f64::max` would swallow it.
 fn at_least_zero(v: f64) -> f64 {
-    if v < 0. {
-        0.
-    } else {
-        v
-    }
+    if v < 0. { 0. } else { v }
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use super::element::Element;
 use super::simd::Simd;
-use crate::shapes::{adjacent, Format, PlaneLayout};
+use crate::shapes::{Format, PlaneLayout, adjacent};
 use crate::spec::{NormSpec, View};
 use candle_core::backend::BackendStorage;
-use candle_core::{bail, CpuStorage, Layout, Result, WithDType};
+use candle_core::{CpuStorage, Layout, Result, WithDType, bail};
 use std::mem::MaybeUninit;
 
 /// `len` adjacent elements, from element `start` of a plane on. Channels-last, where the elements

@@ -1,6 +1,6 @@
 //! A pass over the planes, as the schedules see it.
 
-use super::element::{Acc, Element, CHUNK};
+use super::element::{Acc, CHUNK, Element};
 use super::moments::Measure;
 use super::operand::Span;
 use super::simd::Simd;

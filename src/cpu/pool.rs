@@ -1,7 +1,7 @@
 //! Handing out jobs to threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The time that a thread without jobs stays awake for the others.

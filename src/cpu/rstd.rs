@@ -77,11 +77,7 @@ impl RstdRule {
 
 #[inline(always)]
 fn reciprocal(v: f64) -> f64 {
-    if v == 0. {
-        0.
-    } else {
-        1. / v
-    }
+    if v == 0. { 0. } else { 1. / v }
 }
 
 impl NormSpec {

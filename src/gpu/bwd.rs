@@ -1,12 +1,12 @@
 //! The gradients.
 
+use super::Gpu;
 use super::call::Call;
 use super::launch::Slot;
 use super::multi_pass::MultiPass;
 use super::params::sum_params;
-use super::Gpu;
 use crate::plan::{GpuPlan, Pass};
-use crate::shapes::{acc_dtype, ParamSpec, Planes};
+use crate::shapes::{ParamSpec, Planes, acc_dtype};
 use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 use candle_core::{DType, Result};
 

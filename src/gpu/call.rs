@@ -1,9 +1,9 @@
 //! A call: the inputs and results of an op as the kernels take them.
 
 use super::launch::{Access, Arg, Bound, Launch, Slot};
-use super::{abi, Gpu};
+use super::{Gpu, abi};
 use crate::plan::{self, GpuPlan, Job, Kernel, Pass};
-use crate::shapes::{adjacent, Format, PlaneLayout};
+use crate::shapes::{Format, PlaneLayout, adjacent};
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::{DType, Layout, Result};

@@ -1,9 +1,9 @@
 //! The forward pass, and the statistics alone.
 
+use super::Gpu;
 use super::call::Call;
 use super::launch::Slot;
 use super::multi_pass::MultiPass;
-use super::Gpu;
 use crate::plan::{GpuPlan, Pass};
 use crate::shapes::acc_dtype;
 use crate::spec::{Extras, NormSpec, ScaleStat, View};

@@ -1,6 +1,6 @@
 //! A launch as plain data.
 
-use super::{abi, Gpu};
+use super::{Gpu, abi};
 use crate::plan::Kernel;
 use candle_core::DType;
 

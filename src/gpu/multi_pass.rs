@@ -1,15 +1,15 @@
 //! The tiers of several passes: launches over the elements, chunk by chunk, and the one between them
 //! that makes coefficients of what was measured.
 
+use super::Gpu;
 use super::call::Call;
 use super::launch::{Bound, Slot};
-use super::Gpu;
 use crate::plan::{Chunks, GpuPlan, Kernel, Pass, Phase, Tier};
 use crate::shapes::acc_dtype;
 use crate::tuning::{
     AFFINE_NUMBERS, COMOMENTS_NUMBERS, GRADIENT_NUMBERS, MOMENTS_NUMBERS, WARP, WARPS_PER_BLOCK,
 };
-use candle_core::{bail, Result};
+use candle_core::{Result, bail};
 
 /// A call that is computed in several passes.
 pub struct MultiPass<'a, 'c, G: Gpu> {

@@ -2,9 +2,9 @@
 
 use super::call::is_f32_beside;
 use super::launch::{Arg, Bound, Launch, Slot};
-use super::{abi, Gpu};
+use super::{Gpu, abi};
 use crate::plan::Kernel;
-use crate::shapes::{acc_dtype, ParamSpec, Planes};
+use crate::shapes::{ParamSpec, Planes, acc_dtype};
 use crate::tuning::{MAX_PARAMS, PARAM_THREADS};
 use candle_core::{DType, Result};
 

@@ -1,9 +1,9 @@
 //! Batch-instance norm.
 
 use super::running::Running;
-use crate::ops::{gated, BatchMoments};
-use crate::shapes::{acc_dtype, valid_eps, Planes};
-use candle_core::{bail, Result, Tensor, Var};
+use crate::ops::{BatchMoments, gated};
+use crate::shapes::{Planes, acc_dtype, valid_eps};
+use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
 /// The configuration of a [`BatchInstanceNorm`]; the defaults are the authors'.

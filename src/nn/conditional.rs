@@ -3,7 +3,7 @@
 use crate::ops::{by_ids, by_weights};
 use crate::shapes::valid_eps;
 use crate::{Activation, Normalization};
-use candle_core::{bail, Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 
 /// The names of the tables of a [`ConditionalInstanceNorm`] in a checkpoint, from which they are never

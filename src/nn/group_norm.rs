@@ -1,7 +1,7 @@
 //! Group norm.
 
 use crate::{Activation, Normalization};
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, Module, VarBuilder};
 
 /// Group normalization, in place of [`candle_nn::GroupNorm`] and with the names of
@@ -93,7 +93,9 @@ impl GroupNorm {
         eps: f64,
     ) -> Result<Self> {
         if num_groups == 0 || !num_channels.is_multiple_of(num_groups) {
-            bail!("norm: expected a number of groups that divides the {num_channels} channels, got {num_groups}");
+            bail!(
+                "norm: expected a number of groups that divides the {num_channels} channels, got {num_groups}"
+            );
         }
         let norm = Normalization::group(num_groups, eps);
         Ok(Self {

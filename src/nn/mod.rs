@@ -10,12 +10,12 @@ mod resize;
 mod running;
 mod spade;
 
-pub use adaptive::{adaptive_instance_norm, AdaptiveInstanceNorm};
-pub use batch_instance_norm::{batch_instance_norm, BatchInstanceNorm, BatchInstanceNormConfig};
-pub use conditional::{conditional_instance_norm, ConditionalInstanceNorm, StyleTables};
-pub use group_norm::{group_norm, GroupNorm};
+pub use adaptive::{AdaptiveInstanceNorm, adaptive_instance_norm};
+pub use batch_instance_norm::{BatchInstanceNorm, BatchInstanceNormConfig, batch_instance_norm};
+pub use conditional::{ConditionalInstanceNorm, StyleTables, conditional_instance_norm};
+pub use group_norm::{GroupNorm, group_norm};
 pub use instance_norm::{
-    instance_norm1d, instance_norm2d, instance_norm3d, InstanceNorm, InstanceNorm1d,
-    InstanceNorm2d, InstanceNorm3d, InstanceNormConfig,
+    InstanceNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, InstanceNormConfig,
+    instance_norm1d, instance_norm2d, instance_norm3d,
 };
-pub use spade::{spade, ParamFreeNorm, Spade, SpadeConfig};
+pub use spade::{ParamFreeNorm, Spade, SpadeConfig, spade};

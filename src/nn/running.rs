@@ -3,11 +3,11 @@
 //! They are f32 beside parameters of a half type, as under PyTorch's autocast: in bf16 a step of
 //! 1 % is lost as soon as the rest of the way is less than half an ulp.
 
-use crate::ops::{plane_stats, BatchMoments};
-use crate::shapes::{acc_dtype, Planes};
-use crate::spec::{RstdRule, ScaleStat};
 use crate::PlaneStats;
-use candle_core::{bail, DType, Result, Tensor, Var};
+use crate::ops::{BatchMoments, plane_stats};
+use crate::shapes::{Planes, acc_dtype};
+use crate::spec::{RstdRule, ScaleStat};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 
 /// The running mean and unbiased variance of each channel.

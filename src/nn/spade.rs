@@ -2,10 +2,10 @@
 
 use super::resize::resize_nearest;
 use super::running::Running;
-use crate::ops::{activate, BatchMoments};
-use crate::shapes::{acc_dtype, valid_eps, Planes};
+use crate::ops::{BatchMoments, activate};
+use crate::shapes::{Planes, acc_dtype, valid_eps};
 use crate::{Activation, Normalization};
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder};
 
 /// The parameter-free norm inside a [`Spade`].

@@ -1,14 +1,14 @@
 //! Adaptive instance norm: content with the statistics of a style.
 
-use super::custom_op::{apply, Backend, FusedOp};
+use super::custom_op::{Backend, FusedOp, apply};
 use super::norm_op::NormOp;
 use super::normalization::Normalization;
 use super::stats::Stats;
 use crate::shapes::{
-    acc_dtype, float_dtype, from_format, in_format, same_device, ParamShape, ParamSpec, Planes,
+    ParamShape, ParamSpec, Planes, acc_dtype, float_dtype, from_format, in_format, same_device,
 };
 use crate::spec::{EpsMode, Extras, NormSpec, ScaleStat, View};
-use candle_core::{bail, DType, Layout, Result, Shape, Tensor};
+use candle_core::{DType, Layout, Result, Shape, Tensor, bail};
 
 /// The conventions of [`adain`]; the default is that of Huang and Belongie's code and of
 /// [naoto0804/pytorch-AdaIN](https://github.com/naoto0804/pytorch-AdaIN), and so of MicroAST.

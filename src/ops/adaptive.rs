@@ -1,7 +1,7 @@
 //! Adaptive instance norm: the weight and bias of each sample are a style vector.
 
 use super::Normalization;
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 /// The order of weight and bias in a style vector of `2 * C` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

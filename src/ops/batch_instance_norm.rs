@@ -4,7 +4,7 @@ use super::stats::plane_stats;
 use super::{Normalization, PlaneStats};
 use crate::shapes::Planes;
 use crate::spec::ScaleStat;
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 /// Batch-instance normalization (Nam and Kim,
 /// [1805.07925](https://arxiv.org/abs/1805.07925)), as the authors'

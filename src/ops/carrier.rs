@@ -7,10 +7,10 @@
 //! Remove this file when [candle](https://github.com/huggingface/candle) has custom ops on any number
 //! of tensors.
 
-use super::custom_op::{apply, Backend, Custom, FusedOp};
+use super::custom_op::{Backend, Custom, FusedOp, apply};
 use crate::spec::View;
 use candle_core::backend::BackendDevice;
-use candle_core::{bail, DType, Error, Result, Shape, Tensor};
+use candle_core::{DType, Error, Result, Shape, Tensor, bail};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};

@@ -2,7 +2,7 @@
 
 use super::Normalization;
 use crate::shapes::acc_dtype;
-use candle_core::{bail, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// Conditional instance normalization (Dumoulin et al., [A Learned Representation For Artistic
 /// Style](https://arxiv.org/abs/1610.07629)): the weight and bias of each sample, gamma and beta in the

@@ -5,9 +5,10 @@ use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Storage,
+    Tensor,
     backend::{BackendDevice, BackendStorage},
-    bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape,
-    Storage, Tensor,
+    bail,
 };
 
 /// candle's storage on a device, and the passes that this crate has there.

@@ -5,10 +5,10 @@
 //! derivative (WGAN-GP, R1) is found: from the op composed of candle's own ops, differentiated
 //! twice by candle. That is slower than the fused passes, and right for every variant.
 
-use super::custom_op::{apply, Backend, FusedOp};
+use super::custom_op::{Backend, FusedOp, apply};
 use crate::spec::View;
 use candle_core::{
-    backend::BackendStorage, bail, Device, Error, Result, Shape, Storage, Tensor, Var,
+    Device, Error, Result, Shape, Storage, Tensor, Var, backend::BackendStorage, bail,
 };
 use std::sync::{Arc, Mutex};
 

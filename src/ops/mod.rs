@@ -16,8 +16,8 @@ mod passes;
 mod reference;
 mod stats;
 
-pub use adain::{adain, adain_mix, AdaInConfig};
-pub use adaptive::{adaptive_instance_norm, AdaptiveConfig, StyleOrder, StyleSlices};
+pub use adain::{AdaInConfig, adain, adain_mix};
+pub use adaptive::{AdaptiveConfig, StyleOrder, StyleSlices, adaptive_instance_norm};
 pub use batch_instance_norm::batch_instance_norm;
 pub use conditional::{conditional_instance_norm, conditional_instance_norm_mix};
 pub use group_norm::group_norm;
@@ -31,7 +31,7 @@ pub use stats::PlaneStats;
 /// Parts of the ops that the layers combine anew.
 #[cfg(feature = "nn")]
 pub(crate) use {
-    batch_instance_norm::{gated, BatchMoments},
+    batch_instance_norm::{BatchMoments, gated},
     conditional::{by_ids, by_weights},
     reference::activate,
     stats::plane_stats,

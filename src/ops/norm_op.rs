@@ -2,16 +2,16 @@
 
 #[cfg(not(feature = "metal"))]
 use super::custom_op::without_metal;
-use super::custom_op::{apply, Backend, Custom, FusedOp};
-use super::double_backward::{gradient, Composed};
+use super::custom_op::{Backend, Custom, FusedOp, apply};
+use super::double_backward::{Composed, gradient};
 use super::off_graph::on_backend;
 use super::reference;
-use crate::shapes::{in_format, same_device, to_format, ParamShape, ParamSpec};
+use crate::shapes::{ParamShape, ParamSpec, in_format, same_device, to_format};
 use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{
-    bail, CpuStorage, InplaceOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor,
+    CpuStorage, InplaceOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
 };
 use std::sync::Arc;
 
@@ -241,14 +241,14 @@ fn check(extras: &Extras<Tensor>, x: &Tensor, spec: &NormSpec) -> Result<Extras<
         },
     };
     let per_element = [&params.weight, &params.bias].map(|p| p.map(|p| p.is_per_element()));
-    if let [Some(of_weight), Some(of_bias)] = per_element {
-        if of_weight != of_bias {
-            bail!(
-                "norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
-                weight.as_ref().map(|w| w.dims()),
-                bias.as_ref().map(|b| b.dims())
-            );
-        }
+    if let [Some(of_weight), Some(of_bias)] = per_element
+        && of_weight != of_bias
+    {
+        bail!(
+            "norm: expected weight and bias both per element or neither, got shapes {:?} and {:?}",
+            weight.as_ref().map(|w| w.dims()),
+            bias.as_ref().map(|b| b.dims())
+        );
     }
     if spec.alpha != 1. && per_element.contains(&Some(true)) {
         bail!(

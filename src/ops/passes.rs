@@ -2,10 +2,10 @@
 
 use super::norm_op::NormOp;
 use super::normalization::Normalization;
-use super::stats::{plane_stats, PlaneStats};
-use crate::shapes::{float_dtype, format_of, from_format, in_format, valid_eps, Planes};
+use super::stats::{PlaneStats, plane_stats};
+use crate::shapes::{Planes, float_dtype, format_of, from_format, in_format, valid_eps};
 use crate::spec::{Gradients, NormSpec, ScaleStat};
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 /// The gradients of a [`Normalization`]; those of absent tensors are `None`.
 #[derive(Debug, Clone)]
@@ -70,7 +70,9 @@ impl Normalization {
         let (op, inputs) = self.op(x)?;
         let (laid, extras) = (&inputs[0], &inputs[1..]);
         if inputs.iter().any(|t| t.track_op()) {
-            bail!("norm: expected tensors without gradients to work in place, got a tracked one; detach() it");
+            bail!(
+                "norm: expected tensors without gradients to work in place, got a tracked one; detach() it"
+            );
         }
         // A view whose planes are not adjacent was copied for the op: its result would be lost.
         if !share_memory(laid, x) || !laid.is_contiguous() {
@@ -80,7 +82,9 @@ impl Normalization {
             );
         }
         if extras.iter().any(|t| share_memory(laid, t)) {
-            bail!("norm: expected an x of its own to work in place, got one that shares memory with another input")
+            bail!(
+                "norm: expected an x of its own to work in place, got one that shares memory with another input"
+            )
         }
         op.forward_in_place(&inputs)
     }
@@ -203,10 +207,10 @@ impl Normalization {
     /// This normalization of `(N, C)` for `(N, C, 1)`.
     fn of_planes(&self) -> Result<Self> {
         let mut this = self.clone();
-        if let Some(residual) = &mut this.extras.residual {
-            if residual.rank() == 2 {
-                *residual = residual.unsqueeze(2)?;
-            }
+        if let Some(residual) = &mut this.extras.residual
+            && residual.rank() == 2
+        {
+            *residual = residual.unsqueeze(2)?;
         }
         Ok(this)
     }

@@ -1,6 +1,6 @@
 //! The norm in candle's own ops: slow, and right for every variant. Second derivatives are taken of it.
 
-use crate::shapes::{acc_dtype, Format, Planes};
+use crate::shapes::{Format, Planes, acc_dtype};
 use crate::spec::{Activation, EpsMode, Extras, NormSpec, RstdRule, ScaleStat};
 use candle_core::{Result, Tensor};
 

@@ -1,14 +1,14 @@
 //! Statistics of planes as tensors.
 
-use super::custom_op::{apply, Backend, FusedOp};
-use super::double_backward::{gradient, Composed};
+use super::custom_op::{Backend, FusedOp, apply};
+use super::double_backward::{Composed, gradient};
 use super::norm_op::NormOp;
 use super::off_graph::on_backend;
 use super::reference;
 use crate::shapes::{
-    acc_dtype, float_dtype, format_of, in_format, valid_eps, ParamShape, ParamSpec, Planes,
+    ParamShape, ParamSpec, Planes, acc_dtype, float_dtype, format_of, in_format, valid_eps,
 };
-use crate::spec::{stats_shape, Extras, NormSpec, Output, RstdRule, ScaleStat, View};
+use crate::spec::{Extras, NormSpec, Output, RstdRule, ScaleStat, View, stats_shape};
 use candle_core::{Result, Shape, Storage, Tensor};
 use std::sync::Arc;
 

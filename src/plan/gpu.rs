@@ -24,7 +24,7 @@ use crate::tuning::{
     MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, MIN_GROUP_VECTORS, SPLIT_THREADS, SPLIT_VECTORS,
     VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
 };
-use candle_core::{bail, Result};
+use candle_core::{Result, bail};
 
 const MIN_THREADS: usize = 64;
 /// Vectors of a lane before a plane takes more of them: 64 bytes in flight each.

@@ -90,7 +90,7 @@ impl Kernel {
             Self::Split(..) => "split",
             Self::Columns(..) => "channels_last",
             Self::Finish(_) | Self::Stats | Self::SumParams => {
-                return format!("finish.{}", dtype.as_str())
+                return format!("finish.{}", dtype.as_str());
             }
         };
         let variant = if plain { "plain" } else { "full" };

@@ -1,13 +1,13 @@
 //! Every kernel against f64, within the bounds that the README promises.
 
 use crate::common::reference::{Affine, Case, Exact, Random};
-use crate::common::{self, assert_close, max_abs, to_f64, Tolerance};
+use crate::common::{self, Tolerance, assert_close, max_abs, to_f64};
 use crate::plan::{self, Caps, Chunks, CpuPlan, GpuPlan, Job, Pass, Tier};
 use crate::{shapes, tuning};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use candle_instance_norm::nn::{instance_norm1d, InstanceNormConfig};
-use candle_instance_norm::{instance_stats, Activation, Normalization, PlaneStats};
+use candle_instance_norm::nn::{InstanceNormConfig, instance_norm1d};
+use candle_instance_norm::{Activation, Normalization, PlaneStats, instance_stats};
 use candle_nn::VarBuilder;
 use std::collections::BTreeSet;
 

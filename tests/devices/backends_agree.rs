@@ -2,11 +2,11 @@
 //! offsets and strides, in shapes that reach every tier.
 
 use crate::common::reference::Random;
-use crate::common::{assert_close, max_abs, Tolerance};
+use crate::common::{Tolerance, assert_close, max_abs};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::{Activation, EpsMode, Normalization, PlaneStats};
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const EPS: f64 = 1e-2;
 

@@ -11,10 +11,10 @@ mod recorded;
 
 use crate::common::reference::Random;
 use crate::common::{has, to_f64};
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_instance_norm::{
-    adain, instance_stats, Activation, AdaInConfig, NormGrads, Normalization, PlaneStats,
+    Activation, AdaInConfig, NormGrads, Normalization, PlaneStats, adain, instance_stats,
 };
 use std::collections::HashMap;
 

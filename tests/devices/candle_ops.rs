@@ -3,7 +3,7 @@
 
 use crate::common::to_f64;
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor, D};
+use candle_core::{D, DType, Device, Tensor};
 
 type Op = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 

@@ -1,14 +1,13 @@
 //! Norms with a style: tables and vectors of parameters, and calls that are refused.
 
 use crate::common::reference::Random;
-use crate::common::{assert_close, says, to_f64, Tolerance};
+use crate::common::{Tolerance, assert_close, says, to_f64};
 use anyhow::Result;
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{self, ParamFreeNorm, SpadeConfig, StyleTables};
 use candle_instance_norm::{
-    adaptive_instance_norm, batch_instance_norm, conditional_instance_norm,
-    conditional_instance_norm_mix, instance_stats, Activation, AdaptiveConfig, Normalization,
-    PlaneStats, StyleSlices,
+    Activation, AdaptiveConfig, Normalization, PlaneStats, StyleSlices, adaptive_instance_norm,
+    batch_instance_norm, conditional_instance_norm, conditional_instance_norm_mix, instance_stats,
 };
 use candle_nn::{VarBuilder, VarMap};
 

@@ -3,13 +3,13 @@
 
 use crate::common::own_process;
 use crate::common::reference::Random;
-use crate::common::{assert_close, max_abs, to_f64, Goldens, Tolerance};
+use crate::common::{Goldens, Tolerance, assert_close, max_abs, to_f64};
 use crate::family_case::Case;
 use anyhow::Result;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::{
-    adain, instance_stats, Activation, AdaInConfig, EpsMode, Normalization,
+    Activation, AdaInConfig, EpsMode, Normalization, adain, instance_stats,
 };
 
 /// Runs the test in a process of its own, where gradients stay on the graph, and returns true; in that

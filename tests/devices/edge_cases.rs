@@ -5,7 +5,7 @@ use crate::common::{self, to_f64};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::{
-    adain, instance_norm, instance_norm_backward, AdaInConfig, EpsMode, Normalization,
+    AdaInConfig, EpsMode, Normalization, adain, instance_norm, instance_norm_backward,
 };
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];

@@ -4,10 +4,10 @@ use crate::common::reference::{Affine, Case, Random};
 use crate::common::{says, to_f64};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::nn::{instance_norm1d, instance_norm2d, InstanceNormConfig};
+use candle_instance_norm::nn::{InstanceNormConfig, instance_norm1d, instance_norm2d};
 use candle_instance_norm::{
-    adain, adain_mix, instance_norm, instance_norm_backward, Activation, AdaInConfig,
-    Normalization, PlaneStats,
+    Activation, AdaInConfig, Normalization, PlaneStats, adain, adain_mix, instance_norm,
+    instance_norm_backward,
 };
 use candle_nn::VarBuilder;
 
@@ -234,8 +234,7 @@ fn styles(device: &Device) -> Result<()> {
     let zeros = |shape: &[usize], dtype| zeros(shape, dtype, device);
     let content = zeros(&SHAPE, DType::F32);
     let config = AdaInConfig::default();
-    let expected =
-        "adain: expected a style of 3 channels and of 2 samples or 1 for content of shape \
+    let expected = "adain: expected a style of 3 channels and of 2 samples or 1 for content of shape \
                     [2, 3, 4, 5], got shape";
     for (style, message) in [
         (

@@ -4,12 +4,12 @@
 mod choice;
 
 use crate::common::reference::Random;
-use crate::common::{self, assert_close, max_abs, Tolerance};
+use crate::common::{self, Tolerance, assert_close, max_abs};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
-use candle_instance_norm::{adain, instance_stats, Activation, AdaInConfig, EpsMode, PlaneStats};
-use choice::{composed, first, fused, last, Choice, Params, Tensors, EPS};
-use rand::{rngs::StdRng, SeedableRng};
+use candle_instance_norm::{Activation, AdaInConfig, EpsMode, PlaneStats, adain, instance_stats};
+use choice::{Choice, EPS, Params, Tensors, composed, first, fused, last};
+use rand::{SeedableRng, rngs::StdRng};
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 

@@ -1,12 +1,12 @@
 //! A case of the goldens of the family, and the call that its arguments stand for.
 
-use crate::common::{dtype, to_f64, Goldens};
+use crate::common::{Goldens, dtype, to_f64};
 use anyhow::Result;
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_instance_norm::nn::{BatchInstanceNormConfig, ParamFreeNorm, SpadeConfig, StyleTables};
 use candle_instance_norm::{
-    adain, adain_mix, adaptive_instance_norm, group_norm, instance_norm_with_stats, instance_stats,
-    nn, Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, PlaneStats, StyleOrder,
+    Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, PlaneStats, StyleOrder, adain,
+    adain_mix, adaptive_instance_norm, group_norm, instance_norm_with_stats, instance_stats, nn,
 };
 use candle_nn::VarBuilder;
 use serde_json::Value;

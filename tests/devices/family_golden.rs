@@ -1,6 +1,6 @@
 //! The conventions of the family against torch; tests/golden/family.py writes each of them out.
 
-use crate::common::{self, assert_close, backward, max_abs, Goldens, Tolerance};
+use crate::common::{self, Goldens, Tolerance, assert_close, backward, max_abs};
 use crate::family_case::{Case, Got};
 use anyhow::Result;
 use candle_core::Device;

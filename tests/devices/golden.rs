@@ -1,6 +1,6 @@
 //! Compares with torch; tests/golden/README.md says what is in the files.
 
-use crate::common::{self, assert_close, backward, dtype, max_abs, Goldens, Planes, Tolerance};
+use crate::common::{self, Goldens, Planes, Tolerance, assert_close, backward, dtype, max_abs};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::nn::{self, InstanceNorm, InstanceNormConfig};

@@ -1,7 +1,7 @@
 //! Gradients: against differences, against candle's own ops, and the same bits each time.
 
 use crate::common::reference::{Affine, Case, Random};
-use crate::common::{self, assert_close, to_f64, Tolerance};
+use crate::common::{self, Tolerance, assert_close, to_f64};
 use anyhow::Result;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};

@@ -4,12 +4,12 @@
 use crate::common::reference::Random;
 use crate::common::to_f64;
 use anyhow::{Context, Result};
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::{
     CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
-use candle_core::cuda_backend::WrapErr;
 use candle_core::{DType, Device, Tensor};
-use candle_instance_norm::{adain, Activation, AdaInConfig, Normalization};
+use candle_instance_norm::{Activation, AdaInConfig, Normalization, adain};
 
 const EPS: f64 = 1e-5;
 /// Planes for a warp each, in parts, and channels-last.

@@ -1,10 +1,10 @@
 //! The state of the layers, and their use as candle's modules.
 
-use crate::common::{assert_close, says, to_f64, Tolerance};
+use crate::common::{Tolerance, assert_close, says, to_f64};
 use anyhow::Result;
 use candle_core::{DType, Device, Module, Tensor};
-use candle_instance_norm::nn::{self, instance_norm2d, InstanceNormConfig};
-use candle_instance_norm::{group_norm, Activation, Normalization};
+use candle_instance_norm::nn::{self, InstanceNormConfig, instance_norm2d};
+use candle_instance_norm::{Activation, Normalization, group_norm};
 use candle_nn::{VarBuilder, VarMap};
 
 /// Running statistics are f32 beside half parameters: in bf16 a step of 1 % is lost as soon as the

@@ -189,10 +189,12 @@ fn a_broadcast_gradient(device: &Device) -> Result<()> {
     let grads = (y.sum_all()? * 3.)?.backward()?;
     let grad = |v: &Var| to_f64(grads.get(v).expect("a gradient"));
     assert_eq!(grad(&bias), [210.; 3]);
-    assert!(grad(&x)
-        .iter()
-        .chain(&grad(&weight))
-        .all(|g| g.abs() < 1e-5));
+    assert!(
+        grad(&x)
+            .iter()
+            .chain(&grad(&weight))
+            .all(|g| g.abs() < 1e-5)
+    );
     Ok(())
 }
 

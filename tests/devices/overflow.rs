@@ -5,13 +5,13 @@
 //! start again in another unit.
 
 use crate::common::reference::Random;
-use crate::common::{assert_close, backward, to_f64, Tolerance};
+use crate::common::{Tolerance, assert_close, backward, to_f64};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_instance_norm::{
-    adain, adaptive_instance_norm, batch_instance_norm, conditional_instance_norm, instance_norm,
-    instance_norm_with_stats, instance_stats, Activation, AdaInConfig, AdaptiveConfig, EpsMode,
-    Normalization,
+    Activation, AdaInConfig, AdaptiveConfig, EpsMode, Normalization, adain, adaptive_instance_norm,
+    batch_instance_norm, conditional_instance_norm, instance_norm, instance_norm_with_stats,
+    instance_stats,
 };
 
 const EPS: f64 = 1e-5;

@@ -174,8 +174,7 @@ test_device!(cuda: bytes_are_those_of_the_plan);
 
 #[test]
 fn a_report_is_read() -> Result<()> {
-    let line =
-        "[cudasim] f grid [1, 1, 1] block [32, 1, 1]: 288 instructions of threads, 9 of warps; \
+    let line = "[cudasim] f grid [1, 1, 1] block [32, 1, 1]: 288 instructions of threads, 9 of warps; \
                 64 sectors read in 4 loads, 16 sectors written in 2 stores; 0 waves in 0 accesses";
     let once = Moved {
         bytes: [2048., 512.],

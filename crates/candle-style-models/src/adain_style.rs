@@ -1,13 +1,13 @@
 //! AdaIN's arbitrary style transfer.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 
+use super::NormStats;
 use super::layers::PaddedConv;
 use super::norm_stats::{adain, mean_and_std};
 use super::resample::{max_pool2x, nearest2x};
 use super::shapes::ANY;
-use super::NormStats;
 
 /// The eps that the original adds to the variances of the content and of the style.
 const EPS: f64 = 1e-5;
@@ -142,8 +142,8 @@ impl AdaInStyle {
         stats: &mut NormStats,
     ) -> Result<Tensor> {
         let x = self.encode(x)?;
-        let styled = stats.apply(&x, adain(&x, (&style.mean, &style.std), EPS)?)?;
-        let mut x = ((styled * alpha)? + (x * (1. - alpha))?)?;
+        let norm = adain(&x, (&style.mean, &style.std), EPS)?;
+        let mut x = stats.apply(&x, norm.blend(alpha))?;
         for (index, group) in self.decoder.iter().enumerate() {
             if index > 0 {
                 x = nearest2x(&x)?;

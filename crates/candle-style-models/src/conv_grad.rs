@@ -11,7 +11,7 @@
 //! [`Op::Conv2D` in its backprop.rs]: https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs
 
 use candle_core::{
-    backend::BackendStorage, CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, D,
+    CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, backend::BackendStorage,
 };
 use candle_nn::Conv2d;
 

@@ -7,7 +7,7 @@ use candle_nn::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig, In
 
 use super::conv_grad;
 use super::reflection_pad2d;
-use super::shapes::{weight, ANY};
+use super::shapes::{ANY, weight};
 
 /// The leaky ReLU of StarGAN v2 and GauGAN, in the pass of a norm.
 pub(super) const LEAKY_RELU: Activation = Activation::LeakyRelu(0.2);

@@ -1,13 +1,13 @@
 //! MicroAST's arbitrary style transfer.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 
+use super::NormStats;
 use super::layers::PaddedConv;
 use super::norm_stats::{adain, mean_and_std};
 use super::resample::bilinear2x;
 use super::shapes::ANY;
-use super::NormStats;
 
 /// The eps that the original adds to the variances of the content and of the style.
 const EPS: f64 = 1e-5;
@@ -165,8 +165,7 @@ impl MicroAst {
         // The deeper features first.
         for (residual, depth) in self.residuals.iter().zip(&style.depths).rev() {
             let [mean, std] = &depth.stats;
-            let styled = stats.apply(&x, adain(&x, (mean, std), EPS)?)?;
-            x = ((styled * alpha)? + (x * (1. - alpha))?)?;
+            x = stats.apply(&x, adain(&x, (mean, std), EPS)?.blend(alpha))?;
             x = residual.modulated(&x, &depth.factors)?;
         }
         let [conv0, conv1, conv2, conv3, conv4] = &self.tail;

@@ -1,6 +1,6 @@
 //! The statistics that the instance norms of a network use: those of their inputs, or recorded ones.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_instance_norm::{Normalization, PlaneStats};
 
 /// The statistics that the instance norms of a network use in a forward pass.
@@ -86,7 +86,9 @@ impl NormStats {
             }
             Source::Replay(stats, next) => {
                 let Some(recorded) = stats.get(*next) else {
-                    bail!("NormStats: the statistics of {next} norms were recorded, and this network has more")
+                    bail!(
+                        "NormStats: the statistics of {next} norms were recorded, and this network has more"
+                    )
                 };
                 *next += 1;
                 norm.stats(recorded).forward(x)

@@ -1,6 +1,6 @@
 //! Reflection padding, which candle 0.11 does not have.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 /// Pads the two spatial dimensions by reflection, without repeating the edge, as PyTorch's
 /// `ReflectionPad2d(pad)` does: a row `a b c d` padded by 2 becomes `c b a b c d c b`.

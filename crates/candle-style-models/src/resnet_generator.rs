@@ -1,12 +1,12 @@
 //! The ResNet generator of CycleGAN and pix2pix.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_instance_norm::{Activation, Normalization};
 use candle_nn::{Conv2d, ConvTranspose2d, Module, VarBuilder};
 
-use super::layers::{conv2d, conv_transpose2d, width, Depthwise};
+use super::layers::{Depthwise, conv_transpose2d, conv2d, width};
 use super::shapes::ANY;
-use super::{reflection_pad2d, NormStats};
+use super::{NormStats, reflection_pad2d};
 
 /// The default eps of `torch.nn.InstanceNorm2d`, with which all checkpoints were trained.
 const EPS: f64 = 1e-5;
@@ -157,10 +157,14 @@ impl ResnetGenerator {
         match *x.dims() {
             [_, c, h, w] if c == channels && h.min(w) >= MIN_SIDE => Ok(()),
             [_, c, h, w] if c == channels => {
-                bail!("ResnetGenerator: the image must be at least {MIN_SIDE}x{MIN_SIDE}, got {h}x{w}")
+                bail!(
+                    "ResnetGenerator: the image must be at least {MIN_SIDE}x{MIN_SIDE}, got {h}x{w}"
+                )
             }
             ref dims => {
-                bail!("ResnetGenerator: the input must have shape (N, {channels}, H, W), got {dims:?}")
+                bail!(
+                    "ResnetGenerator: the input must have shape (N, {channels}, H, W), got {dims:?}"
+                )
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Weights whose widths the file alone knows.
 
-use candle_core::{bail, Error, Result, Tensor};
+use candle_core::{Error, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 /// A dimension that may have any size above zero.
@@ -23,7 +23,7 @@ pub(super) fn named_weight(vb: &VarBuilder, name: &str, expected: [usize; 4]) ->
     // Not `get_unchecked`, which ignores the dtype given by `VarBuilder::to_dtype`.
     let found = match vb.get_unchecked_dtype(name, vb.dtype()) {
         Ok(weight) if weight.rank() == 4 && weight.dims().iter().zip(expected).all(fits) => {
-            return Ok(weight)
+            return Ok(weight);
         }
         Ok(weight) => weight.dims().to_vec(),
         Err(Error::CannotFindTensor { .. }) => return vb.get(&expected[..], name),

@@ -1,14 +1,14 @@
 //! The generator of GauGAN.
 
-use candle_core::{bail, Result, Tensor};
-use candle_instance_norm::nn::{self, ParamFreeNorm, Spade};
+use candle_core::{Result, Tensor, bail};
 use candle_instance_norm::Activation;
+use candle_instance_norm::nn::{self, ParamFreeNorm, Spade};
 use candle_nn::{Conv2d, Module, VarBuilder};
 
-use super::layers::{leaky_relu, same_conv2d, same_conv2d_of, width, LEAKY_RELU};
-use super::resample::{every, nearest2x};
-use super::shapes::{named_weight, ANY};
 use super::NormStats;
+use super::layers::{LEAKY_RELU, leaky_relu, same_conv2d, same_conv2d_of, width};
+use super::resample::{every, nearest2x};
+use super::shapes::{ANY, named_weight};
 
 /// The choices of a [`SpadeGenerator`] that its weights do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

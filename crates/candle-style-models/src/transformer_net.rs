@@ -1,12 +1,12 @@
 //! The network of fast neural style.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_instance_norm::Activation;
 use candle_nn::{Module, VarBuilder};
 
+use super::NormStats;
 use super::layers::{AffineNorm, PaddedConv};
 use super::resample::nearest2x;
-use super::NormStats;
 
 /// The smallest side that leaves two rows for the residual blocks to reflect after two halvings.
 const MIN_SIDE: usize = 5;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device};
 use candle_style_models::weights::Weights;
 use rand::rngs::StdRng;

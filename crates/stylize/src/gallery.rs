@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use image::{imageops, Rgb, RgbImage};
+use image::{Rgb, RgbImage, imageops};
 
 use crate::batch::say;
 use crate::builtin;
 use crate::lettering::{self, LINE_HEIGHT};
 use crate::options::Options;
-use crate::picture::{format_of, list, Picture};
+use crate::picture::{Picture, format_of, list};
 use crate::studio::{Sample, Studio};
 
 /// The longer side of a picture without `--max-size`.

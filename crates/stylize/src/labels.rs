@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use image::imageops::{resize, FilterType};
+use image::imageops::{FilterType, resize};
 use image::{DynamicImage, ImageBuffer, ImageReader, Luma, Rgb, RgbImage};
 
 use crate::picture::scaled;

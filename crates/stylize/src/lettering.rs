@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use embedded_graphics::mono_font::{ascii::FONT_7X13, MonoTextStyle};
+use embedded_graphics::mono_font::{MonoTextStyle, ascii::FONT_7X13};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
 use embedded_graphics::primitives::{Polyline, PrimitiveStyle};

@@ -26,10 +26,10 @@ mod studio;
 mod tiles;
 mod train;
 
-use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::process::ExitCode;
 
-use anyhow::{anyhow, Result};
+use anyhow::{Result, anyhow};
 use clap::Parser;
 
 use options::{Command, Job, Options};

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::arch::{Needs, Upsampling, ARCHES};
+use crate::arch::{ARCHES, Needs, Upsampling};
 use crate::labels::Dataset;
 use crate::train;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::imageops::FilterType;
 use image::{Rgb, RgbImage};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_style_models::weights::Weights;
-use image::imageops::{resize, FilterType};
 use image::RgbImage;
+use image::imageops::{FilterType, resize};
 
 use crate::arch::{self, Example, Needs, Network, Setup, Style};
 use crate::labels::Labels;

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_style_models::NormStats;
-use image::imageops::resize;
 use image::RgbImage;
+use image::imageops::resize;
 
 use crate::arch::{Grid, Network};
 

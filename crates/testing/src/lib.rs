@@ -5,7 +5,7 @@ pub mod own_process;
 pub mod pictures;
 pub mod server;
 
-pub use goldens::{dtype, golden, stargan_v2_checkpoint, Goldens};
+pub use goldens::{Goldens, dtype, golden, stargan_v2_checkpoint};
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};

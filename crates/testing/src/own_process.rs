@@ -1,6 +1,6 @@
 //! Tests in processes of their own, for environment variables that are read only once.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::process::Command;
 
 /// Runs the test of this name, in the file that `module_path!()` names, with these variables set, and

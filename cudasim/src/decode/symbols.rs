@@ -3,10 +3,10 @@
 use super::SharedVariable;
 use crate::isa::lanes::Predicate;
 use crate::machine::registers::Register;
-use crate::machine::setup::{special, Special};
-use crate::ptx::scan::{number, offset, Declaration};
-use crate::ptx::types::{Space, Type};
+use crate::machine::setup::{Special, special};
 use crate::ptx::Module;
+use crate::ptx::scan::{Declaration, number, offset};
+use crate::ptx::types::{Space, Type};
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug)]

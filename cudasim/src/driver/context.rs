@@ -1,9 +1,9 @@
 //! The device, its context, and streams, which order nothing that is not ordered already.
 
 use super::graphs::of;
-use super::{all, entry_points, Handle, INVALID_DEVICE, SUCCESS};
-use crate::machine::launch::max_shared;
+use super::{Handle, INVALID_DEVICE, SUCCESS, all, entry_points};
 use crate::MULTIPROCESSORS;
+use crate::machine::launch::max_shared;
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_uint};
 

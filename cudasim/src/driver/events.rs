@@ -1,9 +1,9 @@
 //! Events: the host's time. As everything is done at once, they have always passed, and order
 //! nothing that is not ordered already.
 
-use super::graphs::{of, Capture};
+use super::graphs::{Capture, of};
 use super::{
-    entry_points, Device, Handle, Status, CAPTURED_EVENT, CAPTURE_ISOLATION, INVALID_HANDLE, NOT_SUPPORTED, SUCCESS,
+    CAPTURE_ISOLATION, CAPTURED_EVENT, Device, Handle, INVALID_HANDLE, NOT_SUPPORTED, SUCCESS, Status, entry_points,
 };
 use std::ffi::c_uint;
 use std::time::Instant;

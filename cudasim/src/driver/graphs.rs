@@ -2,8 +2,8 @@
 //! launched.
 
 use super::{
-    entry_points, Device, Handle, Pointer, Status, CAPTURE_INVALIDATED, CAPTURE_UNSUPPORTED, ILLEGAL_STATE,
-    INVALID_VALUE, NOT_SUPPORTED, SUCCESS,
+    CAPTURE_INVALIDATED, CAPTURE_UNSUPPORTED, Device, Handle, ILLEGAL_STATE, INVALID_VALUE, NOT_SUPPORTED, Pointer,
+    SUCCESS, Status, entry_points,
 };
 use std::ffi::{c_int, c_ulonglong};
 use std::ptr::null_mut;
@@ -63,11 +63,7 @@ impl Capture {
     /// True if the capture forbids the calls that CUDA names potentially unsafe, since they are done at
     /// once.
     pub fn forbids_unsafe_calls(&self) -> bool {
-        if self.is_of_this_thread() {
-            self.mode != RELAXED
-        } else {
-            self.mode == GLOBAL
-        }
+        if self.is_of_this_thread() { self.mode != RELAXED } else { self.mode == GLOBAL }
     }
 }
 

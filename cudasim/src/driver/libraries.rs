@@ -1,7 +1,7 @@
 //! The functions of cuBLAS and cuRAND that candle links: plain loops, with sums in f64.
 
 use super::graphs::Capture;
-use super::{all, entry_points, Device, Handle, Pointer, Status};
+use super::{Device, Handle, Pointer, Status, all, entry_points};
 use crate::ptx::types::Type;
 use half::{bf16, f16};
 use std::ffi::c_int;

@@ -1,8 +1,8 @@
 //! Allocations and copies. Device addresses are none of the host's: to follow one there crashes, as
 //! it does with a GPU.
 
-use super::graphs::{of, Capture};
-use super::{entry_points, Device, Handle, Pointer, Status, INVALID_VALUE, LAUNCH_FAILED, SUCCESS};
+use super::graphs::{Capture, of};
+use super::{Device, Handle, INVALID_VALUE, LAUNCH_FAILED, Pointer, SUCCESS, Status, entry_points};
 
 impl Device {
     fn allocate(&mut self, address: &mut Pointer, bytes: usize) -> Status {

@@ -12,7 +12,7 @@ mod module;
 use crate::{Options, Order, Simulator};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::{c_char, c_int, c_void, CString};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 pub type Handle = *mut c_void;
@@ -90,7 +90,7 @@ pub fn device() -> MutexGuard<'static, Device> {
         extern "C" fn at_exit() {
             device().write_coverage();
         }
-        extern "C" {
+        unsafe extern "C" {
             fn atexit(f: extern "C" fn()) -> c_int;
         }
         // SAFETY: a C function that keeps a pointer to another, which lives as long as the process.
@@ -151,12 +151,13 @@ macro_rules! entry_points {
         /// # Safety
         ///
         /// Pointers must be valid, or null where the C API allows it.
-        #[no_mangle]
-        #[allow(non_snake_case, unused_variables, clippy::too_many_arguments)]
+        #[unsafe(no_mangle)]
+        #[allow(non_snake_case, unused_unsafe, unused_variables, clippy::too_many_arguments)]
         pub unsafe extern "C" fn $name($($argument: $ty),*) -> $crate::driver::Status {
             let mut guard = $crate::driver::device();
             let $device = &mut *guard;
-            $body
+            // SAFETY: the caller's pointers are as asked for above.
+            unsafe { $body }
         }
     )* };
 }
@@ -165,7 +166,7 @@ use entry_points;
 /// Entry points that answer the same whatever they are given.
 macro_rules! all {
     ($status:expr; $($name:ident)*) => { $(
-        #[no_mangle]
+        #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub extern "C" fn $name() -> $crate::driver::Status {
             $status

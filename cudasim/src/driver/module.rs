@@ -1,12 +1,12 @@
 //! Modules, functions and launches.
 
 use super::{
-    all, entry_points, Device, Handle, Status, ILLEGAL_ADDRESS, INVALID_IMAGE, INVALID_PTX, INVALID_VALUE,
-    LAUNCH_FAILED, MISALIGNED_ADDRESS, NOT_FOUND, NOT_SUPPORTED, NO_BINARY_FOR_GPU, SUCCESS,
+    Device, Handle, ILLEGAL_ADDRESS, INVALID_IMAGE, INVALID_PTX, INVALID_VALUE, LAUNCH_FAILED, MISALIGNED_ADDRESS,
+    NO_BINARY_FOR_GPU, NOT_FOUND, NOT_SUPPORTED, SUCCESS, Status, all, entry_points,
 };
 use crate::machine::launch::{max_shared, per_multiprocessor};
-use crate::{mutate, Fault, Kernel, Launch};
-use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
+use crate::{Fault, Kernel, Launch, mutate};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
 /// A module, its text if somebody asked which lines are executed, and those that were.

@@ -1,8 +1,8 @@
 //! Comparison and selection (9.7.6, 9.7.7).
 
 use super::form::{Decoded, Form};
-use super::lanes::{by_width, of_type, Lane};
-use crate::machine::registers::{Registers, Word, LANES};
+use super::lanes::{Lane, by_width, of_type};
+use crate::machine::registers::{LANES, Registers, Word};
 use crate::ptx::types::Type;
 use half::f16;
 

@@ -1,8 +1,8 @@
 //! Control flow (9.7.12), barriers (9.7.13), shuffles (9.7.9.6) and trap (9.7.19). Branches, calls
 //! and returns are the decoder's: they need labels.
 
-use super::form::{Decoded, Form};
 use super::Action;
+use super::form::{Decoded, Form};
 use crate::machine::barrier::BarrierOp;
 use crate::machine::collective::{Collective, Shuffle, Together};
 

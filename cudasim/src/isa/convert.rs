@@ -1,7 +1,7 @@
 //! Data movement within registers and conversion (9.7.9): mov, cvt, cvta, mapa.
 
 use super::float::Real;
-use super::form::{map, Decoded, Form};
+use super::form::{Decoded, Form, map};
 use super::lanes::{by_width, floats};
 use crate::machine::memory::address;
 use crate::machine::registers::{Registers, Word};

@@ -3,7 +3,7 @@
 //! `.approx` gives the exact result rounded to nearest: a GPU is off by a few ulp there.
 
 use super::form::{Decoded, Form};
-use super::lanes::{by_width, floats, of_type, Lane};
+use super::lanes::{Lane, by_width, floats, of_type};
 use crate::ptx::types::Type;
 use half::{bf16, f16};
 
@@ -37,11 +37,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
         "fma" if form.has("rm") && ty == Some(Type::F32) => form.map3(|a: f32, b: f32, c: f32| {
             let (sum, rest) = two_sum(a as f64 * b as f64, c as f64); // the product is exact
             let nearest = a.mul_add(b, c);
-            if (sum - nearest as f64) + rest < 0. {
-                nearest.next_down()
-            } else {
-                nearest
-            }
+            if (sum - nearest as f64) + rest < 0. { nearest.next_down() } else { nearest }
         }),
         "fma" => match ty? {
             Type::F32 => form.map3(f32::mul_add),
@@ -86,11 +82,7 @@ pub fn decode(form: &Form) -> Option<Decoded> {
 /// A function of one f32; `.ftz` flushes what it gets and what it gives.
 fn single(form: &Form, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Decoded {
     let flush = |x: f32| if x.is_subnormal() { 0f32.copysign(x) } else { x };
-    if form.has("ftz") {
-        form.map1(move |a| flush(f(flush(a))))
-    } else {
-        form.map1(f)
-    }
+    if form.has("ftz") { form.map1(move |a| flush(f(flush(a)))) } else { form.map1(f) }
 }
 
 /// The smaller or larger one, -0 below +0; a NaN only if both are, or if either is and `nan` asks for it.
@@ -151,9 +143,5 @@ fn odd(x: f64) -> f32 {
     if nearest as f64 == x || nearest.to_bits() & 1 == 1 || !nearest.is_finite() {
         return nearest;
     }
-    if (nearest as f64) < x {
-        nearest.next_up()
-    } else {
-        nearest.next_down()
-    }
+    if (nearest as f64) < x { nearest.next_up() } else { nearest.next_down() }
 }

@@ -1,7 +1,7 @@
 //! One instruction while it is decoded: its opcode taken apart, its operands looked up.
 
-use super::lanes::{boxed, Custom, Lane, Map, Predicate};
 use super::Action;
+use super::lanes::{Custom, Lane, Map, Predicate, boxed};
 use crate::decode::{Decoder, Symbol};
 use crate::machine::registers::{Register, Registers, Word};
 use crate::ptx::scan::offset;
@@ -75,11 +75,7 @@ impl<'a, 'm> Form<'a, 'm> {
 
     fn named(&self, name: &str, bits: u32, is_source: bool) -> Result<Register, String> {
         let mut decoder = self.decoder.borrow_mut();
-        if is_source {
-            decoder.source(name.trim(), bits)
-        } else {
-            decoder.register(name.trim(), bits)
-        }
+        if is_source { decoder.source(name.trim(), bits) } else { decoder.register(name.trim(), bits) }
     }
 
     /// A destination of the width of `R`.

@@ -1,8 +1,8 @@
 //! Integer arithmetic (9.7.1), with carries (9.7.2), and logic and shifts (9.7.8).
 
 use super::form::{Decoded, Form};
-use super::lanes::{by_width, integers, of_type, Lane};
-use crate::machine::registers::{lanes, Registers, Word};
+use super::lanes::{Lane, by_width, integers, of_type};
+use crate::machine::registers::{Registers, Word, lanes};
 use crate::ptx::types::Type;
 
 pub fn decode(form: &Form) -> Option<Decoded> {

@@ -3,7 +3,7 @@
 //! The functions are written once, in the tables of this folder; here they become loops that the
 //! compiler vectorises, once for any CPU and once for one with AVX2 and FMA.
 
-use crate::machine::registers::{lanes, Registers, Word, ALL, LANES};
+use crate::machine::registers::{ALL, LANES, Registers, Word, lanes};
 use half::{bf16, f16};
 
 /// A type that an instruction reads or writes, in the low bits of a register.

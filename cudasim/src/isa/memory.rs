@@ -1,8 +1,8 @@
 //! Loads and stores (9.7.9) and atomics (9.7.13).
 
-use super::form::{Decoded, Form};
-use super::lanes::{floats, Lane};
 use super::Action;
+use super::form::{Decoded, Form};
+use super::lanes::{Lane, floats};
 use crate::machine::access::MemoryOp;
 use crate::machine::race::{Access, Kind, Reduce};
 use crate::ptx::types::{Space, Type};

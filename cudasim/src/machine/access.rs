@@ -1,9 +1,9 @@
 //! Executing loads, stores and atomics, every one checked: which memory an address names, and
 //! whether the access lies within it.
 
-use super::memory::{address, Region};
+use super::memory::{Region, address};
 use super::race::{Access, Actor, Conflict, Kind, Scope, WRITES};
-use super::registers::{lanes, Register, Word, LANES};
+use super::registers::{LANES, Register, Word, lanes};
 use super::report::{Fault, Report};
 use super::transfer::{stores_same, transfer, transfer_all};
 use super::warp::Warp;

@@ -2,7 +2,7 @@
 //!
 //! A shuffle orders no memory accesses (9.7.9.6); `bar.warp.sync` does (9.7.13.2).
 
-use super::registers::{lanes, Word, LANES};
+use super::registers::{LANES, Word, lanes};
 use super::report::{Fault, Report};
 use super::warp::Warp;
 use super::{Machine, Site};

@@ -1,6 +1,6 @@
 //! The request of a launch, and the limits of the device.
 
-use super::race::{block_of, THREAD_BITS};
+use super::race::{THREAD_BITS, block_of};
 use super::report::Report;
 use super::statistics::Statistics;
 use crate::decode::Kernel;

@@ -5,8 +5,8 @@
 //! barrier that both passed, or the time that a release and an acquire between blocks carried over
 //! (8.7). An execution shows one schedule; an unordered pair is reported in all of them.
 
-use super::registers::lanes;
 use super::Block;
+use super::registers::lanes;
 use std::collections::HashMap;
 
 /// Threads of a block at most, and the shift that numbers threads over the whole launch.

@@ -1,8 +1,8 @@
 //! The state of a block at its start: registers with constants, empty shared memory.
 
 use super::launch::Launch;
-use super::memory::{address, Region};
-use super::registers::{Registers, ALL, LANES};
+use super::memory::{Region, address};
+use super::registers::{ALL, LANES, Registers};
 use super::warp::Warp;
 use super::{Block, Machine};
 use crate::decode::Constant;

@@ -2,7 +2,7 @@
 
 use super::access::MemoryOp;
 use super::race::Kind;
-use super::registers::{lanes, Register, Registers, Word, LANES};
+use super::registers::{LANES, Register, Registers, Word, lanes};
 
 #[inline(always)]
 fn get(data: &[u8], offset: usize, bytes: usize) -> u64 {

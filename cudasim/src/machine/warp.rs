@@ -1,7 +1,7 @@
 //! A warp, and executing it: the lanes at one program counter run together until they diverge,
 //! wait, or come to where others are.
 
-use super::registers::{lanes, Registers, LANES};
+use super::registers::{LANES, Registers, lanes};
 use super::report::{Fault, Report};
 use super::{Machine, Site};
 use crate::isa::Action;

@@ -1,6 +1,6 @@
 //! The statements of a function's body (4.3).
 
-use super::scan::{find_outside, list, Declaration};
+use super::scan::{Declaration, find_outside, list};
 use super::types::{Space, Type};
 
 /// A statement, and the line of the PTX file that it starts on.

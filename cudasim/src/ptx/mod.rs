@@ -5,7 +5,7 @@ pub mod scan;
 pub mod types;
 
 pub use body::{Line, Statement};
-use scan::{find_outside, list, number, without_comments, Declaration};
+use scan::{Declaration, find_outside, list, number, without_comments};
 use std::collections::HashMap;
 
 /// A function or kernel, not decoded yet.

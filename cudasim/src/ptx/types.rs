@@ -33,11 +33,7 @@ impl Type {
     /// The low bits of a word as a signed or unsigned number.
     pub fn extend(self, word: u64) -> u64 {
         let above = 64 - self.bits();
-        if self.is_signed() {
-            ((word << above) as i64 >> above) as u64
-        } else {
-            word << above >> above
-        }
+        if self.is_signed() { ((word << above) as i64 >> above) as u64 } else { word << above >> above }
     }
 
     pub fn is_signed(self) -> bool {

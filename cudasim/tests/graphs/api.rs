@@ -1,7 +1,7 @@
 //! The entry points that these tests call, and what they do with them more than once.
 
 use cudasim as _; // links the entry points
-use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void, CString};
+use std::ffi::{CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::{Mutex, MutexGuard};
 
@@ -29,7 +29,7 @@ pub const RELAXED: c_int = 2;
 pub const AUTO_FREE: c_ulonglong = 1;
 pub const DEVICE_LAUNCH: c_ulonglong = 4;
 
-extern "C" {
+unsafe extern "C" {
     pub fn cuDeviceGetName(name: *mut c_char, length: c_int, device: c_int) -> Status;
     pub fn cuDeviceTotalMem_v2(bytes: *mut usize, device: c_int) -> Status;
     pub fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: c_int) -> Status;

@@ -4,7 +4,7 @@ mod api;
 mod refused;
 
 use api::*;
-use std::ffi::{c_int, c_uint, CStr};
+use std::ffi::{CStr, c_int, c_uint};
 use std::process::Command;
 use std::ptr::null;
 use std::{env, thread};

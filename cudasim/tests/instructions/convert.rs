@@ -73,16 +73,15 @@ fn comparisons_of_integers() {
 #[test]
 fn guards_and_selection() {
     integer("setp.lt.u32 %r, %x, %y; @%r mov.u64 %d, %a; @!%r mov.u64 %d, %b;", |a, b, _| {
-        if (a as u32) < b as u32 {
-            a
-        } else {
-            b
-        }
+        if (a as u32) < b as u32 { a } else { b }
     });
-    integer("setp.lt.u32 %r, %x, %y; selp.b32 %w, %x, 7, %r; selp.b16 %l, %i, %j, %r; cvt.u32.u16 %v, %l; mov.b64 %d, {%w, %v};", |a, b, _| {
-        let lower = (a as u32) < b as u32;
-        (if lower { a & 0xffff } else { b & 0xffff }) << 32 | if lower { a as u32 as u64 } else { 7 }
-    });
+    integer(
+        "setp.lt.u32 %r, %x, %y; selp.b32 %w, %x, 7, %r; selp.b16 %l, %i, %j, %r; cvt.u32.u16 %v, %l; mov.b64 %d, {%w, %v};",
+        |a, b, _| {
+            let lower = (a as u32) < b as u32;
+            (if lower { a & 0xffff } else { b & 0xffff }) << 32 | if lower { a as u32 as u64 } else { 7 }
+        },
+    );
     integer("setp.eq.s32 %r, %z, 0; @%r bra SKIP; mov.u64 %d, %a; SKIP: add.s64 %d, %d, 1;", |a, _, c| {
         (if c as u32 == 0 { 0 } else { a }).wrapping_add(1)
     });

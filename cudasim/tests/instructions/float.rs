@@ -143,7 +143,7 @@ fn half_precision() {
         for seed in 1..6 {
             let mut inputs = words(seed);
             inputs.iter_mut().flatten().for_each(|w| *w = (*w ^ *w >> 29) & 0x3fff_3fff); // finite
-                                                                                          // Sums and products of two bf16 of like exponents are exact in f64.
+            // Sums and products of two bf16 of like exponents are exact in f64.
             let one = |a: bf16, b: bf16| bf16::from_f64(f(a.to_f64(), b.to_f64())).to_bits() as u64;
             let want = |a, b, _| one(pair(a)[0], pair(b)[0]);
             check(&format!("{op}.bf16 %l, %i, %j; cvt.u64.u16 %d, %l;"), inputs, want, |_| false);

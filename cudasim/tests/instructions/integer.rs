@@ -104,8 +104,11 @@ fn logic_and_shifts() {
     integer("setp.lt.u32 %r, %x, %y; mov.pred %s, %r; xor.pred %r, %s, 1; selp.u64 %d, 1, 0, %r;", |a, b, _| {
         (a as u32 >= b as u32) as u64
     });
-    integer("setp.lt.u32 %r, %x, %y; setp.lt.u32 %s, %y, %z; or.pred %r, %r, %s; not.pred %s, %s; and.pred %r, %r, %s; selp.u64 %d, 1, 0, %r;", |a, b, c| {
-        let (r, s) = ((a as u32) < b as u32, (b as u32) < c as u32);
-        (r && !s) as u64 // (r or s) and not s
-    });
+    integer(
+        "setp.lt.u32 %r, %x, %y; setp.lt.u32 %s, %y, %z; or.pred %r, %r, %s; not.pred %s, %s; and.pred %r, %r, %s; selp.u64 %d, 1, 0, %r;",
+        |a, b, c| {
+            let (r, s) = ((a as u32) < b as u32, (b as u32) < c as u32);
+            (r && !s) as u64 // (r or s) and not s
+        },
+    );
 }

@@ -9,20 +9,27 @@ use half::{bf16, f16};
 fn loads_and_stores() {
     // Each lane at its own 16 bytes of shared memory.
     let at = "{ .shared .align 16 .b8 tile[512]; mul.lo.u32 %u, %t, 16; mov.u32 %v, tile; add.s32 %u, %u, %v;";
-    integer(&format!("{at} st.shared.v2.b64 [%u], {{%a, %b}}; ld.shared.v4.u32 {{%w, %v, %z, %y}}, [%u]; mov.b64 %d, {{%z, %w}}; }}"), |a, b, _| {
-        (b & 0xffff_ffff) | a << 32
-    });
-    integer(&format!("{at} st.shared.u64 [%u+8], %a; ld.shared.s8 %w, [%u+9]; ld.shared.u16 %l, [%u+10]; cvt.u32.u16 %v, %l; mov.b64 %d, {{%w, %v}}; }}"), |a, _, _| {
-        (a >> 8) as i8 as i32 as u32 as u64 | (a >> 16 & 0xffff) << 32
-    });
+    integer(
+        &format!(
+            "{at} st.shared.v2.b64 [%u], {{%a, %b}}; ld.shared.v4.u32 {{%w, %v, %z, %y}}, [%u]; mov.b64 %d, {{%z, %w}}; }}"
+        ),
+        |a, b, _| (b & 0xffff_ffff) | a << 32,
+    );
+    integer(
+        &format!(
+            "{at} st.shared.u64 [%u+8], %a; ld.shared.s8 %w, [%u+9]; ld.shared.u16 %l, [%u+10]; cvt.u32.u16 %v, %l; mov.b64 %d, {{%w, %v}}; }}"
+        ),
+        |a, _, _| (a >> 8) as i8 as i32 as u32 as u64 | (a >> 16 & 0xffff) << 32,
+    );
     // Through the generic window, and through local memory.
     integer(
         &format!("{at} cvt.u64.u32 %q, %u; cvta.shared.u64 %q, %q; st.u64 [%q], %a; ld.u64 %d, [%q]; }}"),
         |a, _, _| a,
     );
-    integer("{ .local .align 8 .b8 depot[24]; mov.u64 %q, depot; st.local.u64 [%q+8], %a; st.local.u32 [depot+12], %y; ld.local.u64 %d, [%q+8]; }", |a, b, _| {
-        a & 0xffff_ffff | b << 32
-    });
+    integer(
+        "{ .local .align 8 .b8 depot[24]; mov.u64 %q, depot; st.local.u64 [%q+8], %a; st.local.u32 [depot+12], %y; ld.local.u64 %d, [%q+8]; }",
+        |a, b, _| a & 0xffff_ffff | b << 32,
+    );
 }
 
 #[test]

@@ -20,9 +20,11 @@ fn what_is_packed_is_unpacked() {
     assert!(gpubox("pack", &inside, &file).status.success());
     let packed = fs::read(&file).unwrap();
     assert!(packed.len() < program.len() / 10, "{}", packed.len());
-    assert!(gpubox("unpack", &file, &folder.join("out"))
-        .status
-        .success());
+    assert!(
+        gpubox("unpack", &file, &folder.join("out"))
+            .status
+            .success()
+    );
     let out = folder.join("out/bin/program");
     assert_eq!(fs::read(&out).unwrap(), program);
     assert_eq!(
@@ -33,14 +35,18 @@ fn what_is_packed_is_unpacked() {
 
     // By a copy that was broken off, or a bit that fell over.
     fs::write(&file, &packed[..packed.len() / 2]).unwrap();
-    assert!(!gpubox("unpack", &file, &folder.join("half"))
-        .status
-        .success());
+    assert!(
+        !gpubox("unpack", &file, &folder.join("half"))
+            .status
+            .success()
+    );
     let mut damaged = packed;
     let middle = damaged.len() / 2;
     damaged[middle] ^= 0x10;
     fs::write(&file, &damaged).unwrap();
-    assert!(!gpubox("unpack", &file, &folder.join("damaged"))
-        .status
-        .success());
+    assert!(
+        !gpubox("unpack", &file, &folder.join("damaged"))
+            .status
+            .success()
+    );
 }

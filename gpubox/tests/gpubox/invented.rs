@@ -1,6 +1,6 @@
 //! A run that never took place: every figure is invented.
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -104,9 +104,11 @@ fn a_run_with_nothing_but_a_card() {
     .unwrap();
     summary(&folder);
     let dest = folder.join("dest");
-    assert!(gpubox("report", &folder.join("out"), &dest)
-        .status
-        .success());
+    assert!(
+        gpubox("report", &folder.join("out"), &dest)
+            .status
+            .success()
+    );
     assert!(!dest.join("nvidia-h100-80gb-hbm3.svg").exists());
     let text = std::fs::read_to_string(dest.join("nvidia-h100-80gb-hbm3.md")).unwrap();
     assert!(

@@ -1,7 +1,7 @@
 //! The summary of an invented run, whole, damaged and absent.
 
 use crate::invented::{self, gpubox, run, summary};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 const FILES: [&str; 10] = [
     "machine.tsv",
@@ -45,10 +45,12 @@ fn a_whole_run() {
     assert!(text.contains("!!! PyTorch's F.group_norm as group_norm: invented"));
     assert!(line("70 calls with 150 results: 147 equal").is_some());
     assert!(line("2 differ by at most 2 ulp, 0.000490 relative: in_fwd_block8").is_some());
-    assert!(line(
-        "first calls: 2 modules, 580 ms together; worst 457 ms (second call 0.0220): in_bwd f16"
-    )
-    .is_some());
+    assert!(
+        line(
+            "first calls: 2 modules, 580 ms together; worst 457 ms (second call 0.0220): in_bwd f16"
+        )
+        .is_some()
+    );
     assert!(text.contains("instance_norm 6.54;"));
     // The public shapes of every type, in front of the others.
     let public = text

@@ -2,14 +2,14 @@
 
 use super::memory::{self, Pointer};
 use super::module::Kernels;
+use crate::gpu::Gpu;
 use crate::gpu::abi::{self, ParamSum};
 use crate::gpu::launch::{Access, Arg, Bound, Launch, Slot};
-use crate::gpu::Gpu;
 use crate::plan::{Caps, Kernel, Pass, Phase};
 use crate::tuning::{MAX_PARAMS, PARAM_SUMS_BYTES, VECTOR_BYTES};
 use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::cuda_backend::cudarc::driver::{sys, CudaFunction, CudaStream};
 use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaStream, sys};
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Shape};
 use std::ffi::c_void;
 use std::sync::Arc;

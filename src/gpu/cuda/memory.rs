@@ -1,8 +1,8 @@
 //! Device pointers of candle's storages.
 
-use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
 use candle_core::cuda_backend::CudaStorageSlice as Slice;
-use candle_core::{bail, CudaDevice, CudaStorage, DType, Result};
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
+use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 use half::{bf16, f16};
 
 /// An address on the device, held as long as a launch may use it.

@@ -1,9 +1,9 @@
 //! The kernels of a device: their PTX and their handles.
 
 use crate::plan::{Caps, Kernel};
-use candle_core::cuda_backend::cudarc::driver::{sys, CudaContext, CudaFunction};
 use candle_core::cuda_backend::WrapErr;
-use candle_core::{bail, CudaDevice, DType, Error, Result};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaFunction, sys};
+use candle_core::{CudaDevice, DType, Error, Result, bail};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 

@@ -2,12 +2,12 @@
 
 use super::module::{arguments, element, source};
 use crate::gpu::launch::{Launch, Slot};
-use crate::gpu::{bwd, fwd, Gpu};
+use crate::gpu::{Gpu, bwd, fwd};
 use crate::plan::{Caps, Kernel};
 use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use crate::tuning::WARP;
 use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::{bail, DType, Error, Layout, MetalDevice, MetalStorage, Result, Shape};
+use candle_core::{DType, Error, Layout, MetalDevice, MetalStorage, Result, Shape, bail};
 use candle_metal_kernels::metal::{ComputePipeline, Library, MetalDeviceType};
 use objc2_metal::{MTLCompileOptions, MTLComputePipelineState, MTLSize};
 use std::collections::HashMap;
@@ -134,7 +134,9 @@ impl Kernels {
         let (most, threads) = (pipeline.max_total_threads_per_threadgroup(), launch.threads);
         if most < threads as usize {
             let entry = launch.kernel.entry();
-            bail!("norm: expected a GPU that runs {threads} threads a threadgroup of {entry}, got one that runs {most}")
+            bail!(
+                "norm: expected a GPU that runs {threads} threads a threadgroup of {entry}, got one that runs {most}"
+            )
         }
         Ok(pipeline)
     }

@@ -1,8 +1,8 @@
 //! The kernels' source, and the arguments of a launch in the form that they take.
 
+use crate::gpu::Gpu;
 use crate::gpu::abi;
 use crate::gpu::launch::{Arg, Launch};
-use crate::gpu::Gpu;
 use crate::tuning;
 use candle_core::{DType, Error, Result};
 use std::fmt::Write;

@@ -2,12 +2,12 @@
 
 mod config;
 
-pub use config::{instance_norm1d, instance_norm2d, instance_norm3d, InstanceNormConfig};
+pub use config::{InstanceNormConfig, instance_norm1d, instance_norm2d, instance_norm3d};
 
-use super::running::{valid_momentum, Running};
+use super::running::{Running, valid_momentum};
 use crate::shapes::{acc_dtype, valid_eps};
 use crate::{Activation, Normalization};
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::Module;
 
 /// Instance normalization over inputs with `D` spatial dimensions.
@@ -226,11 +226,7 @@ impl<const D: usize> InstanceNorm<D> {
             norm = norm.residual(&batch(residual)?);
         }
         let y = self.batched(&batch(x)?, norm, train)?;
-        if unbatched {
-            y.squeeze(0)
-        } else {
-            Ok(y)
-        }
+        if unbatched { y.squeeze(0) } else { Ok(y) }
     }
 
     fn batched(&self, x: &Tensor, norm: Normalization, train: bool) -> Result<Tensor> {

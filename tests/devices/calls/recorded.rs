@@ -1,9 +1,9 @@
 //! The results of the calls in a file, and their differences from the results here.
 
 use super::difference;
-use anyhow::{ensure, Context, Result};
-use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
+use anyhow::{Context, Result, ensure};
 use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
 use candle_core::{CudaDevice, Device, Tensor};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};

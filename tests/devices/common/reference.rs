@@ -2,9 +2,9 @@
 
 use super::to_f64;
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use candle_instance_norm::{instance_norm, instance_norm_backward, NormGrads};
+use candle_instance_norm::{NormGrads, instance_norm, instance_norm_backward};
 use half::{bf16, f16};
-use rand::{rngs::StdRng, SeedableRng};
+use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Normal};
 use std::f64::consts::FRAC_1_SQRT_2;
 

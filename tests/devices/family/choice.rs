@@ -5,7 +5,7 @@ use crate::common::reference::Random;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 use candle_instance_norm::{Activation, EpsMode, Normalization, PlaneStats};
-use rand::{rngs::StdRng, Rng};
+use rand::{Rng, rngs::StdRng};
 
 pub const EPS: f64 = 1e-2;
 

@@ -2,15 +2,15 @@
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
-use candle_core::{Result, Tensor, D};
-use candle_instance_norm::nn::AdaptiveInstanceNorm;
+use candle_core::{D, Result, Tensor};
 use candle_instance_norm::AdaptiveConfig;
+use candle_instance_norm::nn::AdaptiveInstanceNorm;
 use candle_nn::{Conv2d, Linear, Module, VarBuilder};
 
-use super::super::layers::{leaky_relu, same_conv2d, width, AffineNorm, LEAKY_RELU};
+use super::super::NormStats;
+use super::super::layers::{AffineNorm, LEAKY_RELU, leaky_relu, same_conv2d, width};
 use super::super::resample::nearest2x;
 use super::super::shapes::ANY;
-use super::super::NormStats;
 
 /// The default eps of `torch.nn.InstanceNorm2d`.
 const EPS: f64 = 1e-5;

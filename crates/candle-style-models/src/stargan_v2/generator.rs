@@ -1,13 +1,13 @@
 //! The generator of StarGAN v2.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Conv2d, Module, VarBuilder};
 
-use super::super::layers::{same_conv2d, width, AffineNorm, LEAKY_RELU};
-use super::super::shapes::ANY;
 use super::super::NormStats;
-use super::blocks::{affine_norm, Block, StyledBlock};
+use super::super::layers::{AffineNorm, LEAKY_RELU, same_conv2d, width};
+use super::super::shapes::ANY;
 use super::MAX_HALVINGS;
+use super::blocks::{Block, StyledBlock, affine_norm};
 
 /// The number of blocks that keep the size, at the end of the encoder and at the start of the
 /// decoder.
@@ -64,7 +64,9 @@ impl StarGanV2Generator {
         let (encoders, decoders) = (count(&vb.pp("encode")), count(&vb.pp("decode")));
         let blocks = BOTTLENECK..=BOTTLENECK + MAX_HALVINGS;
         if encoders != decoders || !blocks.contains(&encoders) {
-            bail!("StarGanV2: expected as many blocks in encode as in decode, {blocks:?}, got {encoders} and {decoders}")
+            bail!(
+                "StarGanV2: expected as many blocks in encode as in decode, {blocks:?}, got {encoders} and {decoders}"
+            )
         }
         let mut c_in = first;
         let mut encode = Vec::new();

@@ -7,7 +7,7 @@ mod style;
 pub use generator::{StarGanV2Config, StarGanV2Generator};
 pub use style::{StarGanV2Mapping, StarGanV2StyleEncoder};
 
-use candle_core::{bail, Result};
+use candle_core::{Result, bail};
 use candle_nn::VarBuilder;
 
 /// The networks of StarGAN v2 (Choi et al., [StarGAN v2: Diverse Image Synthesis for Multiple

@@ -1,13 +1,13 @@
 //! The networks that make the styles of StarGAN v2.
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Conv2d, Linear, Module, VarBuilder};
 
-use super::super::layers::{leaky_relu, same_conv2d, width};
-use super::super::shapes::{weight, ANY};
 use super::super::NormStats;
-use super::blocks::Block;
+use super::super::layers::{leaky_relu, same_conv2d, width};
+use super::super::shapes::{ANY, weight};
 use super::MAX_HALVINGS;
+use super::blocks::Block;
 
 /// The mapping network of StarGAN v2 (Choi et al., [1912.01865](https://arxiv.org/abs/1912.01865)), as
 /// `MappingNetwork` in [clovaai/stargan-v2](https://github.com/clovaai/stargan-v2): makes a style of
@@ -133,7 +133,9 @@ impl StarGanV2StyleEncoder {
         }
         if blocks.len() > MAX_HALVINGS {
             let count = blocks.len();
-            bail!("StarGanV2: expected at most {MAX_HALVINGS} blocks in the style encoder, got {count}")
+            bail!(
+                "StarGanV2: expected at most {MAX_HALVINGS} blocks in the style encoder, got {count}"
+            )
         }
         // The index between is a leaky ReLU's.
         let last = shared.pp(blocks.len() + 2);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use candle_core::{bail, Error, Result};
+use candle_core::{Error, Result, bail};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
@@ -242,7 +242,9 @@ impl Hub {
             Some(code @ (401 | 403)) => format!(
                 "{endpoint} answered {code}: there is no such repository, or HF_TOKEN does not give access to it"
             ),
-            Some(404) => format!("{endpoint} answered 404: there is no such file, repository or revision"),
+            Some(404) => {
+                format!("{endpoint} answered 404: there is no such file, repository or revision")
+            }
             Some(code) => format!("{endpoint} answered {code}"),
             None => format!("cannot fetch from {endpoint}: {error}"),
         })

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{bail, DType, Device, Error, Result, Shape, Tensor};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use pytorch_reader::PytorchReader;
 
-use super::{guarded, vet, Entry, Stored};
+use super::{Entry, Stored, guarded, vet};
 
 /// The most bytes of all tensors per byte of the file. In an honest file, a tensor is at most as long
 /// as its storage, and a storage may appear two or three times under different names; but a view

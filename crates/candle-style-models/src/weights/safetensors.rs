@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{bail, DType, Device, Result, Shape, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
-use super::{first_line, Entry, Stored};
+use super::{Entry, Stored, first_line};
 
 pub(super) struct Mapped(MmapedSafetensors);
 

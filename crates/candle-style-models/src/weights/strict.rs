@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{bail, DType, Device, Error, Result, Shape, Tensor};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
-use super::{first_line, Weights};
+use super::{Weights, first_line};
 
 /// The last parts of the names that a file may have and a network not use.
 const RUNNING: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"];

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
-use candle_core::{bail, Error, Result};
+use candle_core::{Error, Result, bail};
 
 /// The most opcodes in a file. A tensor in a state dict takes about 45: room for some 2900.
 const MAX_OPCODES: u32 = 1 << 17;

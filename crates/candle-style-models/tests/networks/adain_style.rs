@@ -1,6 +1,6 @@
 //! [`AdaInStyle`] against PyTorch.
 
-use crate::common::network::{check_gradients, max_off, tiled, Golden};
+use crate::common::network::{Golden, check_gradients, max_off, tiled};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_style_models::{AdaInStyle, AdaInStyleStats, NormStats};

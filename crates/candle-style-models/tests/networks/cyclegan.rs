@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, VarBuilder};
 use candle_style_models::weights::Weights;
-use candle_style_models::{reflection_pad2d, NormStats, ResnetGenerator};
+use candle_style_models::{NormStats, ResnetGenerator, reflection_pad2d};
 use image::RgbImage;
 
 const PUBLISHED: &str = "cyclegan-horse2zebra";

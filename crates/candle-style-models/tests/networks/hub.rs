@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::common::server::{list, part, part_named, status, wants_data, Request, Server};
+use crate::common::server::{Request, Server, list, part, part_named, status, wants_data};
 use anyhow::{Context, Result};
 use candle_style_models::weights::Hub;
 

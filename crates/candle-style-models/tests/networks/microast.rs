@@ -1,6 +1,6 @@
 //! [`MicroAst`] against PyTorch, with small random weights and with the published network.
 
-use crate::common::network::{check_gradients, max_off, tiled, Golden};
+use crate::common::network::{Golden, check_gradients, max_off, tiled};
 use crate::common::pictures::{check_bytes, from_tensor, published, to_tensor};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};

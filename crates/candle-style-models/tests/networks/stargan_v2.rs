@@ -1,6 +1,6 @@
 //! StarGAN v2's networks against PyTorch.
 
-use crate::common::network::{check_gradients, max_off, tiled, Golden};
+use crate::common::network::{Golden, check_gradients, max_off, tiled};
 use crate::common::stargan_v2_checkpoint;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};

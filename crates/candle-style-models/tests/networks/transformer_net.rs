@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::common::pictures::{check_bytes, from_tensor, published, to_tensor};
-use crate::common::{assert_close, golden, max_abs, Tolerance};
+use crate::common::{Tolerance, assert_close, golden, max_abs};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Module, VarBuilder, VarMap};

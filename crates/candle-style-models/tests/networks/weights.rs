@@ -9,8 +9,8 @@ use crate::common::pictures::published;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Module;
-use candle_style_models::weights::Weights;
 use candle_style_models::ResnetGenerator;
+use candle_style_models::weights::Weights;
 
 const CPU: &Device = &Device::Cpu;
 

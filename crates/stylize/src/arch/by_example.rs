@@ -1,7 +1,7 @@
 //! Networks that take their style from pictures.
 
 use anyhow::Result;
-use candle_core::{bail, Tensor};
+use candle_core::{Tensor, bail};
 use candle_style_models::NormStats;
 
 use super::{Grid, Needs, Network};

@@ -8,10 +8,10 @@ mod microast;
 mod stargan_v2;
 mod transformer_net;
 
-use anyhow::{bail, Result};
+use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor};
-use candle_style_models::weights::Weights;
 use candle_style_models::NormStats;
+use candle_style_models::weights::Weights;
 use clap::ValueEnum;
 
 use crate::pixels::Pixels;

@@ -1,9 +1,9 @@
 //! StarGAN v2.
 
 use anyhow::Result;
-use candle_core::{bail, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, bail};
 use candle_style_models::{NormStats, StarGanV2};
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 
 use super::{Arch, Grid, Needs, Network, Style};

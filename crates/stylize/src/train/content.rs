@@ -4,12 +4,12 @@ use std::f32::consts::TAU;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use image::{imageops, Rgb, RgbImage};
-use rand::rngs::StdRng;
+use image::{Rgb, RgbImage, imageops};
 use rand::Rng;
+use rand::rngs::StdRng;
 
 use crate::grain;
-use crate::picture::{in_folder, Picture};
+use crate::picture::{Picture, in_folder};
 
 /// The source of the pictures.
 pub enum Content {

@@ -5,8 +5,8 @@
 use std::f32::consts::TAU;
 
 use candle_core::{Device, Result, Tensor};
-use rand::rngs::StdRng;
 use rand::Rng;
+use rand::rngs::StdRng;
 use rand_distr::StandardNormal;
 
 /// The side of a filter in pixels: a stroke and some of its surroundings.

@@ -14,7 +14,7 @@ mod trainer;
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -22,9 +22,9 @@ use crate::atomic_write;
 use crate::picture::Picture;
 use crate::pixels::Pixels;
 use content::Content;
-pub use options::Options;
 use options::MIN_STYLE;
-use trainer::{rng, Stream, Trainer};
+pub use options::Options;
+use trainer::{Stream, Trainer, rng};
 
 /// Trains the network of the options, from its last checkpoint if there is one.
 pub fn run(options: &Options) -> Result<()> {

@@ -2,9 +2,9 @@
 
 use std::f32::consts::TAU;
 
-use image::{imageops, Rgb, RgbImage};
-use rand::rngs::StdRng;
+use image::{Rgb, RgbImage, imageops};
 use rand::Rng;
+use rand::rngs::StdRng;
 
 /// The size of the canvas in sizes of the picture, for smooth edges.
 const OVERSAMPLING: u32 = 2;

@@ -2,7 +2,7 @@
 
 use image::{Rgb, RgbImage};
 
-use crate::lettering::{lines, write, write_before, INK, LINE_HEIGHT};
+use crate::lettering::{INK, LINE_HEIGHT, lines, write, write_before};
 
 const WIDTH: i32 = 720;
 const HEIGHT: i32 = 400;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, VarBuilder, VarMap};
 use candle_style_models::{TransformerNet, TransformerNetConfig};
@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use super::adam::Parameter;
 use super::content::Content;
 use super::filter_bank::FilterBank;
-use super::loss::{content_loss, Texture};
+use super::loss::{Texture, content_loss};
 use super::options::Settings;
 use crate::pixels::Pixels;
 

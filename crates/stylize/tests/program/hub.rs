@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::Result;
-use testing::server::{part, Server};
+use testing::server::{Server, part};
 
-use crate::workshop::{check_error, check_success, Workshop};
+use crate::workshop::{Workshop, check_error, check_success};
 
 /// The program, with what the environment tells it.
 #[test]

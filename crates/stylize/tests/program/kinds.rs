@@ -1,21 +1,16 @@
 //! `stylize` with networks that take more than a picture, or something else.
 
 use std::fs;
-use std::path::Path;
 
-use crate::workshop::{check_error, check_success, Workshop};
+use crate::workshop::{Workshop, check_error, check_success};
 use anyhow::Result;
-use candle_core::{safetensors, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, safetensors};
 use candle_instance_norm::nn::ParamFreeNorm;
 use candle_style_models::weights::Weights;
 use candle_style_models::{SpadeGenerator, SpadeGeneratorConfig, StarGanV2};
-use image::{imageops, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
+use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, imageops};
 use testing::golden;
 use testing::stargan_v2_checkpoint;
-
-fn rgb(path: impl AsRef<Path>) -> Result<RgbImage> {
-    Ok(image::open(path)?.into_rgb8())
-}
 
 /// The byte of a value from -1 to 1.
 fn signed(image: &RgbImage) -> Result<Tensor> {
@@ -62,7 +57,7 @@ fn styles_come_from_pictures() -> Result<()> {
     grey.save(shop.0.join("grey.png"))?;
     let stylize = |output: &str, rest: &[&str]| -> Result<RgbImage> {
         check_success(&shop.stylize("microast", "in.png", output, rest)?)?;
-        rgb(shop.0.join(output))
+        shop.picture(output)
     };
     let one = stylize("one.png", &["--style", "grey.png"])?;
     assert_eq!(one.dimensions(), (23, 18));
@@ -91,7 +86,7 @@ fn styles_come_from_pictures() -> Result<()> {
     ];
     let line = check_success(&shop.run(&[&sheet[..], &rows].concat())?)?;
     assert!(line.contains("sheet.png: 8 pictures in "), "{line}");
-    let sheet = rgb(shop.0.join("sheet.png"))?;
+    let sheet = shop.picture("sheet.png")?;
     // Below the first row, which is as high as the style.
     let y = 8 + 15 + 20 + 8 + 15;
     let cell = imageops::crop_imm(&sheet, 4 * 8 + 23 + 30 + 23, y, 23, 18);
@@ -128,7 +123,7 @@ fn domains_and_styles() -> Result<()> {
     picture("wolf.png", (64, 64), 7)?;
     let stylize = |output: &str, rest: &[&str]| -> Result<RgbImage> {
         check_success(&shop.stylize("nets.ckpt", "cat.png", output, rest)?)?;
-        rgb(shop.0.join(output))
+        shop.picture(output)
     };
 
     // The library's result for the same input, at the size of the encoder's pictures.
@@ -177,7 +172,7 @@ fn domains_and_styles() -> Result<()> {
     ];
     let rest = ["--domain", "0", "--tile", "32"];
     check_success(&shop.run(&[&tiles[..], &rest].concat())?)?;
-    assert_eq!(rgb(shop.0.join("tiled.png"))?.dimensions(), (100, 70));
+    assert_eq!(shop.picture("tiled.png")?.dimensions(), (100, 70));
     let gallery = [
         "--weights",
         "nets.ckpt",
@@ -188,7 +183,7 @@ fn domains_and_styles() -> Result<()> {
     ];
     let line = check_success(&shop.run(&[&gallery[..], &both, &["--alpha", "1"]].concat())?)?;
     assert!(line.contains("all.png: 6 pictures in "), "{line}");
-    let sheet = rgb(shop.0.join("all.png"))?;
+    let sheet = shop.picture("all.png")?;
     let last = imageops::crop_imm(&sheet, sheet.width() - 8 - 24, 8 + 15 + 70 + 8 + 15, 24, 20);
     assert_eq!(last.to_image(), wolf);
 
@@ -257,7 +252,7 @@ fn maps_of_labels() -> Result<()> {
     map.save(shop.0.join("map.png"))?;
     let stylize = |weights: &str, output: &str, rest: &[&str]| -> Result<RgbImage> {
         check_success(&shop.stylize(weights, "map.png", output, rest)?)?;
-        rgb(shop.0.join(output))
+        shop.picture(output)
     };
     let of_labels = one_hot(size, |channel, x, y| label(x, y) == channel)?;
     for (name, config) in [("batch", batch), ("instance", instance)] {
@@ -308,7 +303,7 @@ fn maps_of_labels() -> Result<()> {
     );
 
     map.save(shop.0.join("map.png"))?;
-    rgb(shop.0.join("in.png"))?.save(shop.0.join("colours.png"))?;
+    shop.picture("in.png")?.save(shop.0.join("colours.png"))?;
     GrayImage::new(9, 9).save(shop.0.join("tiny.png"))?;
     for (input, rest, parts) in [
         ("colours.png", &[][..], ["colours.png", "in shades of grey"]),

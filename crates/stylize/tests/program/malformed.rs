@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::workshop::{check_error, Workshop};
+use crate::workshop::{Workshop, check_error};
 use anyhow::Result;
 use testing::{own_process, zip_of};
 

@@ -1,19 +1,14 @@
 //! `stylize` on pictures: sizes, transparency, orientation, tiles and formats.
 
 use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 
-use crate::workshop::{check_success, Workshop};
+use crate::workshop::{Workshop, check_success};
 use anyhow::Result;
 use image::{DynamicImage, Luma, LumaA, Rgb, RgbImage, Rgba};
 use testing::pictures::{check_bytes, psnr, published};
 
 const NET: &str = "net.safetensors";
-
-fn rgb(path: impl AsRef<Path>) -> Result<RgbImage> {
-    Ok(image::open(path)?.into_rgb8())
-}
 
 #[test]
 fn formats_and_what_pictures_carry() -> Result<()> {
@@ -38,9 +33,11 @@ fn formats_and_what_pictures_carry() -> Result<()> {
             assert_eq!(*alpha, (10 * x + y) as u8, "{output}");
         }
     }
-    assert!(!stylize("glass.png", "glass-out.jpg", &[])?
-        .color()
-        .has_alpha());
+    assert!(
+        !stylize("glass.png", "glass-out.jpg", &[])?
+            .color()
+            .has_alpha()
+    );
 
     let small = stylize("in.png", "small.png", &["--max-size", "10"])?;
     assert_eq!((small.width(), small.height()), (10, 8));
@@ -53,14 +50,14 @@ fn orientation_is_applied() -> Result<()> {
     let shop = Workshop::new("orientation")?;
     let mut jpeg = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 90);
-    rgb(shop.0.join("in.png"))?.write_with_encoder(encoder)?;
+    shop.picture("in.png")?.write_with_encoder(encoder)?;
     // An APP1 segment with one TIFF entry: tag 0x0112, orientation, is 6, a quarter to the right.
     let exif =
         b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
     jpeg.splice(2..2, exif.iter().copied());
     fs::write(shop.0.join("side.jpg"), jpeg)?;
     check_success(&shop.stylize(NET, "side.jpg", "up.png", &[])?)?;
-    assert_eq!(rgb(shop.0.join("up.png"))?.dimensions(), (18, 23));
+    assert_eq!(shop.picture("up.png")?.dimensions(), (18, 23));
     Ok(())
 }
 
@@ -69,9 +66,9 @@ fn alpha_and_colours() -> Result<()> {
     let shop = Workshop::new("alpha")?;
     let stylize = |output: &str, rest: &[&str]| -> Result<RgbImage> {
         check_success(&shop.stylize(NET, "in.png", output, rest)?)?;
-        rgb(shop.0.join(output))
+        shop.picture(output)
     };
-    let input = rgb(shop.0.join("in.png"))?;
+    let input = shop.picture("in.png")?;
     let whole = stylize("whole.png", &[])?;
     assert_eq!(stylize("none.png", &["--alpha", "0"])?, input);
     let half = stylize("half.png", &["--alpha", "0.5"])?;
@@ -110,7 +107,7 @@ fn tiles_show_no_seams() -> Result<()> {
     let tile = ["--tile", "32"];
     check_success(&shop.stylize(NET, "large.png", "tiled.png", &tile)?)?;
     check_success(&shop.stylize(NET, "large.png", "whole.png", &[])?)?;
-    let tiled = rgb(shop.0.join("tiled.png"))?;
+    let tiled = shop.picture("tiled.png")?;
     // The largest and the mean step elsewhere, and the same over the borders.
     let mut steps = [(0u8, 0., 0.), (0, 0., 0.)];
     let mut step = |border: bool, a: (u32, u32), b: (u32, u32)| {
@@ -135,7 +132,7 @@ fn tiles_show_no_seams() -> Result<()> {
     println!("steps: at most {across} across borders, {elsewhere} elsewhere");
     println!("in the mean: {border_mean:.2} across borders, {mean:.2} elsewhere");
     assert!(across > 0 && across <= elsewhere && border_mean < 1.1 * mean);
-    let psnr = psnr(&tiled, &rgb(shop.0.join("whole.png"))?);
+    let psnr = psnr(&tiled, &shop.picture("whole.png")?);
     println!("{psnr:.1} dB of the picture made whole");
     assert!(psnr < 60., "the statistics were not frozen");
     Ok(())
@@ -153,7 +150,7 @@ fn nobody_need_read_what_is_printed() -> Result<()> {
         .spawn()?;
     drop(child.stdout.take());
     check_success(&child.wait_with_output()?)?;
-    assert_eq!(rgb(shop.0.join("out.png"))?.dimensions(), (23, 18));
+    assert_eq!(shop.picture("out.png")?.dimensions(), (23, 18));
     Ok(())
 }
 
@@ -162,7 +159,7 @@ fn half_precision_is_near() -> Result<()> {
     let shop = Workshop::new("half")?;
     check_success(&shop.stylize(NET, "in.png", "f32.png", &[])?)?;
     check_success(&shop.stylize(NET, "in.png", "f16.png", &["--dtype", "f16"])?)?;
-    let psnr = psnr(&rgb(shop.0.join("f16.png"))?, &rgb(shop.0.join("f32.png"))?);
+    let psnr = psnr(&shop.picture("f16.png")?, &shop.picture("f32.png")?);
     println!("f16: {psnr:.1} dB");
     assert!(psnr >= 35.);
     Ok(())
@@ -177,13 +174,13 @@ fn published_cyclegan() -> Result<()> {
     let shop = Workshop::new("published")?;
     let weights = folder.join("latest_net_G.pth").display().to_string();
     let input = folder.join("input.png").display().to_string();
-    let expected = rgb(folder.join("expected.png"))?;
+    let expected = shop.picture(folder.join("expected.png"))?;
     check_success(&shop.stylize(&weights, &input, "f32.png", &[])?)?;
-    let f32 = rgb(shop.0.join("f32.png"))?;
+    let f32 = shop.picture("f32.png")?;
     check_bytes(&f32, &expected, 1)?;
 
     check_success(&shop.stylize(&weights, &input, "f16.png", &["--dtype", "f16"])?)?;
-    let psnr = psnr(&rgb(shop.0.join("f16.png"))?, &f32);
+    let psnr = psnr(&shop.picture("f16.png")?, &f32);
     println!("f16: {psnr:.1} dB");
     assert!(psnr >= 35.);
     Ok(())

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::workshop::{check_success, Workshop};
-use anyhow::{ensure, Result};
+use crate::workshop::{Workshop, check_success};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device};
 use candle_style_models::weights::Weights;
 use candle_style_models::{TransformerNet, TransformerNetConfig};

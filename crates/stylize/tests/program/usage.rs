@@ -3,20 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use crate::workshop::{check_error, check_success, Workshop};
+use crate::workshop::{Workshop, check_error, check_success};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Module;
-use candle_style_models::weights::Weights;
 use candle_style_models::TransformerNet;
+use candle_style_models::weights::Weights;
 use image::RgbImage;
 
 const NET: &str = "net.safetensors";
 const BUILT_IN: &str = "default.safetensors";
-
-fn rgb(path: impl AsRef<Path>) -> Result<RgbImage> {
-    Ok(image::open(path)?.into_rgb8())
-}
 
 /// The picture without arguments is what the library computes from the weights in the repository.
 #[test]
@@ -25,9 +21,9 @@ fn demo_needs_no_arguments() -> Result<()> {
     let demo = shop.0.join("stylize-demo.png");
     let line = check_success(&shop.run(&["--alpha", "0"])?)?;
     assert!(line.contains("stylize-demo.png"), "{line}");
-    let input = rgb(&demo)?;
+    let input = shop.picture(&demo)?;
     check_success(&shop.run(&[])?)?;
-    let painting = rgb(&demo)?;
+    let painting = shop.picture(&demo)?;
     assert_eq!(painting.dimensions(), input.dimensions());
 
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join(BUILT_IN);
@@ -75,10 +71,7 @@ fn weights_are_built_in() -> Result<()> {
     let weights = weights.to_str().context("a path in UTF-8")?;
     check_success(&shop.stylize(weights, "in.png", "named.png", &[])?)?;
     check_success(&shop.run(&["--input", "in.png", "--output", "built-in.png"])?)?;
-    assert_eq!(
-        rgb(shop.0.join("built-in.png"))?,
-        rgb(shop.0.join("named.png"))?
-    );
+    assert_eq!(shop.picture("built-in.png")?, shop.picture("named.png")?);
     Ok(())
 }
 
@@ -102,15 +95,15 @@ fn galleries_show_all_there_is() -> Result<()> {
     let line = check_success(&shop.run(&[&["--weights", NET][..], &gallery].concat())?)?;
     assert!(line.contains("net.png: 3 pictures in "), "{line}");
     check_success(&shop.stylize(NET, "in.png", "out.png", &[])?)?;
-    let sheet = rgb(shop.0.join("net.png"))?;
+    let sheet = shop.picture("net.png")?;
     let cell = |column: u32| {
         let (x, y) = (8 + column * (23 + 8), 8 + 15);
         image::imageops::crop_imm(&sheet, x, y, 23, 18).to_image()
     };
     assert_eq!(sheet.dimensions(), (3 * 23 + 4 * 8, 15 + 18 + 2 * 8));
-    assert_eq!(cell(0), rgb(shop.0.join("in.png"))?);
+    assert_eq!(cell(0), shop.picture("in.png")?);
     assert_eq!(cell(1), cell(0));
-    assert_eq!(cell(2), rgb(shop.0.join("out.png"))?);
+    assert_eq!(cell(2), shop.picture("out.png")?);
 
     for (wrong, parts) in [
         (
@@ -145,7 +138,7 @@ fn output_has_the_size_of_the_input() -> Result<()> {
     assert!(lines.contains("out.png: 23x18 in "), "{lines}");
     assert!(lines.contains(" s (cpu, f32)"), "{lines}");
     assert!(lines.contains(" s for the weights, "), "{lines}");
-    assert_eq!(rgb(shop.0.join("out.png"))?.dimensions(), (23, 18));
+    assert_eq!(shop.picture("out.png")?.dimensions(), (23, 18));
     assert_eq!(shop.files()?, ["in.png", NET, "out.png"]);
     Ok(())
 }
@@ -165,10 +158,7 @@ fn weights_are_known_by_their_names() -> Result<()> {
     candle_core::safetensors::save(&nested, shop.0.join("nested.pth"))?;
     for arch in [&[][..], &["--arch", "cyclegan"]] {
         check_success(&shop.stylize("nested.pth", "in.png", "nested.png", arch)?)?;
-        assert_eq!(
-            rgb(shop.0.join("plain.png"))?,
-            rgb(shop.0.join("nested.png"))?
-        );
+        assert_eq!(shop.picture("plain.png")?, shop.picture("nested.png")?);
     }
     Ok(())
 }
@@ -178,14 +168,14 @@ fn folders_and_several_pictures() -> Result<()> {
     let shop = Workshop::new("folders")?;
     fs::create_dir(shop.0.join("album"))?;
     for name in ["album/b.png", "album/a.jpg"] {
-        rgb(shop.0.join("in.png"))?.save(shop.0.join(name))?;
+        shop.picture("in.png")?.save(shop.0.join(name))?;
     }
     fs::write(shop.0.join("album/notes.txt"), "no picture")?;
     let lines = check_success(&shop.stylize(NET, "album", "out/deep", &[])?)?;
     let order = (lines.find("a.jpg"), lines.find("b.png"));
     assert!(order.0.is_some() && order.0 < order.1, "{lines}");
-    assert_eq!(rgb(shop.0.join("out/deep/a.jpg"))?.dimensions(), (23, 18));
-    assert_eq!(rgb(shop.0.join("out/deep/b.png"))?.dimensions(), (23, 18));
+    assert_eq!(shop.picture("out/deep/a.jpg")?.dimensions(), (23, 18));
+    assert_eq!(shop.picture("out/deep/b.png")?.dimensions(), (23, 18));
 
     // One that cannot be read does not keep the others from it.
     fs::write(shop.0.join("album/bad.png"), "not a picture")?;

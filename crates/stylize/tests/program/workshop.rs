@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
+use image::{Rgb, RgbImage};
 
 /// A folder for a test, with a small picture and a small network in it.
 pub struct Workshop(pub PathBuf);
@@ -17,8 +18,7 @@ impl Workshop {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let picture =
-            image::RgbImage::from_fn(23, 18, |x, y| image::Rgb([11 * x as u8, 13 * y as u8, 90]));
+        let picture = RgbImage::from_fn(23, 18, |x, y| Rgb([11 * x as u8, 13 * y as u8, 90]));
         picture.save(folder.join("in.png"))?;
         let golden = testing::golden("resnet_generator.safetensors");
         let mut weights = candle_core::safetensors::load(golden, &Device::Cpu)?;
@@ -55,6 +55,10 @@ impl Workshop {
     ) -> Result<Output> {
         let files = ["--weights", weights, "--input", input, "--output", output];
         self.run(&[&files[..], rest].concat())
+    }
+
+    pub fn picture(&self, name: impl AsRef<Path>) -> Result<RgbImage> {
+        Ok(image::open(self.0.join(name))?.into_rgb8())
     }
 
     /// The names in the folder, in order.

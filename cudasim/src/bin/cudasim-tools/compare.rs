@@ -1,7 +1,7 @@
 //! Every test twice, on the emulator and on another device (or schedule), and the bytes that it
 //! copied to and from the device side by side.
 
-use crate::suite::{tests, values, End, Test};
+use crate::suite::{End, Test, tests, values};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Mutation testing of the kernels: which lines each test executes, then mutants of those lines,
 //! each put to the tests that execute it, the fastest first, until one fails.
 
-use crate::suite::{tests, values, End, Test};
+use crate::suite::{End, Test, tests, values};
 use cudasim::mutate::Mutant;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,13 +3,13 @@
 use super::shim::{Memory, Shim};
 use crate::cpu;
 use crate::gpu::{bwd, fwd};
-use crate::shapes::{is_half, Format, ParamShape, ParamSpec, Planes};
+use crate::shapes::{Format, ParamShape, ParamSpec, Planes, is_half};
 use crate::spec::{
     Activation, EpsMode, Extras, GradMask, Gradients, NormSpec, Output, RstdRule, ScaleStat, View,
 };
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape};
 use half::{bf16, f16};
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Normal};
 
 /// `(N, C, vectors of 16 bytes and elements more)` of planes, and the groups of C. Between them they

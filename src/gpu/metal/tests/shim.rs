@@ -2,14 +2,14 @@
 //! their own, thread by thread. tests/metal/README.md says how.
 
 use super::super::module::{arguments, element};
-use crate::gpu::launch::{Launch, Slot};
 use crate::gpu::Gpu;
+use crate::gpu::launch::{Launch, Slot};
 use crate::plan::Caps;
 use candle_core::{CpuStorage, DType, Error, Result};
 use half::{bf16, f16};
 use std::cell::{Cell, RefCell};
-use std::collections::hash_map::DefaultHasher;
 use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Index;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
-use candle_style_models::{weights::Weights, NormStats};
+use candle_style_models::{NormStats, weights::Weights};
 
 /// A golden with the weights of a network, inputs and outputs.
 pub struct Golden(pub HashMap<String, Tensor>);
