@@ -41,10 +41,10 @@ __device__ void put_shares(const Call &call, int plane, const Stats<A> &stats, A
         if (to != nullptr) static_cast<Acc<T> *>(to)[plane] = value;
     };
     // In this order, which takes the fewest registers.
-    const A alpha = A(call.spec.alpha);
-    put(call.shares.rstd, alpha * (weight * cross));
-    put(call.shares.weight, alpha * stats.rstd * cross);
-    sum *= alpha;
+    sum *= A(call.spec.alpha);
+    cross *= A(call.spec.alpha);
     put(call.shares.bias, sum);
+    put(call.shares.rstd, weight * cross);
     put(call.shares.mean, -stats.rstd * weight * sum);
+    put(call.shares.weight, stats.rstd * cross);
 }

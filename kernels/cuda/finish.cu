@@ -123,8 +123,10 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
         sum = warp_sum(sum, chunks.team), cross = warp_sum(cross, chunks.team);
         if (!there || in_team != 0) continue;
         const D weight = weight_of<T, D>(call, plane);
+        // Between the two sums, where it takes the fewest registers.
+        slope += weight * cross;
         put_shares<T>(call, plane, stats, weight, sum, cross);
-        mean += weight * sum, slope += weight * cross;
+        mean += weight * sum;
         if (gradients != nullptr) gradients[plane].value.g_mean = sum / call.shape.spatial;
     }
     if (gradients == nullptr) return;
