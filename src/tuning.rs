@@ -9,6 +9,8 @@ pub const WARPS_PER_BLOCK: usize = 4;
 /// a thread, which 8 vectors with their sums take; of 1024 it would be one, and nothing would run while
 /// that waits at a barrier.
 pub const MAX_THREADS: usize = 512;
+/// The most threads of a block whose threads keep 8 vectors of x and 8 of the gradient.
+pub const MANY_VECTORS_THREADS: usize = 128;
 /// The most blocks of a cluster that every GPU with clusters can place.
 pub const MAX_CLUSTER: usize = 8;
 /// Threads of a block in the split tier.
@@ -47,10 +49,11 @@ pub const GRADIENT_NUMBERS: usize = 8;
 
 /// The name and value of each of them.
 #[allow(dead_code)] // build.rs and the Metal backend use it
-pub const ALL: [(&str, usize); 22] = [
+pub const ALL: [(&str, usize); 23] = [
     ("WARP", WARP),
     ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),
     ("MAX_THREADS", MAX_THREADS),
+    ("MANY_VECTORS_THREADS", MANY_VECTORS_THREADS),
     ("MAX_CLUSTER", MAX_CLUSTER),
     ("SPLIT_THREADS", SPLIT_THREADS),
     ("SPLIT_VECTORS", SPLIT_VECTORS),

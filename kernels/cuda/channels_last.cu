@@ -66,12 +66,17 @@ struct Places {
 
     __device__ X load_other(const T *from) const { return load(from); }
 
-    __device__ __forceinline__ void store(T *to, const X &value) const {
-        if (are_whole(to)) {
-            each([&](int k, const VectorRef<T> &ref) { put_whole(to + ref.offset(), value[k]); });
-        } else {
-            each([&](int k, const VectorRef<T> &ref) { ::store(to, ref, value[k]); });
-        }
+    // Stores f(k, site) of each of them.
+    template <typename F> __device__ __forceinline__ void write(T *to, F f) const {
+        const bool whole = are_whole(to);
+        each([&](int k, const VectorRef<T> &ref) {
+            const Vector<T> value = f(k, ref);
+            if (whole) {
+                put_whole(to + ref.offset(), value);
+            } else {
+                store(to, ref, value);
+            }
+        });
     }
 };
 
@@ -106,9 +111,9 @@ struct Columns {
 
     __device__ int plane() const { return sample * span.end; }
 
-    __device__ T *at(const Tensor &tensor) const { return ::at<T>(tensor, call.shape, plane()); }
+    __device__ T *at(const Tensor &tensor) const { return ::at<T>(tensor, {call.shape, plane()}); }
 
-    __device__ PerElement<T> per_element() const { return {call, plane()}; }
+    __device__ PerElement<T> per_element() const { return {call, {call.shape, plane()}}; }
 
     template <typename C> __device__ OfChannels<C, PLANES> of(const Padded<C> *all) const {
         OfChannels<C, PLANES> out{};
@@ -117,6 +122,10 @@ struct Columns {
             if (all != nullptr && channel + j < span.end) out.each[j] = all[plane() + channel + j].get();
         }
         return out;
+    }
+
+    __device__ auto affine(const Padded<Affine<A>> *affines, const Padded<Moments<A>> *) const {
+        return of(affines);
     }
 
     // Calls f(fragment) for the places of the thread, some at a time.

@@ -1,5 +1,5 @@
 // From the statistics of a group to what is done with each element, and to the gradients of the
-// parameters. Everything here is computed in A on chip, and in f64 where planes are split.
+// parameters. Everything here is computed in A on chip, and in f64 in finish.cu.
 #pragma once
 #include "moments.cuh"
 #include "../shared/coefficients.h"
@@ -12,14 +12,19 @@ template <typename A> __device__ A slope_of(const Stats<A> &stats, ScaleStat whi
 }
 
 // The factor of a plane: the parameter's, with its offset; 1 where there is none.
-template <typename T, typename A> __device__ A weight_of(const Call &call, int plane) {
+template <typename T, typename A> __device__ A weight_of(const Call &call, const Plane &plane) {
     if (call.weight.origin == nullptr) return 1;
-    return A(load<T>(call.weight, plane, 1)) + A(call.spec.weight_offset);
+    return A(load<T>(call.weight, call.shape, plane, 1)) + A(call.spec.weight_offset);
 }
 
 // The statistics of a plane that are given.
-template <typename T, typename A> __device__ Stats<A> given_stats(const Call &call, int plane) {
-    return {load<T>(call.mean, plane, 0), load<T>(call.rstd, plane, 1)};
+template <typename T, typename A> __device__ Stats<A> given_stats(const Call &call, const Plane &plane) {
+    return {load<T>(call.mean, call.shape, plane, 0), load<T>(call.rstd, call.shape, plane, 1)};
+}
+
+template <typename T, typename A>
+__device__ Affine<A> affine_of(const Call &call, const Plane &plane, const Stats<A> &stats) {
+    return {call.spec, stats, weight_of<T, A>(call, plane), load<T>(call.bias, call.shape, plane, 0)};
 }
 
 __device__ bool wants_shares(const Shares &shares) {
@@ -38,11 +43,11 @@ template <typename T, typename A>
 __device__ void put_shares(const Call &call, int plane, const Stats<A> &stats, A weight, A sum,
                            A cross) {
     const auto put = [&](void *to, A value) {
-        if (to != nullptr) static_cast<Acc<T> *>(to)[plane] = value;
+        if (to != nullptr) static_cast<Acc<T> *>(to)[plane] = Acc<T>(value);
     };
     // In this order, which takes the fewest registers.
-    sum *= A(call.spec.alpha);
-    cross *= A(call.spec.alpha);
+    sum = sum * A(call.spec.alpha);
+    cross = cross * A(call.spec.alpha);
     put(call.shares.bias, sum);
     put(call.shares.rstd, weight * cross);
     put(call.shares.mean, -stats.rstd * weight * sum);

@@ -13,7 +13,7 @@ __device__ Moments<D> wide(const Moments<A> &m) { return {m.n, wide(m.mean), m.m
 
 // The pair with its high part rounded to A; the sum is the same.
 __device__ Pair<D> split_for_a(const Pair<D> &p) {
-    const D high = (A)p.high;
+    const D high = A(p.high);
     return {high, (p.high - high) + p.rest};
 }
 
@@ -49,7 +49,7 @@ struct GroupStats {
 
     __device__ Stats<D> of(int plane) const {
         if (!given) return of_group;
-        return given_stats<T, D>(call, plane);
+        return given_stats<T, D>(call, {call.shape, plane});
     }
 };
 
@@ -57,8 +57,7 @@ __device__ void put_affines(const Call &call, const Group &group, const GroupSta
                     Padded<Affine<A>> *affines) {
     for (int i = group.lane; i < group.size; i += WARP) {
         const int plane = group.first + i;
-        const D weight = weight_of<T, D>(call, plane), bias = load<T>(call.bias, plane, 0);
-        affines[plane].put(Affine<D>(call.spec, group_stats.of(plane), weight, bias));
+        affines[plane].put(affine_of<T, D>(call, {call.shape, plane}, group_stats.of(plane)));
     }
 }
 
@@ -82,12 +81,13 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     const GroupStats group_stats(call, group.lane, chunks.count, [&](int i) { return of_group[i].get(); });
     const Stats<D> stats = group_stats.of(group.first);
     if (group.lane != 0) return;
-    out[group.first] = stats.mean.high + stats.mean.rest;
-    out[call.shape.planes + group.first] = stats.scale_stat(call.spec.stat);
+    out[group.first] = A(stats.mean.high + stats.mean.rest);
+    out[call.shape.planes + group.first] = A(stats.scale_stat(call.spec.stat));
 }
 
-__device__ D warp_sum(D v, int lanes = WARP) {
-    for (int mask = 1; mask < lanes; mask *= 2) v += __shfl_xor_sync(0xffffffff, v, mask);
+// The sum over so many neighbours of a warp.
+__device__ D warp_total(D v, int lanes = WARP) {
+    for (int mask = 1; mask < lanes; mask *= 2) v = v + from_lane(v, mask);
     return v;
 }
 
@@ -116,29 +116,30 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
         for (int k = in_team; there && k < chunks.count; k += chunks.team) {
             const CoMoments<A> m = parts[(long long)plane * chunks.count + k].get();
             const Pair<D> g = wide(m.g);
-            const D of_part = m.x.n * g.high + m.x.n * g.rest;
-            sum += of_part;
-            cross += m.cross + of_part * stats.mean.to(wide(m.x.mean));
+            const D n = m.x.n, of_part = n * g.high + n * g.rest;
+            sum = sum + of_part;
+            cross = cross + (D(m.cross) + of_part * stats.mean.to(wide(m.x.mean)));
         }
-        sum = warp_sum(sum, chunks.team), cross = warp_sum(cross, chunks.team);
+        sum = warp_total(sum, chunks.team), cross = warp_total(cross, chunks.team);
         if (!there || in_team != 0) continue;
-        const D weight = weight_of<T, D>(call, plane);
+        const D weight = weight_of<T, D>(call, {call.shape, plane});
         // Between the two sums, where it takes the fewest registers.
-        slope += weight * cross;
+        slope = slope + weight * cross;
         put_shares<T>(call, plane, stats, weight, sum, cross);
-        mean += weight * sum;
-        if (gradients != nullptr) gradients[plane].value.g_mean = sum / call.shape.spatial;
+        mean = mean + weight * sum;
+        if (gradients != nullptr) gradients[plane].value.g_mean = A(sum / D(call.shape.spatial));
     }
     if (gradients == nullptr) return;
-    mean = warp_sum(mean) / call.spec.n, slope = warp_sum(slope) / call.spec.n;
+    const D n = D(call.shape.spatial) * D(group.size);
+    mean = warp_total(mean) / n, slope = warp_total(slope) / n;
     // By the lanes as above, since they read again what they wrote there.
     for (int i = 0; i < group.size; i += teams) {
         const int plane = group.first + i + group.lane / chunks.team;
         if (plane >= group.first + group.size || in_team != 0) continue;
-        const D weight = weight_of<T, D>(call, plane);
+        const D weight = weight_of<T, D>(call, {call.shape, plane});
         // Nothing follows from x or g where the statistics do not.
-        const D g_mean = group_stats.given ? 0 : gradients[plane].value.g_mean;
-        const D excess = group_stats.given ? 0 : weight * g_mean - mean;
+        const D g_mean = group_stats.given ? A(0) : gradients[plane].value.g_mean;
+        const D excess = group_stats.given ? D(0) : weight * g_mean - mean;
         gradients[plane].put(
             Gradient<D>(call.spec, group_stats.of(plane), weight, g_mean, excess, slope));
     }

@@ -9,8 +9,14 @@ struct PlaneParams {
     const Call &call;
     A weight, bias;
 
-    __device__ PlaneParams(const Call &call, int plane)
-        : call(call), weight(weight_of<T, A>(call, plane)), bias(load<T>(call.bias, plane, 0)) {}
+    __device__ PlaneParams(const Call &call, const Plane &plane)
+        : call(call), weight(weight_of<T, A>(call, plane)),
+          bias(load<T>(call.bias, call.shape, plane, 0)) {}
+
+    template <int N, typename Team>
+    static __device__ auto fragment(const T *x, int size, const Team &team) {
+        return fragment_of<N>(x, size, team);
+    }
 
     __device__ auto affines(const Stats<A> &stats) const {
         const OfPlane<Affine<A>> affine{{call.spec, stats, weight, bias}};
@@ -22,7 +28,12 @@ struct PlaneParams {
 struct EachPlaneParams {
     GroupParams group;
 
-    __device__ EachPlaneParams(const Call &call, int plane) : group(call, plane) {}
+    __device__ EachPlaneParams(const Call &call, const Plane &plane) : group(call, plane) {}
+
+    template <int N, typename Team>
+    static __device__ Fragment<T, N> fragment(const T *, int size, const Team &team) {
+        return {Run<T>((unsigned)size / PER_VECTOR<T>), team.first, team.step, {-1}};
+    }
 
     __device__ auto affines(const Stats<A> &stats) const {
         return [&](const auto &place) { return group.affine(stats, group.plane(place)); };
@@ -31,7 +42,7 @@ struct EachPlaneParams {
 
 // The statistics of a plane: those that are given, or its own. All threads of a team call this.
 template <typename Team, typename H, typename X>
-__device__ Stats<A> stats_of_plane(const Call &call, int plane, const Team &team, const H &fragment,
+__device__ Stats<A> stats_of_plane(const Call &call, const Plane &plane, const Team &team, const H &fragment,
                                    const X &x) {
     if (call.mean.origin != nullptr) return given_stats<T, A>(call, plane);
     return {call.spec, measure<0>(team, fragment, A(fragment.run.size), x)};
@@ -39,22 +50,24 @@ __device__ Stats<A> stats_of_plane(const Call &call, int plane, const Team &team
 
 template <typename Team, int N, typename Of> __device__ void forward(const Call &call, int group) {
     const Team team;
-    const int plane = team.plane * group;
     const bool exists = team.exists(call.shape.planes);
-    const T *from = at<T>(call.x, call.shape, plane);
-    T *to = at<T>(call.out, call.shape, plane);
-    const auto fragment = fragment_of<N>(from, exists ? group * (int)call.shape.spatial : 0, team);
+    const Plane plane(call.shape, exists ? team.plane * group : 0);
+    const T *from = at<T>(call.x, plane);
+    const int size = exists ? group * (int)call.shape.spatial : 0;
+    auto fragment = Of::template fragment<N>(from, size, team);
     const auto x = fragment.load(from);
     const Of of(call, plane);
     team.await_start();
     const Stats<A> stats = stats_of_plane(call, plane, team, fragment, x);
+    T *to = at<T>(call.out, plane);
     if (to == nullptr) {
-        if (team.first == 0 && exists) put_statistics<T>(call, plane, stats);
+        if (team.first == 0 && exists) put_statistics<T>(call, plane.index, stats);
         return;
     }
     const auto affine = of.affines(stats);
     const PerElement<T> per_element(call, plane);
-    fragment.store(to, fragment.map([&](auto k, const auto &place) {
+    fragment.forget();
+    fragment.write(to, [&](auto k, const auto &place) {
         return output(x[k], affine(place), call.spec, per_element, place);
-    }));
+    });
 }

@@ -10,14 +10,18 @@ using A = Acc<T>;
 struct GroupParams {
     const Call &call;
     int first_weight, first_bias;  // a period has whole groups
+    unsigned inverse;
 
-    __device__ GroupParams(const Call &call, int first)
-        : call(call), first_weight(call.weight.origin ? first % call.weight.period : 0),
-          first_bias(call.bias.origin ? first % call.bias.period : 0) {}
+    __device__ GroupParams(const Call &call, const Plane &first)
+        : call(call), first_weight(call.weight.origin ? first.in(call.weight, call.shape) : 0),
+          first_bias(call.bias.origin ? first.in(call.bias, call.shape) : 0),
+          inverse(0xffffffffu / ((unsigned)call.shape.spatial / PER_VECTOR<T>)) {}
 
-    // The plane of the elements at a place of the group.
+    // The plane of the elements at a place of the group: its vector by the vectors of a plane, without a
+    // division. What is on chip are 2^15 vectors at most, and this is exact while the product of both,
+    // each one more, is below 2^32.
     template <int L> __device__ int plane(const At<L> &place) const {
-        return (unsigned)place.offset / (unsigned)call.shape.spatial;
+        return __umulhi((unsigned)place.offset / PER_VECTOR<T> + 1, inverse);
     }
 
     __device__ A weight(int plane) const {

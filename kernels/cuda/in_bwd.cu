@@ -10,20 +10,20 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     using A = Acc<T>;
     const Team team;
     const bool exists = team.exists(call.shape.planes);
-    const A weight = weight_of<T, A>(call, team.plane);
-    const T *from = at<T>(call.x, call.shape, team.plane);
-    const T *from_dy = at<T>(call.dy, call.shape, team.plane);
-    T *to = at<T>(call.out, call.shape, team.plane);
-    const auto fragment = fragment_of<N>(from, exists ? (int)call.shape.spatial : 0, team);
+    const Plane plane(call.shape, exists ? team.plane : 0);
+    const A weight = weight_of<T, A>(call, plane);
+    const T *from = at<T>(call.x, plane);
+    const T *from_dy = at<T>(call.dy, plane);
+    auto fragment = fragment_of<N>(from, exists ? (int)call.shape.spatial : 0, team);
     const A n = fragment.run.size;
     const auto x = fragment.load(from);
     const auto dy = fragment.load_other(from_dy);
     team.await_start();
-    const PerElement<T> per_element(call, team.plane);
+    const PerElement<T> per_element(call, plane);
     OfPlane<Affine<A>> affine{};
     if (per_element.recomputes()) {
         const Stats<A> stats(call.spec, measure<0>(team, fragment, n, x));
-        affine = {{call.spec, stats, weight, load<T>(call.bias, team.plane, 0)}};
+        affine = {{call.spec, stats, weight, load<T>(call.bias, call.shape, plane, 0)}};
     }
     const auto g = fragment.map([&](auto k, const auto &place) {
         return normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
@@ -32,19 +32,26 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const Stats<A> stats(call.spec, m.x);
     if (team.first == 0 && exists) {
         const A sum = m.x.n * m.g.high + m.x.n * m.g.rest;
-        put_shares<T>(call, team.plane, stats, weight, sum, m.cross);
+        put_shares<T>(call, plane.index, stats, weight, sum, m.cross);
     }
+    T *to = at<T>(call.out, plane);
     if (to == nullptr) return;
     // weight * g_mean, less the same with all its digits: nothing to cancel in A.
-    const A excess = -weight * m.g.rest, slope = weight * (m.cross / m.x.n);
+    const A excess = -weight * m.g.rest, slope = weight * (m.cross * (1 / n));
     const OfPlane<Gradient<A>> gradient{{call.spec, stats, weight, m.g.high, excess, slope}};
-    fragment.store(to, fragment.map([&](auto k, const auto &) {
-        return input_gradient(x[k], g[k], gradient);
-    }));
+    fragment.forget();
+    fragment.write(to, [&](auto k, const auto &) { return input_gradient(x[k], g[k], gradient); });
+}
+
+// Four lanes have four single elements each, and eight vectors are twice as many: fewer blocks have the
+// registers for that.
+template <int N, Tier TIER, int LANES = WARP> constexpr int blocks(int threads) {
+    const int most = blocks_at_least(threads);
+    return N == 8 ? (most * 5 + 7) / 8 : LANES == 4 ? (most * 3 + 3) / 4 : most;
 }
 
 #define BACKWARD(NAME, THREADS, N, ...)                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_LEAST)                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, (blocks<N, __VA_ARGS__>(THREADS)))       \
         in_bwd_##NAME##N(Call call) {                                                              \
         backward<Team<__VA_ARGS__>, N>(call);                                                      \
     }
@@ -59,6 +66,7 @@ LANES(32, 4)
 BACKWARD(block, MAX_THREADS, 1, Tier::Block)
 BACKWARD(block, MAX_THREADS, 2, Tier::Block)
 BACKWARD(block, MAX_THREADS, 4, Tier::Block)
+BACKWARD(block, MANY_VECTORS_THREADS, 8, Tier::Block)
 #if __CUDA_ARCH__ >= 900
 BACKWARD(cluster, MAX_THREADS, 4, Tier::Cluster)
 #endif

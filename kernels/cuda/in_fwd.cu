@@ -2,7 +2,7 @@
 #include "fwd.cuh"
 
 #define FORWARD(NAME, THREADS, N, ...)                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_LEAST)                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, blocks_at_least(THREADS))                \
         in_fwd_##NAME##N(Call call) {                                                              \
         forward<Team<__VA_ARGS__>, N, PlaneParams>(call, 1);                                       \
     }

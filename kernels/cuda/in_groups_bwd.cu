@@ -26,9 +26,9 @@ template <int N> struct BlockPart {
         end = min(plane + planes, shape.channels_per_group) * vectors;
     }
 
-    __device__ Fragment<T, N> fragment(const T *group) const {
+    __device__ Fragment<T, N> fragment() const {
         const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        return {Run<T>(group, end * PER_VECTOR<T>), first + warp * OF_WARP + lane, WARP, {-1}};
+        return {Run<T>(end), first + warp * OF_WARP + lane, WARP, {-1}};
     }
 
     // Calls put(plane, sums) for every plane of the block, in one thread each. `sums_of(p)` is what this
@@ -48,7 +48,8 @@ template <int N> struct BlockPart {
         for (int p = plane + threadIdx.x; p * vectors < end; p += blockDim.x) {
             const int from = p * vectors - first;
             Sums sums{};
-            for (int w = from / OF_WARP; w <= (from + vectors - 1) / OF_WARP; ++w) sums += of_warp[p - plane + w];
+            const int last = (from + vectors - 1) / OF_WARP;
+            for (int w = from / OF_WARP; w <= last; ++w) sums += of_warp[p - plane + w];
             put(p, sums);
         }
     }
@@ -56,13 +57,12 @@ template <int N> struct BlockPart {
 
 template <typename Team, int N> __device__ void backward(const Call &call) {
     const Team team;
-    const int first = team.plane * call.shape.channels_per_group;
-    const T *from = at<T>(call.x, call.shape, first);
-    const T *from_dy = at<T>(call.dy, call.shape, first);
-    T *to = at<T>(call.out, call.shape, first);
+    const Plane first(call.shape, team.plane * call.shape.channels_per_group);
+    const T *from = at<T>(call.x, first);
+    const T *from_dy = at<T>(call.dy, first);
     const BlockPart<N> part(call.shape, team.rank(), team.blocks());
-    const auto fragment = part.fragment(from);
-    const auto x = fragment.load(from);
+    auto fragment = part.fragment();
+    auto x = fragment.load(from);
     const auto dy = fragment.load_other(from_dy);
     const GroupParams group(call, first);
     const PerElement<T> per_element(call, first);
@@ -70,7 +70,7 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const A n = (A)call.shape.spatial * call.shape.channels_per_group, inverse = 1 / n;
     Stats<A> stats(0, 1);
     if (per_element.recomputes()) stats = {call.spec, measure<0>(team, fragment, n, x)};
-    const auto g = fragment.map([&](auto k, const auto &place) {
+    auto g = fragment.map([&](auto k, const auto &place) {
         const auto affine = PLAIN ? OfPlane<Affine<A>>{} : group.affine(stats, group.plane(place));
         return normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
     });
@@ -94,6 +94,7 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
         zip(add, widen(x[k]), widen(g[k]));
         return sums;
     };
+    forget(x), forget(g);
     A sums[5] = {};  // of d, d^2, and weight times d, e and d * e
     fragment.each([&](auto k, const auto &) {
         const Sums of = sums_of(k);
@@ -106,30 +107,36 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const A rest = sums[0] * inverse;
     const auto cross = [=](A n, A d, A e, A de) { return de - rest * e + g_mean * (d - n * rest); };
     stats = {call.spec, Moments<A>{n, {mean, rest}, not_below_0(sums[1] - sums[0] * rest)}};
+    const A slope = cross(n * weight_mean, sums[2], sums[3], sums[4]) * inverse;
+    const A weighted = sums[3] * inverse;  // the mean of weight * e
     if (wants_shares(call.shares)) {
         const auto of_plane = [&](int p) {
             Sums sums{};
+            forget(x), forget(g);
             fragment.each([&](auto k, const auto &place) {
                 if (group.plane(place) == p) sums += sums_of(k);
             });
             return sums;
         };
         part.sum(of_plane, [&](int p, const Sums &s) {
-            const A n = call.shape.spatial;
-            put_shares<T>(call, first + p, stats, group.weight(p), s.e + n * g_mean, cross(n, s.d, s.e, s.de));
+            const A n = call.shape.spatial, sum = s.e + n * g_mean;
+            put_shares<T>(call, first.index + p, stats, group.weight(p), sum, cross(n, s.d, s.e, s.de));
         });
     }
+    T *to = at<T>(call.out, first);
     if (to == nullptr) return;
-    const A slope = cross(n * weight_mean, sums[2], sums[3], sums[4]) * inverse;
-    fragment.store(to, fragment.map([&](auto k, const auto &place) {
-        const A excess = g_mean * (weight[k] - weight_mean) - sums[3] * inverse;
-        const Gradient<A> gradient(call.spec, stats, weight[k], g_mean, excess, slope);
+    fragment.forget();
+    fragment.write(to, [&](auto k, const auto &place) {
+        const A weight = group.weight(group.plane(place));
+        const A excess = g_mean * (weight - weight_mean) - weighted;
+        const Gradient<A> gradient(call.spec, stats, weight, g_mean, excess, slope);
         return input_gradient(x[k], g[k], OfPlane<Gradient<A>>{gradient});
-    }));
+    });
 }
 
 #define BACKWARD(TIER, NAME, N)                                                                    \
-    extern "C" __global__ void __launch_bounds__(MAX_THREADS) in_groups_bwd_##NAME##N(Call call) { \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, blocks_at_least(MAX_THREADS))        \
+        in_groups_bwd_##NAME##N(Call call) {                                                       \
         backward<Team<Tier::TIER>, N>(call);                                                       \
     }
 

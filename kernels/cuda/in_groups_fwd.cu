@@ -2,7 +2,7 @@
 #include "fwd.cuh"
 
 #define FORWARD(TIER, NAME, N)                                                                     \
-    extern "C" __global__ void __launch_bounds__(MAX_THREADS, BLOCKS_AT_LEAST)                     \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, blocks_at_least(MAX_THREADS))        \
         in_groups_fwd_##NAME##N(Call call) {                                                       \
         forward<Team<Tier::TIER>, N, EachPlaneParams>(call, call.shape.channels_per_group);        \
     }

@@ -50,6 +50,13 @@ template <typename M> __device__ M warp_merge(M m, int step = 1) {
     return m;
 }
 
+// The merge of every `step`th of `count` moments from the `first` one on, of which `m_of(i)` is the i-th.
+template <typename F> __device__ auto merge_some(int first, int step, int count, F m_of) {
+    decltype(m_of(0)) m{};
+    for (int i = first; i < count; i += step) m = merge(m, m_of(i));
+    return m;
+}
+
 // The merge of all threads, in every thread: one barrier, then each warp merges the warps' results
 // for itself. Called once a kernel for each M.
 template <typename M> __device__ M block_merge(M m) {

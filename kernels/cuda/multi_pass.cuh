@@ -1,10 +1,11 @@
 // The work on parts of planes, whichever way they are cut (split.cu, channels_last.cu): one
 // launch measures the parts, the next (finish.cu) makes every plane's coefficients of them, and the
-// last one maps the elements.
+// last one maps the elements. Where a group has few parts, the last one makes the coefficients itself.
 //
 // A `Part` is what a thread has of one. `PLANES` is how many planes it is of; `at` leads to its elements
 // in a tensor, `some` goes through them, as many at a time as are loaded at once, `of` has the
-// coefficients of its planes, and `put` merges what the threads of a part have measured.
+// coefficients of its planes, `affine` those of the forward pass, and `put` merges what the threads of a
+// part have measured.
 #pragma once
 #include "tiers.cuh"
 
@@ -67,18 +68,19 @@ __device__ void comoments_of(const Call &call, const Chunks &chunks, const Padde
 }
 
 template <typename Part>
-__device__ void write(const Call &call, const Chunks &chunks, const Padded<Affine<A>> *affines) {
+__device__ void write(const Call &call, const Chunks &chunks, const Padded<Affine<A>> *affines,
+                      const Padded<Moments<A>> *parts) {
     const Part part(call, chunks);
     if (!part.exists()) return;
     const T *from = part.at(call.x);
     T *to = part.at(call.out);
     const auto per_element = part.per_element();
-    const auto affine = part.of(affines);
+    const auto affine = part.affine(affines, parts);
     part.some([&](const auto &fragment) {
         const auto x = fragment.load(from);
-        fragment.store(to, fragment.map([&](auto k, const auto &place) {
+        fragment.write(to, [&](auto k, const auto &place) {
             return output(x[k], affine, call.spec, per_element, place);
-        }));
+        });
     });
 }
 
@@ -98,26 +100,32 @@ __device__ void write_grad(const Call &call, const Chunks &chunks, const Padded<
             const auto g = normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
             return input_gradient(x[k], g, gradient);
         });
-        if (to != nullptr) fragment.store(to, dx);
+        if (to != nullptr) fragment.write(to, [&](auto k, const auto &) { return dx[k]; });
     });
 }
 
-// The kernels of a way to cut planes. `affines` and `gradients` may be null.
+// With all the registers that there are: to have a second block, ptxas would spill 4 bytes in f64.
+constexpr int PART_BLOCKS = sizeof(A) == 8;
+
+// The kernels of a way to cut planes. `affines` and `gradients` may be null, and so may `parts` where
+// there are affines, or statistics are given.
+#define MULTI_PASS_KERNEL(NAME)                                                                    \
+    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS, PART_BLOCKS) NAME
 #define MULTI_PASS_KERNELS(NAME, PART)                                                             \
-    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS) in_##NAME##_moments(               \
-        Call call, Chunks chunks, Padded<Moments<A>> *parts) {                                     \
+    MULTI_PASS_KERNEL(in_##NAME##_moments)                                                         \
+    (Call call, Chunks chunks, Padded<Moments<A>> *parts) {                                        \
         moments_of<PART>(call, chunks, parts);                                                     \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS) in_##NAME##_comoments(             \
-        Call call, Chunks chunks, const Padded<Affine<A>> *affines, Padded<CoMoments<A>> *parts) { \
+    MULTI_PASS_KERNEL(in_##NAME##_comoments)                                                       \
+    (Call call, Chunks chunks, const Padded<Affine<A>> *affines, Padded<CoMoments<A>> *parts) {    \
         comoments_of<PART>(call, chunks, affines, parts);                                          \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)                                    \
-        in_##NAME##_write(Call call, Chunks chunks, const Padded<Affine<A>> *affines) {            \
-        write<PART>(call, chunks, affines);                                                        \
+    MULTI_PASS_KERNEL(in_##NAME##_write)                                                           \
+    (Call call, Chunks chunks, const Padded<Affine<A>> *affines, const Padded<Moments<A>> *parts) {\
+        write<PART>(call, chunks, affines, parts);                                                 \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(SPLIT_THREADS)                                    \
-        in_##NAME##_write_grad(Call call, Chunks chunks, const Padded<Affine<A>> *affines,         \
-                               const Padded<Gradient<A>> *gradients) {                             \
+    MULTI_PASS_KERNEL(in_##NAME##_write_grad)                                                      \
+    (Call call, Chunks chunks, const Padded<Affine<A>> *affines,                                   \
+     const Padded<Gradient<A>> *gradients) {                                                       \
         write_grad<PART>(call, chunks, affines, gradients);                                        \
     }

@@ -24,9 +24,9 @@ template <typename T> struct PerElement {
     T *dv = nullptr, *dweights = nullptr;
     Activation activation = Activation::None;
 
-    __device__ PerElement(const Call &call, int plane, long long ahead = 0) {
+    __device__ PerElement(const Call &call, const Plane &plane, long long ahead = 0) {
         if (PLAIN) return;
-        const auto of = [&](const Tensor &t) { return at<T>(t, call.shape, plane, ahead); };
+        const auto of = [&](const Tensor &t) { return at<T>(t, plane, ahead); };
         weights = of(call.weights), biases = of(call.biases), residual = of(call.residual);
         dv = of(call.dv), dweights = of(call.dweights);
         activation = call.spec.activation;
@@ -126,7 +126,7 @@ template <typename A> __device__ A apply(const Affine<A> &affine, A x) {
 }
 
 template <typename A> __device__ A apply(const Gradient<A> &by, A x, A g) {
-    return (g - by.g_mean) * by.scale - (x - by.mean) * by.pull + by.shift;
+    return (g - by.g_mean) * by.scale + ((by.mean - x) * by.pull + by.shift);
 }
 
 template <typename T, int L, typename C>

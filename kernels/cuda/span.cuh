@@ -17,7 +17,21 @@ __device__ __forceinline__ float widen(__nv_bfloat16 v) { return __bfloat162floa
 __device__ __forceinline__ void narrow(float v, float &out) { out = v; }
 __device__ __forceinline__ void narrow(double v, double &out) { out = v; }
 __device__ __forceinline__ void narrow(float v, __half &out) { out = __float2half_rn(v); }
-__device__ __forceinline__ void narrow(float v, __nv_bfloat16 &out) { out = __float2bfloat16_rn(v); }
+
+// The bits of a bf16 in the upper half: to nearest, ties to even, every NaN to one. Devices before 8.0 have
+// no instruction for it, and cuda_bf16.h takes twice as many.
+__device__ __forceinline__ unsigned bf16_bits(float v) {
+    const unsigned bits = __float_as_uint(v), up = bits + 0x7fff + (bits >> 16 & 1);
+    return v != v ? 0x7fff0000 : up;
+}
+
+__device__ __forceinline__ void narrow(float v, __nv_bfloat16 &out) {
+#if __CUDA_ARCH__ >= 800
+    out = __float2bfloat16_rn(v);
+#else
+    out = __ushort_as_bfloat16(bf16_bits(v) >> 16);
+#endif
+}
 
 template <typename T> constexpr int PER_VECTOR = VECTOR_BYTES / sizeof(T);
 
@@ -64,8 +78,12 @@ __device__ __forceinline__ unsigned narrow_pair(float a, float b, __half) {
     return reinterpret_cast<const unsigned &>(pair);
 }
 __device__ __forceinline__ unsigned narrow_pair(float a, float b, __nv_bfloat16) {
+#if __CUDA_ARCH__ >= 800
     const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
     return reinterpret_cast<const unsigned &>(pair);
+#else
+    return __byte_perm(bf16_bits(a), bf16_bits(b), 0x7632);
+#endif
 }
 
 template <typename T, int L> __device__ __forceinline__ Wide<T, L> widen(const Vector<T, L> &x) {
@@ -171,6 +189,27 @@ template <typename V, typename E, int N, int S> struct Kept {
     __device__ const E &operator[](Single k) const { return element[k.index]; }
 };
 
+// Makes the compiler forget what it computed of a value: rather than keep that for the next time, in
+// registers that it has not, it computes it again. With this the gradients of groups take 64 registers, 96
+// without.
+__device__ __forceinline__ void forget(unsigned &v) { asm volatile("" : "+r"(v)); }
+__device__ __forceinline__ void forget(int &v) { asm volatile("" : "+r"(v)); }
+__device__ __forceinline__ void forget(float &v) { asm volatile("" : "+f"(v)); }
+__device__ __forceinline__ void forget(double &v) { asm volatile("" : "+d"(v)); }
+
+template <typename T, int L> __device__ __forceinline__ void forget(Vector<T, L> &x) {
+#pragma unroll
+    for (auto &word : x.words) forget(word);
+}
+template <typename T, int L> __device__ __forceinline__ void forget(Wide<T, L> &x) {
+#pragma unroll
+    for (auto &v : x.v) forget(v);
+}
+template <typename V, typename E, int N, int S> __device__ __forceinline__ void forget(Kept<V, E, N, S> &x) {
+#pragma unroll
+    for (auto &v : x.vector) forget(v);
+}
+
 // A run of adjacent elements, as whole vectors between 16-byte boundaries and the elements that are
 // left at both ends, which the first threads have one by one. Every access of a vector stands alone
 // and needs no branch, so that all that a thread reads is asked for before any of it is waited for.
@@ -182,6 +221,9 @@ template <typename T> struct Run {
         head = min(size, (int)(-place % PER_VECTOR<T>));
         vectors = (unsigned)(size - head) / PER_VECTOR<T>;
     }
+
+    // Of whole vectors, between two boundaries.
+    __device__ explicit Run(int vectors) : size(vectors * PER_VECTOR<T>), head(0), vectors(vectors) {}
 
     __device__ At<PER_VECTOR<T>> vector(int i) const { return {head + i * PER_VECTOR<T>}; }
 
@@ -203,6 +245,10 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
     using X = Kept<Vector<T>, Vector<T, 1>, N, S>;
 
     __device__ bool has(int k) const { return first + k * step < run.vectors; }
+
+    // Makes the compiler forget where the vectors are: it would rather keep their N places over all sums
+    // than compute them again, and have too few registers.
+    __device__ void forget() { asm volatile("" : "+r"(first)); }
 
     // Calls f(k, place) for each vector.
     template <typename F> __device__ __forceinline__ void vectors(F f) const {
@@ -239,7 +285,7 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
         return n;
     }
 
-    // f(k, place) for each vector and each element; 0 where there is nothing.
+    // f(k, place) for each vector and each element. What there is nothing for nobody reads.
     template <typename F> __device__ __forceinline__ auto map(F f) const {
         using V = decltype(f(0, At<PER_VECTOR<T>>{}));
         Kept<V, decltype(f(Single{}, At<1>{})), N, S> out{};
@@ -251,7 +297,7 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
     __device__ __forceinline__ X load(const T *x) const {
         X out{};
         vectors([&](int k, const auto &place) { out[k] = whole(x + place.offset); });
-        singles([&](Single k, const auto &place) { out[k].set(0, x[place.offset]); });
+        singles([&](Single k, const auto &place) { out[k] = one_by_one(x, place); });
         return out;
     }
 
@@ -261,12 +307,14 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
         return map([&](auto, const auto &place) { return one_by_one(other, place); });
     }
 
-    __device__ __forceinline__ void store(T *to, const X &value) const {
+    // Stores f(k, place) of each vector and each element, one after the other: no more than one has to be
+    // kept.
+    template <typename F> __device__ __forceinline__ void write(T *to, F f) const {
         if (is_aligned(to + run.head)) {
-            vectors([&](int k, const auto &place) { put_whole(to + place.offset, value[k]); });
-            singles([&](Single k, const auto &place) { to[place.offset] = value[k].get(0); });
+            vectors([&](int k, const auto &place) { put_whole(to + place.offset, f(k, place)); });
+            singles([&](Single k, const auto &place) { to[place.offset] = f(k, place).get(0); });
         } else {
-            each([&](auto k, const auto &place) { put_one_by_one(to, place, value[k]); });
+            each([&](auto k, const auto &place) { put_one_by_one(to, place, f(k, place)); });
         }
     }
 };

@@ -7,17 +7,19 @@ struct Chunk {
     static constexpr int PLANES = 1;
 
     const Call &call;
+    const Chunks &chunks;
     long long id;  // through all planes
-    int plane, first, step;
+    Plane plane;
+    int first, step;
     long long start;  // in elements of the plane
     Run<T> run;
 
     __device__ Chunk(const Call &call, const Chunks &chunks)
-        : call(call),
+        : call(call), chunks(chunks),
           id((long long)blockIdx.x * (SPLIT_THREADS / chunks.team) + threadIdx.x / chunks.team),
-          plane(id / chunks.count), first(threadIdx.x % chunks.team), step(chunks.team),
+          plane(call.shape, id / chunks.count), first(threadIdx.x % chunks.team), step(chunks.team),
           run(nullptr, 0) {
-        const T *data = ::at<T>(call.x, call.shape, plane);
+        const T *data = ::at<T>(call.x, plane);
         const long long length = (long long)chunks.length * PER_VECTOR<T>;
         const int before = reinterpret_cast<size_t>(data) / sizeof(T) % PER_VECTOR<T>;
         const long long begin = id % chunks.count * length - before;
@@ -26,16 +28,31 @@ struct Chunk {
     }
 
     // Where a warp is a team, the last ones of the grid may have nothing to do.
-    __device__ bool exists() const { return plane < call.shape.planes; }
+    __device__ bool exists() const { return plane.index < call.shape.planes; }
 
     __device__ T *at(const Tensor &tensor) const {
-        return ::at<T>(tensor, call.shape, plane, start);
+        return ::at<T>(tensor, plane, start);
     }
 
     __device__ PerElement<T> per_element() const { return {call, plane, start}; }
 
     template <typename C> __device__ OfPlane<C> of(const Padded<C> *all) const {
-        return {all == nullptr ? C{} : all[plane].get()};
+        return {all == nullptr ? C{} : all[plane.index].get()};
+    }
+
+    // Without affines: of the statistics that are given, or that the team merges from the parts of the
+    // group.
+    __device__ OfPlane<Affine<A>> affine(const Padded<Affine<A>> *affines,
+                                         const Padded<Moments<A>> *parts) const {
+        if (affines != nullptr) return of(affines);
+        if (call.mean.origin != nullptr) {
+            return {affine_of<T, A>(call, plane, given_stats<T, A>(call, plane))};
+        }
+        const int size = call.shape.channels_per_group;
+        const auto *of_group = parts + (long long)(plane.index / size * size) * chunks.count;
+        const auto part = [&](int i) { return of_group[i].get(); };
+        const Moments<A> m = merged(merge_some(first, step, size * chunks.count, part));
+        return {affine_of<T, A>(call, plane, Stats<A>(call.spec, m))};
     }
 
     // Calls f(fragment) for the elements of the thread, some at a time.
@@ -47,9 +64,14 @@ struct Chunk {
         } while (i < run.vectors);
     }
 
+    // The merge of what the threads of the team have, in each of them.
+    template <typename M> __device__ M merged(const M &m) const {
+        return step == WARP ? warp_merge(m) : block_merge(m);
+    }
+
     template <typename M> __device__ void put(const M (&m)[PLANES], Padded<M> *parts) const {
-        const M merged = step == WARP ? warp_merge(m[0]) : block_merge(m[0]);
-        if (first == 0) parts[id].put(merged);
+        const M all = merged(m[0]);
+        if (first == 0) parts[id].put(all);
     }
 };
 

@@ -2,9 +2,11 @@
 #pragma once
 #include "pointwise.cuh"
 
-// Two of the largest blocks fit on a multiprocessor, with 64 registers a thread; not in f64, nor
+// The blocks of so many threads that a multiprocessor has at once: 64 registers a thread; not in f64, nor
 // where more has to be kept.
-constexpr int BLOCKS_AT_LEAST = PLAIN && sizeof(ELEMENT) < 8 ? 2 : 1;
+constexpr int blocks_at_least(int threads) {
+    return PLAIN && sizeof(ELEMENT) < 8 ? 2 * MAX_THREADS / threads : 1;
+}
 
 enum class Tier { Lanes, Block, Cluster };
 
@@ -71,13 +73,14 @@ template <Tier TIER, int LANES = WARP> struct Team {
         sum_of(of_block, blocks(), v);
     }
 
-    // The sum of so many numbers each, at most a warp's.
+    // The sum of so many numbers each, at most MOST, which every MOST lanes of a warp compute.
     template <int K, int MOST, typename A>
     static __device__ void sum_of(const A (&parts)[K][MOST], int count, A (&v)[K]) {
-        const int lane = threadIdx.x % WARP;
+        static_assert(WARP % MOST == 0, "as many lanes");
+        const int lane = threadIdx.x % MOST;
 #pragma unroll
         for (int i = 0; i < K; ++i) v[i] = lane < count ? parts[i][lane] : 0;
-        warp_sum<WARP>(v);
+        warp_sum<MOST>(v);
     }
 
     // The blocks of a cluster.
@@ -137,8 +140,8 @@ __device__ auto fragment_of(const T *x, int size, const Team &team) {
     return fragment;
 }
 
-// The moments of the n elements of a plane, in two sums over its threads: the mean is known before anything is
-// squared. A share of the mean is summed instead of x, which cannot overflow.
+// The moments of the n elements of a plane, in two sums over its threads: the mean is known before
+// anything is squared. A share of the mean is summed instead of x, which cannot overflow.
 template <int TURN, typename Team, typename T, int N, int S, typename X>
 __device__ Moments<Acc<T>> measure(const Team &team, const Fragment<T, N, S> &fragment, Acc<T> n,
                                    const X &x) {

@@ -1,9 +1,10 @@
-// The parameters and given statistics of a plane, and its shares of their gradients. Everything is computed in f32 on chip, and in Float2 in several passes.
+// The parameters and given statistics of a plane, and its shares of their gradients. Everything is
+// computed in f32 on chip, and in Float2 in several passes.
 
 // The derivative of a statistic by the biased variance.
 template <typename A> A slope_of(Stats<A> stats, ScaleStat which, A bessel) {
     if (which == ScaleStat::Var) return bessel;
-    if (which == ScaleStat::Std) return stats.rstd_slope / (A(2) * stats.rstd);
+    if (which == ScaleStat::Std) return stats.rstd_slope * inverse(A(2) * stats.rstd);
     return -stats.rstd_slope * stats.rstd / A(2);
 }
 
@@ -31,6 +32,14 @@ inline float apply(Gradient<float> by, float x, float g) {
 
 inline void put_share(constant Call &call, Slot slot, device void *to, long i, float value) {
     if (has(call, slot)) ((device float *)to)[i] = value;
+}
+
+// Writes a plane's mean, and the statistic that is asked for with it.
+inline void put_statistics(constant Call &call, Buffers on, int plane, Stats<float> stats) {
+    const float mean = stats.mean.high + stats.mean.rest;
+    put_share(call, SHARE_MEAN, on.share_mean, call.shares.mean + plane, mean);
+    put_share(call, SHARE_RSTD, on.share_rstd, call.shares.rstd + plane,
+              stats.scale_stat(call.spec.stat));
 }
 
 // Writes a plane's shares: `sum` is that of g over the plane, `cross` that of g * (x - mean).

@@ -55,7 +55,3 @@ inline bool operator<(Float2 a, Float2 b) {
     return a.high < b.high || (a.high == b.high && a.low < b.low);
 }
 inline bool operator>(Float2 a, Float2 b) { return b < a; }
-
-inline Float2 from_lane(Float2 v, int mask) {
-    return {from_lane(v.high, mask), from_lane(v.low, mask)};
-}

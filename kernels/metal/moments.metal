@@ -1,18 +1,42 @@
-// Moments of a plane, merged from thread to simdgroup to threadgroup to plane.
+// Means and centred sums of a plane, merged from thread to simdgroup to threadgroup to plane.
 
-// The value of the lane whose number differs by `mask`.
-inline float from_lane(float v, int mask) { return simd_shuffle_xor(v, ushort(mask)); }
+constant constexpr int SIMDGROUPS = MAX_THREADS / WARP;  // of a threadgroup, at most
 
-template <typename A> Pair<A> from_lane(Pair<A> p, int mask) {
-    return {from_lane(p.high, mask), from_lane(p.rest, mask)};
+// 0 for a sum of squares that rounding made negative. NaN stays NaN.
+inline float not_below_0(float m2) { return m2 < 0 ? 0 : m2; }
+
+// K numbers, each to be summed over threads.
+template <int K> struct Sums {
+    float of[K];
+};
+
+// The sums over LANES neighbours of a simdgroup, with the same bits in all.
+template <int LANES, int K> Sums<K> simd_sum(Sums<K> v) {
+#pragma unroll
+    for (int mask = 1; mask < LANES; mask *= 2) {
+#pragma unroll
+        for (int i = 0; i < K; ++i) v.of[i] += simd_shuffle_xor(v.of[i], ushort(mask));
+    }
+    return v;
 }
 
-template <typename A> Moments<A> from_lane(Moments<A> m, int mask) {
-    return {from_lane(m.n, mask), from_lane(m.mean, mask), from_lane(m.m2, mask)};
+// What the lane whose number differs by `mask` has: a float, or a struct of floats alone.
+template <typename M> M from_lane(M m, int mask) {
+    thread float *of = (thread float *)&m;
+#pragma unroll
+    for (int i = 0; i < int(sizeof(M) / sizeof(float)); ++i) {
+        of[i] = simd_shuffle_xor(of[i], ushort(mask));
+    }
+    return m;
 }
 
-template <typename A> CoMoments<A> from_lane(CoMoments<A> m, int mask) {
-    return {from_lane(m.x, mask), from_lane(m.g, mask), from_lane(m.cross, mask)};
+// Number by number: a choice between two structs would be one between their places in memory.
+template <typename M> M choose(bool first, M a, M b) {
+    thread const float *of_a = (thread const float *)&a;
+    thread float *of_b = (thread float *)&b;
+#pragma unroll
+    for (int i = 0; i < int(sizeof(M) / sizeof(float)); ++i) of_b[i] = first ? of_a[i] : of_b[i];
+    return b;
 }
 
 // The merge of the lanes whose places differ by multiples of `step`, a power of two, in each of them.
@@ -20,32 +44,22 @@ template <typename A> CoMoments<A> from_lane(CoMoments<A> m, int mask) {
 template <typename M> M simd_merge(M m, Thread me, int step = 1) {
     for (int mask = step; mask < WARP; mask *= 2) {
         const M other = from_lane(m, mask);
-        m = me.lane() & mask ? merge(other, m) : merge(m, other);
+        const bool behind = me.lane() & mask;
+        m = merge(choose(behind, other, m), choose(behind, m, other));
     }
     return m;
 }
 
-// The merge of all threads, in every thread: one barrier, then each simdgroup merges the simdgroups'
-// results for itself. `memory` is for this call alone.
-template <typename M> M group_merge(M m, Thread me, threadgroup M *memory) {
-    m = simd_merge(m, me);
-    if (me.lane() == 0) memory[me.simdgroup()] = m;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    m = M{};
-    if (me.lane() < me.threads / WARP) m = memory[me.lane()];
-    return simd_merge(m, me);
-}
-
-// The moments of the first N vectors of `fragment`, which are in x: of all elements, or, with a plane for
+// The moments of the first N vectors of `some`, which are in x: of all elements, or, with a plane for
 // each, of element `plane` of every vector.
 template <int N, int PLANES>
-Moments<float> measure(Fragment fragment, thread const Vector *x, int plane) {
+Moments<float> moments(Vectors some, thread const Vector *x, int plane) {
     float n = 0, sum = 0;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
 #pragma unroll
         for (int j = 0; j < PER_VECTOR; ++j) {
-            if ((PLANES > 1 && j != plane) || !fragment.has(k, j)) continue;
+            if ((PLANES > 1 && j != plane) || !some.has(k, j)) continue;
             sum += x[k].widened(j);
             n += 1;
         }
@@ -56,7 +70,7 @@ Moments<float> measure(Fragment fragment, thread const Vector *x, int plane) {
     for (int k = 0; k < N; ++k) {
 #pragma unroll
         for (int j = 0; j < PER_VECTOR; ++j) {
-            if ((PLANES > 1 && j != plane) || !fragment.has(k, j)) continue;
+            if ((PLANES > 1 && j != plane) || !some.has(k, j)) continue;
             const float d = x[k].widened(j) - mean;
             off += d;
             square = fma(d, d, square);
@@ -68,14 +82,13 @@ Moments<float> measure(Fragment fragment, thread const Vector *x, int plane) {
 
 // The co-moments of the pairs of x and g.
 template <int N, int PLANES>
-CoMoments<float> measure(Fragment fragment, thread const Vector *x, thread const Wide *g,
-                         int plane) {
+CoMoments<float> comoments(Vectors some, thread const Vector *x, thread const Wide *g, int plane) {
     float n = 0, sum = 0, g_sum = 0;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
 #pragma unroll
         for (int j = 0; j < PER_VECTOR; ++j) {
-            if ((PLANES > 1 && j != plane) || !fragment.has(k, j)) continue;
+            if ((PLANES > 1 && j != plane) || !some.has(k, j)) continue;
             sum += x[k].widened(j);
             g_sum += g[k].v[j];
             n += 1;
@@ -87,7 +100,7 @@ CoMoments<float> measure(Fragment fragment, thread const Vector *x, thread const
     for (int k = 0; k < N; ++k) {
 #pragma unroll
         for (int j = 0; j < PER_VECTOR; ++j) {
-            if ((PLANES > 1 && j != plane) || !fragment.has(k, j)) continue;
+            if ((PLANES > 1 && j != plane) || !some.has(k, j)) continue;
             const float d = x[k].widened(j) - mean, e = g[k].v[j] - g_mean;
             off += d;
             g_off += e;

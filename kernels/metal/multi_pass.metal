@@ -1,6 +1,7 @@
 // Planes that are shared by threadgroups, or that share their statistics with others: one launch
 // measures parts of planes, the next (finish.metal) makes every plane's coefficients of them, and the
-// last one maps the elements. A thread has vectors of one plane (split), or, where the channels are
+// last one maps the elements. Where a group has few parts, the last one makes the coefficients itself.
+// A thread has vectors of one plane (split), or, where the channels are
 // adjacent, (N, *S, C), vectors of channels and thus elements of PER_VECTOR planes (columns).
 
 constant constexpr int SPLIT = 1;             // planes of a thread
@@ -10,7 +11,7 @@ constant constexpr int COLUMNS = PER_VECTOR;  // of one with columns
 struct Part {
     int base;    // the plane that tensors are taken from ...
     long start;  // ... and the element of it
-    Fragment fragment;
+    Vectors vectors;
     int plane;   // the first of its planes
     int end;     // that after the last one it may have
     int number;  // that of the part in its planes
@@ -27,7 +28,7 @@ inline Part chunk_of(constant Call &call, constant Chunks &chunks, Thread me) {
     const long begin = number * length - first % PER_VECTOR;
     const long start = max(0L, begin), stop = min(call.shape.spatial, begin + length);
     const Span span = span_at(first + start, max(0L, stop - start));
-    return {plane, start, fragment_of(span, me.index % chunks.team, chunks.team), plane, end, number};
+    return {plane, start, vectors_of(span, me.index % chunks.team, chunks.team), plane, end, number};
 }
 
 // A threadgroup has `chunks.team` vectors of channels side by side, a power of two, and `chunks.length`
@@ -43,9 +44,9 @@ inline Part columns_of(constant Call &call, constant Chunks &chunks, Thread me) 
     const long rows = min(call.shape.spatial, begin + chunks.length) - row;
     // Beyond the last channel there is nothing.
     const int count = vector < span.vectors() ? max(0L, (rows + step - 1) / step) : 0;
-    const Fragment fragment = {span, vector, 0, row * c, long(step) * c, count};
+    const Vectors vectors = {span, vector, 0, row * c, long(step) * c, count};
     const int base = sample * c;
-    return {base, 0, fragment, base + vector * PER_VECTOR, base + c, number};
+    return {base, 0, vectors, base + vector * PER_VECTOR, base + c, number};
 }
 
 template <int PLANES> Part part_of(constant Call &call, constant Chunks &chunks, Thread me) {
@@ -112,15 +113,15 @@ void part_moments(constant Call &call, constant Chunks &chunks, Buffers on, Thre
     if (is_idle<PLANES>(part)) return;
     const Source from = source(call, call.x, X, on.x, part.base, part.start);
     Moments<float> m[PLANES] = {};
-    for (int i = 0; i < part.fragment.count; i += N) {
-        const Fragment fragment = part.fragment.from(i);
+    for (int i = 0; i < part.vectors.count; i += N) {
+        const Vectors some = part.vectors.from(i);
         Vector x[N] = {};
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-            if (k < fragment.count) x[k] = from.load(fragment.ref(k));
+            if (k < some.count) x[k] = from.load(some.ref(k));
         }
 #pragma unroll
-        for (int p = 0; p < PLANES; ++p) m[p] = merge(m[p], measure<N, PLANES>(fragment, x, p));
+        for (int p = 0; p < PLANES; ++p) m[p] = merge(m[p], moments<N, PLANES>(some, x, p));
     }
     put<Moments<float>, PLANES>(part, chunks, me, m, memory, on.parts);
 }
@@ -137,21 +138,56 @@ void part_comoments(constant Call &call, constant Chunks &chunks, Buffers on, Th
     const Coefficients<Affine<float>, PLANES> affine =
         coefficients<Affine<float>, PLANES>(part, has(call, AFFINES), on.affines);
     CoMoments<float> m[PLANES] = {};
-    for (int i = 0; i < part.fragment.count; i += N) {
-        const Fragment fragment = part.fragment.from(i);
+    for (int i = 0; i < part.vectors.count; i += N) {
+        const Vectors some = part.vectors.from(i);
         Vector x[N] = {};
         Wide g[N] = {};
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-            if (k >= fragment.count) continue;
-            const VectorRef ref = fragment.ref(k);
+            if (k >= some.count) continue;
+            const VectorRef ref = some.ref(k);
             x[k] = from.load(ref);
             g[k] = normalized_grad(x[k], from_dy.load(ref), affine, call.spec, per_element, ref);
         }
 #pragma unroll
-        for (int p = 0; p < PLANES; ++p) m[p] = merge(m[p], measure<N, PLANES>(fragment, x, g, p));
+        for (int p = 0; p < PLANES; ++p) m[p] = merge(m[p], comoments<N, PLANES>(some, x, g, p));
     }
     put<CoMoments<float>, PLANES>(part, chunks, me, m, memory, on.parts);
+}
+
+// The moments of a group, whose first plane this is, from the parts of all its planes, in each thread of a
+// simdgroup.
+inline Moments<float> merge_parts(constant Call &call, constant Chunks &chunks, Buffers on, int first,
+                                  Thread me) {
+    device const Padded<Moments<float>> *parts =
+        (device const Padded<Moments<float>> *)on.parts + long(first) * chunks.count;
+    Moments<float> m = {};
+    for (int i = me.lane(); i < call.shape.channels_per_group * chunks.count; i += WARP) {
+        const Moments<float> part = parts[i].value;
+        m = merge(m, part);
+    }
+    return simd_merge(m, me);
+}
+
+// The coefficients of the forward pass. Without AFFINES they are of the statistics that are given, or that
+// each simdgroup merges from the parts of the group; there is one plane then.
+template <int PLANES>
+Coefficients<Affine<float>, PLANES> affines_of(constant Call &call, constant Chunks &chunks,
+                                               Buffers on, Part part, Thread me) {
+    if (PLANES != SPLIT || has(call, AFFINES)) {
+        return coefficients<Affine<float>, PLANES>(part, has(call, AFFINES), on.affines);
+    }
+    Stats<float> stats;
+    if (has(call, MEAN)) {
+        stats = given_stats<float>(call, on, part.plane);
+    } else {
+        const int size = call.shape.channels_per_group, first = part.plane / size * size;
+        stats = {call.spec, merge_parts(call, chunks, on, first, me)};
+    }
+    Coefficients<Affine<float>, PLANES> out = {};
+    const float weight = weight_of(call, on, part.plane), bias = bias_of(call, on, part.plane);
+    out.of[0] = {call.spec, stats, weight, bias};
+    return out;
 }
 
 template <int PLANES>
@@ -162,9 +198,9 @@ void part_write(constant Call &call, constant Chunks &chunks, Buffers on, Thread
     const Sink to = sink(call, call.out, OUT, on.out, part.base, part.start);
     const PerElement per_element = per_element_of(call, on, part.base, part.start);
     const Coefficients<Affine<float>, PLANES> affine =
-        coefficients<Affine<float>, PLANES>(part, has(call, AFFINES), on.affines);
-    for (int k = 0; k < part.fragment.count; ++k) {
-        const VectorRef ref = part.fragment.ref(k);
+        affines_of<PLANES>(call, chunks, on, part, me);
+    for (int k = 0; k < part.vectors.count; ++k) {
+        const VectorRef ref = part.vectors.ref(k);
         to.store(ref, output(from.load(ref), affine, call.spec, per_element, ref));
     }
 }
@@ -181,8 +217,8 @@ void part_write_grad(constant Call &call, constant Chunks &chunks, Buffers on, T
         coefficients<Affine<float>, PLANES>(part, has(call, AFFINES), on.affines);
     const Coefficients<Gradient<float>, PLANES> gradient =
         coefficients<Gradient<float>, PLANES>(part, has(call, GRADIENTS), on.gradients);
-    for (int k = 0; k < part.fragment.count; ++k) {
-        const VectorRef ref = part.fragment.ref(k);
+    for (int k = 0; k < part.vectors.count; ++k) {
+        const VectorRef ref = part.vectors.ref(k);
         const Vector x = from.load(ref), dy = from_dy.load(ref);
         const Wide g = normalized_grad(x, dy, affine, call.spec, per_element, ref);
         if (to.exists()) to.store(ref, input_gradient(x, g, gradient));

@@ -32,17 +32,18 @@ inline PerElement per_element_of(constant Call &call, Buffers on, int plane, lon
             call.spec.activation};
 }
 
-inline Wide plus(Wide v, Source from, VectorRef ref) {
+// `place` is where the elements lie, a Place or a VectorRef.
+template <typename P> Wide plus(Wide v, Source from, P place) {
     if (!from.exists()) return v;
-    const Vector by = from.load(ref);
+    const Vector by = from.load(place);
 #pragma unroll
     for (int j = 0; j < PER_VECTOR; ++j) v.v[j] += by.widened(j);
     return v;
 }
 
-inline Wide scaled(Wide v, constant Spec &spec, Source weights, VectorRef ref) {
+template <typename P> Wide scaled(Wide v, constant Spec &spec, Source weights, P place) {
     if (!weights.exists()) return v;
-    const Vector by = weights.load(ref);
+    const Vector by = weights.load(place);
 #pragma unroll
     for (int j = 0; j < PER_VECTOR; ++j) v.v[j] *= by.widened(j) + spec.weight_offset;
     return v;
@@ -95,15 +96,16 @@ template <int PLANES> Wide normalized(Vector x, Coefficients<Affine<float>, PLAN
 }
 
 // The input of the activation.
-inline Wide activated(Wide z, constant Spec &spec, PerElement per_element, VectorRef ref) {
-    const Wide with_bias = plus(scaled(z, spec, per_element.weights, ref), per_element.biases, ref);
-    return plus(with_bias, per_element.residual, ref);
+template <typename P>
+Wide activated(Wide z, constant Spec &spec, PerElement per_element, P place) {
+    const Wide weighted = scaled(z, spec, per_element.weights, place);
+    return plus(plus(weighted, per_element.biases, place), per_element.residual, place);
 }
 
-template <int PLANES>
-Vector output(Vector x, Coefficients<Affine<float>, PLANES> affine, constant Spec &spec, PerElement per_element,
-              VectorRef ref) {
-    Wide v = activated(normalized(x, affine), spec, per_element, ref);
+template <int PLANES, typename P>
+Vector output(Vector x, Coefficients<Affine<float>, PLANES> affine, constant Spec &spec,
+              PerElement per_element, P place) {
+    Wide v = activated(normalized(x, affine), spec, per_element, place);
 #pragma unroll
     for (int j = 0; j < PER_VECTOR; ++j) {
         v.v[j] = activate(per_element.activation, spec.slope, v.v[j]);
@@ -113,24 +115,24 @@ Vector output(Vector x, Coefficients<Affine<float>, PLANES> affine, constant Spe
 
 // The gradient of the normalized elements, from that of the output, before any more rounding.
 // `affine` counts only where the forward pass is recomputed.
-template <int PLANES>
-Wide normalized_grad(Vector x, Vector dy, Coefficients<Affine<float>, PLANES> affine, constant Spec &spec,
-              PerElement per_element, VectorRef ref) {
+template <int PLANES, typename P>
+Wide normalized_grad(Vector x, Vector dy, Coefficients<Affine<float>, PLANES> affine,
+                     constant Spec &spec, PerElement per_element, P place) {
     Wide g = widen(dy);
     if (per_element.recomputes()) {
         const Wide z = normalized(x, affine);
         if (per_element.activation != Activation::None) {
-            Wide slope = activated(z, spec, per_element, ref);
+            Wide slope = activated(z, spec, per_element, place);
 #pragma unroll
             for (int j = 0; j < PER_VECTOR; ++j) {
                 slope.v[j] = derive(per_element.activation, spec.slope, slope.v[j]);
             }
             g = times(g, slope);
         }
-        if (per_element.dv.exists()) per_element.dv.store(ref, narrow(g));
-        if (per_element.dweights.exists()) per_element.dweights.store(ref, narrow(times(g, z)));
+        if (per_element.dv.exists()) per_element.dv.store(place, narrow(g));
+        if (per_element.dweights.exists()) per_element.dweights.store(place, narrow(times(g, z)));
     }
-    return scaled(g, spec, per_element.weights, ref);
+    return scaled(g, spec, per_element.weights, place);
 }
 
 template <int PLANES>

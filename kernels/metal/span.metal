@@ -46,6 +46,124 @@ inline Vector narrow(Wide x) {
     return out;
 }
 
+// Places of a tensor are a Place (of what is kept on chip) or a VectorRef (of what is not): has(j) where
+// there is a j-th element, which is offset(j) behind the one that the tensor is taken from. is_vector()
+// is true where all are there and adjacent. Where the 16-byte boundaries of a tensor are not those that
+// its places were made for (one at another start), vectors too go one by one.
+
+// The elements of a tensor from number `start` of its buffer on; `data` is null where there is none.
+struct Source {
+    device const T *data;
+    long start;
+
+    bool exists() const { return data != nullptr; }
+    bool is_aligned(long offset) const { return (start + offset) % PER_VECTOR == 0; }
+
+    Vector whole(long offset) const { return *(device const Vector *)(data + start + offset); }
+
+    template <typename P> Vector load(P place) const {
+        if (place.is_vector() && is_aligned(place.offset(0))) return whole(place.offset(0));
+        Vector out = {};
+#pragma unroll
+        for (int j = 0; j < PER_VECTOR; ++j) {
+            if (place.has(j)) out.quads[j / 4][j % 4] = data[start + place.offset(j)];
+        }
+        return out;
+    }
+};
+
+// A tensor that is written, likewise.
+struct Sink {
+    device T *data;
+    long start;
+
+    bool exists() const { return data != nullptr; }
+
+    template <typename P> void store(P place, Vector value) const {
+        const long at = start + place.offset(0);
+        if (place.is_vector() && at % PER_VECTOR == 0) {
+            *(device Vector *)(data + at) = value;
+            return;
+        }
+#pragma unroll
+        for (int j = 0; j < PER_VECTOR; ++j) {
+            if (place.has(j)) data[start + place.offset(j)] = value.quads[j / 4][j % 4];
+        }
+    }
+};
+
+// A vector of a run, from its element number `at[0]` on, or S single elements; -1 where there is none.
+template <int S> struct Place {
+    bool adjacent;
+    int at[S];
+
+    bool has(int j) const { return adjacent || (j < S && at[j] >= 0); }
+    long offset(int j) const { return adjacent ? at[0] + j : at[j]; }
+    bool is_vector() const { return adjacent; }
+};
+
+// A run of adjacent elements, as whole vectors between 16-byte boundaries and the elements that are
+// left at both ends, which the first threads have one by one.
+struct Run {
+    int size, head, vectors;
+
+    // The element of the i-th thread that no vector has, or -1.
+    int single(int i) const {
+        const int behind = head + (vectors - 1) * PER_VECTOR + i;
+        return i < head ? i : i >= PER_VECTOR && behind < size ? behind : -1;
+    }
+};
+
+// `size` elements from number `start` of a buffer on: buffers start on a boundary.
+inline Run run_at(long start, int size) {
+    const int head = min(size, int((PER_VECTOR - start % PER_VECTOR) % PER_VECTOR));
+    return {size, head, (size - head) / PER_VECTOR};
+}
+
+// The share of a thread in a run: the vectors `first + k * step` for k < N, and as number N the single
+// elements.
+template <int N, int S> struct Fragment {
+    Run run;
+    int first, step;
+    Place<S> singles;
+
+    bool has(int k, int j) const {
+        return k < N ? first + k * step < run.vectors : singles.has(j);
+    }
+
+    // True if there is anything of number k.
+    bool has(int k) const {
+        bool any = has(k, 0);
+#pragma unroll
+        for (int j = 1; j < S; ++j) any = any || has(k, j);
+        return any;
+    }
+
+    Place<S> place(int k) const {
+        if (k == N) return singles;
+        return {true, {run.head + (first + k * step) * PER_VECTOR}};
+    }
+
+    // Loads x, whose boundaries the run was made for. No vector needs a branch, so that all are asked for
+    // before any is waited for.
+    void load(Source from, thread Vector *x) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            if (has(k)) x[k] = from.whole(place(k).offset(0));
+        }
+        x[N] = from.load(singles);
+    }
+
+    // Loads another tensor, whose boundaries may be elsewhere.
+    void load_other(Source from, thread Vector *x) const {
+        if (from.is_aligned(run.head)) return load(from, x);
+#pragma unroll
+        for (int k = 0; k <= N; ++k) {
+            if (has(k)) x[k] = from.load(place(k));
+        }
+    }
+};
+
 // The elements [head, end) of a run of vectors; the first and the last may be there in part. The
 // head is in the first one.
 struct Span {
@@ -76,56 +194,14 @@ struct VectorRef {
     int vector;
     long ahead;
 
-    long offset() const { return ahead + (vector * PER_VECTOR - span.head); }
     bool has(int j) const { return span.has(vector, j); }
-
-    // True if one access does, at this element of a buffer. Where the 16-byte boundaries of a tensor
-    // are not those that the span was made for (one at another start), elements go one by one.
-    bool at_once(long at) const { return span.whole(vector) && at % PER_VECTOR == 0; }
-};
-
-// The elements of a tensor from number `start` of its buffer on; `data` is null where there is none.
-struct Source {
-    device const T *data;
-    long start;
-
-    bool exists() const { return data != nullptr; }
-
-    Vector load(VectorRef ref) const {
-        const long at = start + ref.offset();
-        if (ref.at_once(at)) return *(device const Vector *)(data + at);
-        Vector out = {};
-#pragma unroll
-        for (int j = 0; j < PER_VECTOR; ++j) {
-            if (ref.has(j)) out.quads[j / 4][j % 4] = data[at + j];
-        }
-        return out;
-    }
-};
-
-// A tensor that is written, likewise.
-struct Sink {
-    device T *data;
-    long start;
-
-    bool exists() const { return data != nullptr; }
-
-    void store(VectorRef ref, Vector value) const {
-        const long at = start + ref.offset();
-        if (ref.at_once(at)) {
-            *(device Vector *)(data + at) = value;
-            return;
-        }
-#pragma unroll
-        for (int j = 0; j < PER_VECTOR; ++j) {
-            if (ref.has(j)) data[at + j] = value.quads[j / 4][j % 4];
-        }
-    }
+    long offset(int j) const { return ahead + (vector * PER_VECTOR - span.head) + j; }
+    bool is_vector() const { return span.whole(vector); }
 };
 
 // Vectors that a thread has: number k is `k * vector_step` vectors and `k * ahead_step` elements
 // behind the first.
-struct Fragment {
+struct Vectors {
     Span span;
     int vector, vector_step;
     long ahead, ahead_step;
@@ -136,14 +212,14 @@ struct Fragment {
     bool has(int k, int j) const { return k < count && span.has(vector + k * vector_step, j); }
 
     // The vectors from number k on.
-    Fragment from(int k) const {
+    Vectors from(int k) const {
         const VectorRef first = ref(k);
         return {span, first.vector, vector_step, first.ahead, ahead_step, count - k};
     }
 };
 
 // Every `step`th vector of a span from `first` on.
-inline Fragment fragment_of(Span span, int first, int step) {
+inline Vectors vectors_of(Span span, int first, int step) {
     const int count = max(0, (span.vectors() - first + step - 1) / step);
     return {span, first, step, 0, 0, count};
 }

@@ -1,7 +1,7 @@
 // The arguments of a launch: field for field the structs of src/gpu/abi.rs, which fills them in. Both sides
 // assert the sizes of src/tuning.rs. Before this, each language defines
 //
-//   Real      the type of the numbers of a Spec: double, or float where there is no other
+//   Real      the type of the numbers of a Spec, that of the sums: double for f64, else float
 //   Integer   64 bits
 //   Origin    where the first element of a tensor is: its address, null where there is none; or its index
 //             in the buffer that goes with the field

@@ -53,7 +53,7 @@ template <typename A> struct Affine {
         shift = shift - stats.mean.rest * scale;
     }
 
-    // In a type of less digits.
+    // In a type of fewer digits.
     template <typename B> FN operator Affine<B>() const {
         Affine<B> out;
         out.mean = B(mean), out.scale = B(scale), out.shift = B(shift);

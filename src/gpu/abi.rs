@@ -8,7 +8,7 @@ use crate::tuning::{
 };
 use std::mem::offset_of;
 
-/// The type of the numbers of a [`SpecArg`]: f64, or f32 where there is no other.
+/// The type of the numbers of a [`SpecArg`], that of the sums: f64 for f64, else f32.
 pub trait Real: Copy {
     /// The bytes that C++ leaves unused behind a [`SpecArg`].
     type Filler: Copy + Default;
@@ -178,6 +178,25 @@ impl<R: Real> SpecArg<R> {
     }
 }
 
+impl<R: Real + Into<f64>> SpecArg<R> {
+    fn with<S: Real>(&self) -> SpecArg<S> {
+        let number = |v: R| S::from_f64(v.into());
+        SpecArg {
+            eps: number(self.eps),
+            n: number(self.n),
+            bessel: number(self.bessel),
+            alpha: number(self.alpha),
+            one_minus_alpha: number(self.one_minus_alpha),
+            weight_offset: number(self.weight_offset),
+            slope: number(self.slope),
+            mode: self.mode,
+            stats_gradient: self.stats_gradient,
+            stat: self.stat,
+            activation: self.activation,
+        }
+    }
+}
+
 impl<R: Real> CallArg<R> {
     /// Without any tensor yet.
     pub fn new(spec: &NormSpec) -> Self {
@@ -206,6 +225,32 @@ impl<R: Real> CallArg<R> {
             dv: tensor,
             dweights: tensor,
             shares: SharesArg::default(),
+        }
+    }
+
+    /// The same with numbers of another type.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    pub fn with<S: Real>(&self) -> CallArg<S>
+    where
+        R: Into<f64>,
+    {
+        CallArg {
+            shape: self.shape,
+            spec: self.spec.with(),
+            filler: S::Filler::default(),
+            x: self.x,
+            dy: self.dy,
+            weights: self.weights,
+            biases: self.biases,
+            residual: self.residual,
+            weight: self.weight,
+            bias: self.bias,
+            mean: self.mean,
+            rstd: self.rstd,
+            out: self.out,
+            dv: self.dv,
+            dweights: self.dweights,
+            shares: self.shares,
         }
     }
 

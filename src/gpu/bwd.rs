@@ -5,7 +5,7 @@ use super::call::Call;
 use super::launch::Slot;
 use super::multi_pass::MultiPass;
 use super::params::sum_params;
-use crate::plan::{GpuPlan, Pass};
+use crate::plan::Pass;
 use crate::shapes::{ParamSpec, Planes, acc_dtype};
 use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 use candle_core::{DType, Result};
@@ -73,7 +73,7 @@ pub fn backward<G: Gpu>(
 
 /// Fills the results of the call: gradients per element, and the planes' shares of the others.
 fn launch<G: Gpu>(call: &mut Call<G>) -> Result<()> {
-    let plan = GpuPlan::new(&call.job(Pass::Backward), call.gpu.caps())?;
+    let (_, plan) = call.plan(Pass::Backward)?;
     if plan.is_on_chip() {
         // SAFETY: x, dy and the tensors of their size hold the planes at their strides, the
         // parameters `period` numbers each, the gradients per element an element for each of x, the

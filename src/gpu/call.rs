@@ -137,8 +137,16 @@ impl<'a, G: Gpu> Call<'a, G> {
         self.arg.spec.activation == abi::ActivationArg::None && !extras.any(|slot| self.has(slot))
     }
 
+    /// A pass, and its plan.
+    pub fn plan(&mut self, pass: Pass) -> Result<(Job, GpuPlan)> {
+        let job = self.job(pass);
+        let plan = GpuPlan::new(&job, self.gpu.caps())?;
+        plan::tell(&job, &plan);
+        Ok((job, plan))
+    }
+
     /// The shape of this call, which decides the plan.
-    pub fn job(&mut self, pass: Pass) -> Job {
+    fn job(&mut self, pass: Pass) -> Job {
         let (caps, spatial) = (self.gpu.caps(), self.arg.shape.spatial);
         let bound = self.bound.iter().fold(0, |slots, b| slots | b.slots);
         let adjacent = |(slot, t): (Slot, &mut abi::TensorArg)| {

@@ -4,7 +4,7 @@ use super::Gpu;
 use super::call::Call;
 use super::launch::Slot;
 use super::multi_pass::MultiPass;
-use crate::plan::{GpuPlan, Pass};
+use crate::plan::Pass;
 use crate::shapes::acc_dtype;
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use candle_core::{Layout, Result};
@@ -46,21 +46,25 @@ pub fn forward_in_place<G: Gpu>(
 }
 
 fn launch<G: Gpu>(call: &mut Call<G>) -> Result<()> {
-    let plan = GpuPlan::new(&call.job(Pass::Forward), call.gpu.caps())?;
+    let (job, plan) = call.plan(Pass::Forward)?;
     if plan.is_on_chip() {
         // SAFETY: x and the tensors of its size hold the planes at their strides, the parameters
         // `period` numbers each, the output an element for each of x; the plan covers every plane.
         return unsafe { call.launch_on_chip(Pass::Forward, &plan) };
     }
     let given = call.has(Slot::Mean);
+    let merges = plan.merges_as_it_writes(&job);
     let mut run = MultiPass::new(call, plan)?;
     let parts = if given {
         None
     } else {
         run.measure(Pass::Forward, &None)?
     };
+    if merges {
+        return run.write(&None, &parts);
+    }
     let affines = run.affines(&parts)?;
-    run.write(&affines)
+    run.write(&affines, &None)
 }
 
 /// The mean of every plane, then the other statistic of every plane.
@@ -80,7 +84,7 @@ pub fn stats<G: Gpu>(
     {
         let mut call = Call::new(gpu, spec, x)?;
         call.scale_stat(stat);
-        let plan = GpuPlan::of_stats(&call.job(Pass::Forward), gpu.caps())?;
+        let (_, plan) = call.plan(Pass::Forward)?;
         if plan.is_on_chip() {
             call.stats_on_chip(&mut output);
             // SAFETY: x holds the planes at their strides, each half of the output a number for

@@ -83,8 +83,10 @@ impl<'a, 'c, G: Gpu> MultiPass<'a, 'c, G> {
         self.groups(Kernel::Stats, self.chunks, [read(Slot::Parts, parts)])
     }
 
-    pub fn write(&mut self, affines: &Buffer<G>) -> Result<()> {
-        self.elements(Pass::Forward, Phase::Write, [read(Slot::Affines, affines)])
+    /// Maps the elements, by coefficients or, without those, by what was measured or is given.
+    pub fn write(&mut self, affines: &Buffer<G>, parts: &Buffer<G>) -> Result<()> {
+        let buffers = [read(Slot::Affines, affines), read(Slot::Parts, parts)];
+        self.elements(Pass::Forward, Phase::Write, buffers)
     }
 
     pub fn write_gradients(&mut self, affines: &Buffer<G>, gradients: &Buffer<G>) -> Result<()> {

@@ -19,14 +19,19 @@
 //! it. tests/devices/traffic.rs counts it all on the emulated driver: with 8 places a thread channels-last
 //! reads 0.13 (forward) to 0.17 times more than the table has, for coefficients from the caches.
 
+use super::Without;
 use crate::shapes::{Format, Planes};
 use crate::tuning::{
-    MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, MIN_GROUP_VECTORS, SPLIT_THREADS, SPLIT_VECTORS,
-    VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
+    MANY_VECTORS_THREADS, MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, MIN_GROUP_VECTORS,
+    MOMENTS_NUMBERS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
 };
 use candle_core::{Result, bail};
 
 const MIN_THREADS: usize = 64;
+/// Vectors of x and of the gradient that the threads of small blocks keep where there are many planes.
+pub(super) const MANY_VECTORS: usize = 8;
+/// The fewest lanes of a warp that kernels give a plane.
+pub(super) const LEAST_LANES: usize = 4;
 /// Vectors of a lane before a plane takes more of them: 64 bytes in flight each.
 pub(super) const LANE_VECTORS: usize = 4;
 /// A chunk is a multiple of 128 bytes, a full line of the L2.
@@ -91,14 +96,12 @@ pub struct Caps {
     pub sm_count: usize,
     /// The blocks of a cluster reach each other's shared memory (compute capability 9.0).
     pub clusters: bool,
-    /// The fewest lanes of a warp that kernels give a plane.
-    pub least_lanes: usize,
     /// There are kernels that keep groups of planes on chip.
     pub groups_on_chip: bool,
     /// There are kernels for calls with nothing beside the normalization.
     pub plain_kernels: bool,
-    /// The kernels that keep planes on chip can write statistics instead of a result.
-    pub stats_on_chip: bool,
+    /// Tiers that are not to be used.
+    pub without: Without,
 }
 
 impl Caps {
@@ -107,10 +110,9 @@ impl Caps {
         Self {
             sm_count,
             clusters,
-            least_lanes: 4,
             groups_on_chip: true,
             plain_kernels: true,
-            stats_on_chip: true,
+            without: Without::NONE,
         }
     }
 
@@ -119,10 +121,9 @@ impl Caps {
         Self {
             sm_count: cores,
             clusters: false,
-            least_lanes: WARP,
             groups_on_chip: false,
             plain_kernels: false,
-            stats_on_chip: false,
+            without: Without::NONE,
         }
     }
 }
@@ -138,7 +139,8 @@ pub enum Tier {
     Cluster { blocks: usize },
     /// A group of planes by a block or by so many of a cluster, in their registers.
     Groups { blocks: usize },
-    /// Planes are cut in chunks: one launch measures those, one merges them, one maps the elements.
+    /// Planes are cut in chunks: one launch measures those, one merges them, one maps the elements. Forward, the
+    /// last one merges them itself where they are few.
     Split(Chunks),
     /// `Split` for adjacent channels.
     Columns(Chunks),
@@ -189,10 +191,10 @@ impl GpuPlan {
         let lines = job.lines();
         let bytes = job.planes.spatial.saturating_mul(job.element);
         let idle = count * 4 <= sm_count && bytes >= SPLIT_MIN_BYTES;
-        if lines <= WARP * max {
+        if lines <= WARP * max && !caps.without.lanes {
             // The fewest lanes that have loads enough in flight: less of each is spent on sums.
             let lanes = lines.div_ceil(LANE_VECTORS).next_power_of_two();
-            let lanes = lanes.clamp(caps.least_lanes, WARP);
+            let lanes = lanes.clamp(LEAST_LANES, WARP);
             let tier = Tier::Lanes {
                 lanes,
                 vectors: lines.div_ceil(lanes).next_power_of_two(),
@@ -200,22 +202,27 @@ impl GpuPlan {
             let threads = WARP * WARPS_PER_BLOCK;
             return Self::launch(tier, count.div_ceil(threads / lanes), threads);
         }
-        if lines <= MAX_THREADS * max && !idle {
+        if lines <= MAX_THREADS * max && !idle && !caps.without.block {
             // Many planes fill the machine by themselves, and small blocks with full registers leave
             // several of them per multiprocessor.
-            let many = count >= 4 * sm_count;
-            let (threads, vectors) = block(lines, if many { max } else { job.pass.few_vectors() });
+            let (many, few) = (count >= 4 * sm_count, job.pass.few_vectors());
+            let (threads, vectors) = if many && job.has_many_vectors(lines) {
+                block(lines, MANY_VECTORS)
+            } else {
+                block(lines, if many { max } else { few })
+            };
+            let vectors = vectors.max(few);
             return Self::launch(Tier::Block { vectors }, count, threads);
         }
         let blocks = blocks(lines, max);
-        if caps.clusters && blocks <= MAX_CLUSTER {
+        if caps.clusters && blocks <= MAX_CLUSTER && !caps.without.cluster {
             // Eight blocks of half the threads instead of four: on an H200 planes of 256 KB took 0.94 to 0.96
             // of the time, the gradients of planes of 128 KB 0.87 to 0.90. With four instead of two, the
             // gradients of 64 KB took 1.10.
             let blocks = if idle || blocks == 4 {
                 MAX_CLUSTER
             } else {
-                blocks
+                blocks.max(2)
             };
             let (threads, _) = block(lines.div_ceil(blocks), max);
             return Self::launch(Tier::Cluster { blocks }, count * blocks, threads);
@@ -223,18 +230,13 @@ impl GpuPlan {
         Self::multi_pass(job, caps)
     }
 
-    /// The plan of statistics alone.
-    pub fn of_stats(job: &Job, caps: Caps) -> Result<Self> {
-        if caps.stats_on_chip {
-            Self::new(job, caps)
-        } else {
-            Self::multi_pass(job, caps)
-        }
-    }
-
     /// Groups of several planes, each of which is whole vectors, if they fit on chip.
     fn of_groups(job: &Job, caps: Caps) -> Result<Option<Self>> {
-        let fit = caps.groups_on_chip && job.adjacent && job.aligned && !job.given;
+        let fit = caps.groups_on_chip
+            && !caps.without.groups
+            && job.adjacent
+            && job.aligned
+            && !job.given;
         if !fit || job.channels_per_group == 1 || job.format == Format::ChannelsLast {
             return Ok(None);
         }
@@ -312,6 +314,16 @@ impl GpuPlan {
         !matches!(self.tier, Tier::Split(_) | Tier::Columns(_))
     }
 
+    /// True if each block that writes merges the parts of its group by itself, and a third launch is spared,
+    /// which costs about 3 us: as long as they are at most an eighth of what it reads anyway.
+    pub fn merges_as_it_writes(&self, job: &Job) -> bool {
+        let Tier::Split(chunks) = self.tier else {
+            return false;
+        };
+        let part = MOMENTS_NUMBERS * job.element.max(4) / VECTOR_BYTES;
+        8 * part * chunks.count * job.channels_per_group <= chunks.length
+    }
+
     fn launch(tier: Tier, grid: usize, threads: usize) -> Result<Self> {
         if grid > MAX_GRID {
             bail!("norm: expected at most {MAX_GRID} blocks of work, got {grid}");
@@ -337,6 +349,13 @@ impl Job {
             (Format::Planar, Pass::Forward) if !self.plain => 4,
             (Format::Planar, _) => 2,
         }
+    }
+
+    /// True if the threads of a small block have `MANY_VECTORS` of a plane, so that less is spent on sums: by
+    /// count a third of the instructions of gradients of planes of 3136.
+    fn has_many_vectors(&self, lines: usize) -> bool {
+        let threads = MIN_THREADS * MANY_VECTORS / 2..=MANY_VECTORS_THREADS * MANY_VECTORS;
+        self.pass == Pass::Backward && self.plain && threads.contains(&lines)
     }
 
     fn count(&self) -> Result<usize> {
@@ -379,7 +398,7 @@ fn blocks(lines: usize, max: usize) -> usize {
 fn block(lines: usize, target: usize) -> (usize, usize) {
     let threads = lines
         .div_ceil(target)
-        .next_power_of_two()
+        .next_multiple_of(WARP)
         .clamp(MIN_THREADS, MAX_THREADS);
     (threads, lines.div_ceil(threads).next_power_of_two())
 }

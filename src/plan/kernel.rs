@@ -1,6 +1,6 @@
 //! The kernels of the GPU backends, by what they do. Their names are the same in every language.
 
-use super::gpu::LANE_VECTORS;
+use super::gpu::{LANE_VECTORS, LEAST_LANES, MANY_VECTORS};
 use super::{Caps, Pass, Tier};
 use crate::tuning::WARP;
 #[cfg(feature = "cuda")]
@@ -107,18 +107,21 @@ impl Kernel {
                     .into_iter()
                     .filter(move |v| (least..=max).contains(v))
             };
-            for lanes in [4, 8, 16, WARP] {
+            for lanes in [LEAST_LANES, 8, 16, WARP] {
                 // The fewest lanes have the small planes, the whole warp the large ones.
-                let least = if lanes == caps.least_lanes {
+                let least = if lanes == LEAST_LANES {
                     1
                 } else {
                     LANE_VECTORS
                 };
                 let most = if lanes == WARP { max } else { LANE_VECTORS };
-                let some = sizes(least).filter(|v| lanes >= caps.least_lanes && *v <= most);
+                let some = sizes(least).filter(|v| *v <= most);
                 all.extend(some.map(|v| Self::Lanes(pass, lanes, v)));
             }
             all.extend(sizes(pass.few_vectors()).map(|v| Self::Block(pass, v)));
+            if pass == Pass::Backward && caps.plain_kernels {
+                all.push(Self::Block(pass, MANY_VECTORS));
+            }
             if caps.groups_on_chip {
                 all.push(Self::GroupsBlock(pass));
             }

@@ -6,9 +6,13 @@ mod cpu;
 mod gpu;
 #[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
 mod kernel;
+#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
+mod overrides;
 
 pub use cpu::{CpuPlan, L1_ELEMENTS, SEGMENT};
 #[allow(unused_imports)] // likewise
 pub use gpu::{Caps, Chunks, GpuPlan, Job, Pass, Tier};
 #[allow(unused_imports)]
 pub use kernel::{Kernel, Phase};
+#[allow(unused_imports)]
+pub use overrides::{Without, tell};

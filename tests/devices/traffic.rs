@@ -1,10 +1,10 @@
-//! The bytes that each op moves in each tier, counted by the emulated driver, are those that
-//! src/plan/gpu.rs says. On a GPU nobody counts them, and the test says so.
+//! The bytes that each op moves in each tier and its launches, counted by the emulated driver, are those
+//! that src/plan/gpu.rs says. On a GPU nobody counts them, and the test says so.
 
 use crate::calls::*;
 use crate::common::own_process;
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 const CASE: &str = "CANDLE_INSTANCE_NORM_TRAFFIC_CASE";
 /// Parts the reports of a case's dtypes.
@@ -17,6 +17,7 @@ struct Case {
     last: bool,
     read: f64,
     written: f64,
+    launches: usize,
     run: Run,
 }
 
@@ -25,28 +26,50 @@ fn cases() -> Vec<Case> {
     const ON_CHIP: (usize, usize, usize) = (2, 34, 4096);
     const SPLIT: (usize, usize, usize) = (1, 1, 270_336);
     const GROUPS: (usize, usize, usize) = (2, 32, 2048);
-    let rows: [(&str, Run, [[f64; 2]; 2]); 10] = [
-        ("forward", plain, [[1., 1.], [2., 1.]]),
-        ("forward, ReLU, residual", fused, [[2., 1.], [3., 1.]]),
-        ("the same in place", in_place, [[2., 1.], [3., 1.]]),
-        ("forward, SPADE", spade, [[3., 1.], [4., 1.]]),
-        ("backward", plain_backward, [[2., 1.], [4., 1.]]),
+    // Read and written on chip and in parts, and launches on chip, of large planes and channels-last.
+    let rows: [(&str, Run, [[f64; 2]; 2], [usize; 3]); 10] = [
+        ("forward", plain, [[1., 1.], [2., 1.]], [1, 2, 3]),
+        (
+            "forward, ReLU, residual",
+            fused,
+            [[2., 1.], [3., 1.]],
+            [1, 2, 3],
+        ),
+        (
+            "the same in place",
+            in_place,
+            [[2., 1.], [3., 1.]],
+            [1, 2, 3],
+        ),
+        ("forward, SPADE", spade, [[3., 1.], [4., 1.]], [1, 2, 3]),
+        ("backward", plain_backward, [[2., 1.], [4., 1.]], [1, 3, 3]),
         (
             "backward, ReLU, residual",
             fused_backward,
             [[3., 2.], [7., 2.]],
+            [2, 6, 6],
         ),
-        ("backward, SPADE", spade_backward, [[3., 2.], [6., 2.]]),
-        ("given statistics", with_stats, [[1., 1.], [1., 1.]]),
-        ("statistics", stats, [[1., 0.], [1., 0.]]),
-        ("AdaIN", style, [[2., 1.], [3., 1.]]),
+        (
+            "backward, SPADE",
+            spade_backward,
+            [[3., 2.], [6., 2.]],
+            [1, 3, 3],
+        ),
+        (
+            "given statistics",
+            with_stats,
+            [[1., 1.], [1., 1.]],
+            [1, 1, 2],
+        ),
+        ("statistics", stats, [[1., 0.], [1., 0.]], [1, 2, 2]),
+        ("AdaIN", style, [[2., 1.], [3., 1.]], [2, 4, 5]),
     ];
     let mut cases = vec![];
-    for (name, run, [on_chip, in_parts]) in rows {
-        for (shape, last, [read, written]) in [
-            (ON_CHIP, false, on_chip),
-            (SPLIT, false, in_parts),
-            (GROUPS, true, in_parts),
+    for (name, run, [on_chip, in_parts], launches) in rows {
+        for (shape, last, [read, written], launches) in [
+            (ON_CHIP, false, on_chip, launches[0]),
+            (SPLIT, false, in_parts, launches[1]),
+            (GROUPS, true, in_parts, launches[2]),
         ] {
             cases.push(Case {
                 name,
@@ -54,23 +77,26 @@ fn cases() -> Vec<Case> {
                 last,
                 read,
                 written,
+                launches,
                 run,
             });
         }
     }
     // Planar, groups are kept on chip.
-    let groups: [(&str, Run, [f64; 2]); 2] = [
-        ("group norm, SiLU", group, [1., 2.]),
-        ("group norm, backward", group_backward, [2., 4.]),
+    let groups: [(&str, Run, [f64; 2], [usize; 2]); 2] = [
+        ("group norm, SiLU", group, [1., 2.], [1, 3]),
+        ("group norm, backward", group_backward, [2., 4.], [1, 3]),
     ];
-    for (name, run, read) in groups {
-        for (last, read) in [false, true].into_iter().zip(read) {
+    for (name, run, read, launches) in groups {
+        for (last, read, launches) in [(false, read[0], launches[0]), (true, read[1], launches[1])]
+        {
             cases.push(Case {
                 name,
                 shape: GROUPS,
                 last,
                 read,
                 written: 1.,
+                launches,
                 run,
             });
         }
@@ -83,6 +109,7 @@ fn cases() -> Vec<Case> {
 struct Moved {
     bytes: [f64; 2],
     requests: [f64; 2],
+    launches: usize,
 }
 
 /// The sums of the driver's reports, a line for each launch; `None` where the driver is not the
@@ -102,6 +129,7 @@ fn moved(log: &str) -> Result<Option<Moved>> {
         total.bytes[1] += 32. * number(" sectors written in ")?;
         total.requests[0] += number(" loads, ")?;
         total.requests[1] += number(" stores; ")?;
+        total.launches += 1;
     }
     Ok(launches().next().map(|_| total))
 }
@@ -137,7 +165,12 @@ fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
             (false, _) => "small planes",
         };
         for (dtype, log) in DTYPES.iter().zip(log.split(NEXT).skip(1)) {
-            let Some(Moved { bytes, requests }) = moved(log)? else {
+            let Some(Moved {
+                bytes,
+                requests,
+                launches,
+            }) = moved(log)?
+            else {
                 println!("SKIPPED: no driver here counts bytes");
                 return Ok(());
             };
@@ -150,6 +183,15 @@ fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
                 "{what:46} {read:6.3} read, {written:6.3} written: {} and {}; {loads:6.3}, {stores:6.3}",
                 case.read, case.written
             );
+            // In f64 the parts of such a plane are too many to be merged by every block that writes.
+            // In f32, a parameter's gradient over one sample is the plane's share, and no sum.
+            let share = *dtype == DType::F32 && (n, c) == (1, 1) && case.launches == 6;
+            if launches != case.launches - usize::from(share) && *dtype != DType::F64 {
+                off.push(format!(
+                    "{what}: {launches} launches instead of {}",
+                    case.launches
+                ));
+            }
             // Beside the tensors of the size of x: parameters, parts and coefficients. They count
             // for more channels-last, where a thread has but 8 elements of each plane in a shape
             // that is small enough to be emulated.
@@ -179,6 +221,7 @@ fn a_report_is_read() -> Result<()> {
     let once = Moved {
         bytes: [2048., 512.],
         requests: [4., 2.],
+        launches: 1,
     };
     assert_eq!(moved(line)?, Some(once));
     assert_eq!(moved("nothing")?, None);

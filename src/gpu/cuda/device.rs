@@ -145,8 +145,14 @@ impl Gpu for Cuda {
                 let mut buffers = buffers_of(kernel).iter().map(|&slot| address(slot));
                 let mut buffers: [u64; 3] = [(); 3].map(|()| buffers.next().unwrap_or(0));
                 let [first, second, third] = &mut buffers;
+                // The kernels have numbers of the type of their sums.
+                let mut narrow = call.with::<f32>();
+                let call = match dtype {
+                    DType::F64 => as_arg(call),
+                    _ => as_arg(&mut narrow),
+                };
                 let mut args = [
-                    as_arg(call),
+                    call,
                     as_arg(&mut chunks),
                     as_arg(first),
                     as_arg(second),
@@ -217,7 +223,7 @@ fn buffers_of(kernel: Kernel) -> &'static [Slot] {
         Kernel::Split(pass, phase) | Kernel::Columns(pass, phase) => match (pass, phase) {
             (Pass::Forward, Phase::Measure) => &[Parts],
             (Pass::Backward, Phase::Measure) => &[Affines, Parts],
-            (Pass::Forward, Phase::Write) => &[Affines],
+            (Pass::Forward, Phase::Write) => &[Affines, Parts],
             (Pass::Backward, Phase::Write) => &[Affines, Gradients],
         },
         Kernel::Finish(Pass::Forward) => &[Parts, Affines],

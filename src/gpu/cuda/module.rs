@@ -1,6 +1,6 @@
 //! The kernels of a device: their PTX and their handles.
 
-use crate::plan::{Caps, Kernel};
+use crate::plan::{Caps, Kernel, Without};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaFunction, sys};
 use candle_core::{CudaDevice, DType, Error, Result, bail};
@@ -50,7 +50,10 @@ impl Kernels {
         let clusters = 10 * major + minor >= HOPPER && std::env::var_os(BASELINE).is_none();
         Ok(Self {
             context: context.clone(),
-            caps: Caps::cuda(sm_count.max(1) as usize, clusters),
+            caps: Caps {
+                without: Without::from_env()?,
+                ..Caps::cuda(sm_count.max(1) as usize, clusters)
+            },
             functions: RwLock::default(),
         })
     }

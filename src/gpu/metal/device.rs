@@ -3,7 +3,7 @@
 use super::module::{arguments, element, source};
 use crate::gpu::launch::{Launch, Slot};
 use crate::gpu::{Gpu, bwd, fwd};
-use crate::plan::{Caps, Kernel};
+use crate::plan::{Caps, Kernel, Without};
 use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use crate::tuning::WARP;
 use candle_core::backend::{BackendDevice, BackendStorage};
@@ -46,7 +46,7 @@ impl Gpu for Metal {
     }
 
     fn caps(&self) -> Caps {
-        Caps::metal(self.kernels.cores)
+        self.kernels.caps
     }
 
     fn alloc(&self, dtype: DType, len: usize) -> Result<MetalStorage> {
@@ -95,7 +95,7 @@ impl Gpu for Metal {
 
 /// The libraries and pipelines of one GPU, each compiled once.
 struct Kernels {
-    cores: usize,
+    caps: Caps,
     libraries: Mutex<HashMap<DType, Library>>,
     pipelines: RwLock<HashMap<(Kernel, DType), ComputePipeline>>,
 }
@@ -110,9 +110,13 @@ impl Kernels {
             return Ok(kernels.clone());
         }
         let mut all = all.write().map_err(poisoned)?;
+        let caps = Caps {
+            without: Without::from_env()?,
+            ..Caps::metal(cores(device.device_type()))
+        };
         let new = || {
             Arc::new(Self {
-                cores: cores(device.device_type()),
+                caps,
                 libraries: Mutex::default(),
                 pipelines: RwLock::default(),
             })

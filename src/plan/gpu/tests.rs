@@ -35,16 +35,6 @@ fn tiers_change_where_the_registers_end() {
     assert_eq!(forward(8, 512, 132, 4).tier, lanes(16, 4));
     assert_eq!(forward(8, 512, 512, 4).tier, lanes(32, 4));
     assert_eq!(forward(8, 512, 1024, 4).tier, lanes(32, 8));
-    let warps_alone = Caps {
-        least_lanes: WARP,
-        ..H200
-    };
-    let tier_of = |spatial| {
-        GpuPlan::new(&job(8, 512, spatial, 4), warps_alone)
-            .unwrap()
-            .tier
-    };
-    assert_eq!([tier_of(1), tier_of(132)], [lanes(32, 1), lanes(32, 2)]);
     // A plane that starts anywhere can touch one vector more.
     assert_eq!(forward(8, 512, 1023, 4).tier, block(8));
     assert_eq!(forward(8, 512, 1028, 4).tier, block(8));
@@ -298,4 +288,83 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_tier_that_is_left_out_leaves_its_planes_to_the_next() {
+    let tiers = |without| {
+        let caps = Caps { without, ..H200 };
+        [49, 4096, 64 * 1024]
+            .map(|spatial| GpuPlan::new(&job(8, 512, spatial, 4), caps).unwrap().tier)
+    };
+    let (none, block) = (Without::NONE, |vectors| Tier::Block { vectors });
+    let cluster = |blocks| Tier::Cluster { blocks };
+    let [lanes, of_block, large] = tiers(none);
+    assert!(
+        matches!(lanes, Tier::Lanes { .. }) && of_block == block(8),
+        "{lanes:?}"
+    );
+    assert_eq!(large, cluster(8));
+    let without_lanes = Without {
+        lanes: true,
+        ..none
+    };
+    assert_eq!(tiers(without_lanes), [block(2), block(8), large]);
+    let without_block = Without {
+        block: true,
+        ..none
+    };
+    assert_eq!(tiers(without_block), [lanes, cluster(2), large]);
+    let without_cluster = Without {
+        cluster: true,
+        ..none
+    };
+    assert!(matches!(tiers(without_cluster), [_, _, Tier::Split(_)]));
+    let groups = Job {
+        channels_per_group: 8,
+        ..job(8, 512, 64, 4)
+    };
+    let without_groups = Without {
+        groups: true,
+        ..none
+    };
+    let caps = Caps {
+        without: without_groups,
+        ..H200
+    };
+    assert!(matches!(
+        GpuPlan::new(&groups, caps).unwrap().tier,
+        Tier::Split(_)
+    ));
+}
+
+#[test]
+fn the_last_launch_merges_few_parts_by_itself() {
+    let merges = |job: Job| {
+        let plan = GpuPlan::new(&job, H200).unwrap();
+        plan.merges_as_it_writes(&job)
+    };
+    let (large, frame) = (job(1, 32, 512 * 512, 4), job(1, 3, 2160 * 3840, 4));
+    assert!(
+        merges(large)
+            && merges(frame)
+            && merges(Job {
+                plain: false,
+                ..frame
+            })
+    );
+    // On chip nothing is in parts; channels-last, a block has many planes.
+    let last = Job {
+        format: Format::ChannelsLast,
+        ..large
+    };
+    assert!(!merges(job(1, 32, 64, 4)) && !merges(last));
+    // Many small parts: of a plane in as many as there are blocks, or of a group of many planes.
+    assert!(!merges(job(1, 1, 1 << 20, 4)));
+    let groups = |channels_per_group| Job {
+        channels_per_group,
+        aligned: false,
+        ..job(1, 512, 511, 4)
+    };
+    assert!(merges(groups(16)) && !merges(groups(32)));
 }
