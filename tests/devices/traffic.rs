@@ -21,13 +21,15 @@ struct Case {
     run: Run,
 }
 
+/// What is read and written on chip and in parts, and the launches on chip, of large planes and channels-last.
+type Row = (&'static str, Run, [[f64; 2]; 2], [usize; 3]);
+
 /// The rows of the table in src/plan/gpu.rs.
 fn cases() -> Vec<Case> {
     const ON_CHIP: (usize, usize, usize) = (2, 34, 4096);
     const SPLIT: (usize, usize, usize) = (1, 1, 270_336);
     const GROUPS: (usize, usize, usize) = (2, 32, 2048);
-    // Read and written on chip and in parts, and launches on chip, of large planes and channels-last.
-    let rows: [(&str, Run, [[f64; 2]; 2], [usize; 3]); 10] = [
+    let rows: [Row; 10] = [
         ("forward", plain, [[1., 1.], [2., 1.]], [1, 2, 3]),
         (
             "forward, ReLU, residual",
