@@ -18,10 +18,11 @@ pub fn decode(form: &Form) -> Option<Decoded> {
     })
 }
 
-/// `setp.lt p, a, b`. With a NaN those that end in `u` hold, and no others.
+/// `setp.lt p, a, b`. With a NaN those that end in `u` hold, and `nan`, and no others.
 #[allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons)] // what they say of a NaN is meant
 fn compare<A: Lane + PartialOrd>(form: &Form) -> Option<Decoded> {
-    Some(match form.which(&["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu"])? {
+    let names = ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "nan", "num"];
+    Some(match form.which(&names)? {
         0 => test(form, |a: A, b: A| a == b),
         1 => test(form, |a: A, b: A| a < b || a > b),
         2 => test(form, |a: A, b: A| a < b),
@@ -33,7 +34,9 @@ fn compare<A: Lane + PartialOrd>(form: &Form) -> Option<Decoded> {
         8 => test(form, |a: A, b: A| !(a >= b)),
         9 => test(form, |a: A, b: A| !(a > b)),
         10 => test(form, |a: A, b: A| !(a <= b)),
-        _ => test(form, |a: A, b: A| !(a < b)),
+        11 => test(form, |a: A, b: A| !(a < b)),
+        12 => test(form, |a: A, b: A| !(a <= b || a > b)),
+        _ => test(form, |a: A, b: A| a <= b || a > b),
     })
 }
 

@@ -11,7 +11,7 @@ fn holds(comparison: &str, a: &str, b: &str) -> String {
 #[test]
 fn comparisons_of_floats() {
     type Test = fn(f64, f64) -> bool;
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 14] = [
         ("eq", |a, b| a == b),
         ("ne", |a, b| a != b && !a.is_nan() && !b.is_nan()),
         ("lt", |a, b| a < b),
@@ -24,6 +24,8 @@ fn comparisons_of_floats() {
         ("leu", |a, b| a <= b || a.is_nan() || b.is_nan()),
         ("gtu", |a, b| a > b || a.is_nan() || b.is_nan()),
         ("geu", |a, b| a >= b || a.is_nan() || b.is_nan()),
+        ("nan", |a, b| a.is_nan() || b.is_nan()),
+        ("num", |a, b| !a.is_nan() && !b.is_nan()),
     ];
     let single = |w: u64| f32::from_bits(w as u32) as f64;
     let half = |w: u64| f16::from_bits(w as u16).to_f64();
