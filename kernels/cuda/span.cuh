@@ -19,7 +19,7 @@ __device__ __forceinline__ void narrow(double v, double &out) { out = v; }
 __device__ __forceinline__ void narrow(float v, __half &out) { out = __float2half_rn(v); }
 
 // The bits of a bf16 in the upper half: to nearest, ties to even, every NaN to one. Devices before 8.0 have
-// no instruction for it, and cuda_bf16.h takes twice as many.
+// no instruction for it, and cuda_bf16.h takes more of others instead.
 __device__ __forceinline__ unsigned bf16_bits(float v) {
     const unsigned bits = __float_as_uint(v), up = bits + 0x7fff + (bits >> 16 & 1);
     return v != v ? 0x7fff0000 : up;
@@ -248,7 +248,7 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
 
     // Makes the compiler forget where the vectors are: it would rather keep their N places over all sums
     // than compute them again, and have too few registers.
-    __device__ void forget() { asm volatile("" : "+r"(first)); }
+    __device__ void forget() { ::forget(first); }
 
     // Calls f(k, place) for each vector.
     template <typename F> __device__ __forceinline__ void vectors(F f) const {
