@@ -15,13 +15,14 @@ const ARCHS: [u32; 2] = [75, 90];
 const BASELINE: &str = "baseline";
 const HOPPER: &str = "hopper";
 /// What is compiled for calls with nothing beside the normalization, and for all.
-const OF_ELEMENTS: [&str; 6] = [
+const OF_ELEMENTS: [&str; 7] = [
     "in_fwd",
     "in_bwd",
     "in_groups_fwd",
     "in_groups_bwd",
     "split",
     "channels_last",
+    "strip",
 ];
 const VARIANTS: [(&str, &str); 2] = [("plain", "-DPLAIN=true"), ("full", "-DPLAIN=false")];
 const DTYPES: [(&str, &str); 4] = [

@@ -1,96 +1,20 @@
-// Tensors whose channels are adjacent, (N, *S, C): each thread has a vector of channels, and a part
-// of each of their planes is the same places of all of them.
+// Tensors whose channels are adjacent, in parts: a part of each of the planes of a thread's vector of channels is
+// the same places of all of them.
 #include "multi_pass.cuh"
-
-// Some places of a vector of channels, first + k * step for all k that are below `rows`.
-struct Places {
-    static constexpr int COUNT = 4;
-
-    Span<T> span;  // of channels
-    int vector;
-    long long first, rows;
-    int step;
-
-    // A value for each of the places.
-    template <typename V> struct Of {
-        V at[COUNT];
-        __device__ V &operator[](int k) { return at[k]; }
-        __device__ const V &operator[](int k) const { return at[k]; }
-    };
-    using X = Of<Vector<T>>;
-
-    __device__ bool has(int k) const { return first + (long long)k * step < rows; }
-
-    __device__ VectorRef<T> ref(int k) const {
-        return {span, vector, (first + (long long)k * step) * span.end};
-    }
-
-    // Calls f(k, site) for each of them.
-    template <typename F> __device__ __forceinline__ void each(F f) const {
-#pragma unroll
-        for (int k = 0; k < COUNT; ++k) {
-            if (has(k)) f(k, ref(k));
-        }
-    }
-
-    // Calls f(x, ...) for each element of a channel of what is kept.
-    template <typename F, typename... Kept>
-    __device__ __forceinline__ void values(int channel, F f, const Kept &...x) const {
-        each([&](int k, const VectorRef<T> &) { f(widen(x[k]).v[channel]...); });
-    }
-
-    // The number of places.
-    __device__ int count() const {
-        int n = 0;
-#pragma unroll
-        for (int k = 0; k < COUNT; ++k) n += has(k);
-        return n;
-    }
-
-    // f(k, site) for each of them, 0 where there is nothing.
-    template <typename F> __device__ __forceinline__ auto map(F f) const {
-        Of<decltype(f(0, VectorRef<T>{}))> out{};
-        each([&](int k, const VectorRef<T> &ref) { out[k] = f(k, ref); });
-        return out;
-    }
-
-    // True if no vector of a tensor needs a branch, so that all are asked for before any is waited for.
-    __device__ bool are_whole(const T *tensor) const {
-        return is_aligned(tensor) && span.end % PER_VECTOR<T> == 0;
-    }
-
-    __device__ __forceinline__ X load(const T *from) const {
-        if (!are_whole(from)) return map([&](int, const VectorRef<T> &ref) { return ::load(from, ref); });
-        return map([&](int, const VectorRef<T> &ref) { return whole(from + ref.offset()); });
-    }
-
-    __device__ X load_other(const T *from) const { return load(from); }
-
-    // Stores f(k, site) of each of them.
-    template <typename F> __device__ __forceinline__ void write(T *to, F f) const {
-        const bool whole = are_whole(to);
-        each([&](int k, const VectorRef<T> &ref) {
-            const Vector<T> value = f(k, ref);
-            if (whole) {
-                put_whole(to + ref.offset(), value);
-            } else {
-                store(to, ref, value);
-            }
-        });
-    }
-};
+#include "places.cuh"
 
 // A block has `chunks.team` vectors of channels side by side, a power of two, and `chunks.length` places.
 struct Columns {
-    static constexpr int PLANES = PER_VECTOR<T>;
+    static constexpr int PLANES = PER_VECTOR<T>, COUNT = 4;
 
     const Call &call;
     const Chunks &chunks;
     int channel;          // the first one
     int sample, part;     // the plane of channel 0 is sample * c
-    long long row, rows;  // the first place, and the end of the block's
+    long long begin;      // the block's first place
+    int row, rows;        // from there on, the thread's first place and the end of the block's
     int step;             // places between two of a thread's
-    Span<T> span;     // of channels
+    Span<T> span;         // of channels
     int vector;
 
     __device__ Columns(const Call &call, const Chunks &chunks)
@@ -100,9 +24,9 @@ struct Columns {
         part = rest % chunks.count, sample = rest / chunks.count;
         vector = blockIdx.x % blocks * chunks.team + threadIdx.x % chunks.team;
         channel = vector * PLANES;
-        const long long begin = (long long)part * chunks.length;
-        row = begin + threadIdx.x / chunks.team;
-        rows = min(call.shape.spatial, begin + chunks.length);
+        begin = (long long)part * chunks.length;
+        row = threadIdx.x / chunks.team;
+        rows = min(call.shape.spatial - begin, (long long)chunks.length);
         if (vector >= span.vectors()) rows = 0;  // columns beyond the last channel
     }
 
@@ -130,8 +54,8 @@ struct Columns {
 
     // Calls f(fragment) for the places of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
-        for (long long first = row; first < rows; first += (long long)step * Places::COUNT) {
-            f(Places{span, vector, first, rows, step});
+        for (int first = row; first < rows; first += step * COUNT) {
+            f(Places<COUNT>{span, vector, begin, first, rows, step});
         }
     }
 

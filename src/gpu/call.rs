@@ -2,7 +2,7 @@
 
 use super::launch::{Access, Arg, Bound, Launch, Slot};
 use super::{Gpu, abi};
-use crate::plan::{self, GpuPlan, Job, Kernel, Pass};
+use crate::plan::{self, GpuPlan, Job, Kernel, Pass, Tier};
 use crate::shapes::{Format, PlaneLayout, adjacent};
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use crate::tuning::VECTOR_BYTES;
@@ -178,7 +178,7 @@ impl<'a, G: Gpu> Call<'a, G> {
         chunks: plan::Chunks,
         more: Vec<Bound<G::Storage>>,
     ) -> Result<()> {
-        // SAFETY: promised by the caller; a launch with chunks has no clusters.
+        // SAFETY: promised by the caller; a launch of several passes has no clusters.
         unsafe { self.run(kernel, (grid, threads, 1), chunks.into(), more) }
     }
 
@@ -190,8 +190,12 @@ impl<'a, G: Gpu> Call<'a, G> {
     pub unsafe fn launch_on_chip(&mut self, pass: Pass, plan: &GpuPlan) -> Result<()> {
         let kernel = Kernel::of(plan.tier, pass, plan::Phase::Write);
         let size = (plan.grid, plan.threads, plan.tier.cluster() as u32);
-        // SAFETY: promised by the caller; these kernels read no chunks.
-        unsafe { self.run(kernel, size, abi::ChunksArg::default(), vec![]) }
+        let chunks = match plan.tier {
+            Tier::Strip(chunks) => chunks.into(),
+            _ => abi::ChunksArg::default(),
+        };
+        // SAFETY: promised by the caller; of these kernels those of strips alone read chunks.
+        unsafe { self.run(kernel, size, chunks, vec![]) }
     }
 
     /// # Safety

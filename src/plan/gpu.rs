@@ -9,7 +9,7 @@
 //!
 //! | tier | forward | backward | backward through an activation | statistics |
 //! |---|---|---|---|---|
-//! | lanes, block, cluster, groups | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | 1, 0 |
+//! | lanes, block, cluster, groups, strip | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | 1, 0 |
 //! | split, columns | `2 + b`, 1 | `4 + 2w`, `1 + o` | `5 + 2b`, `1 + o` | 1, 0 |
 //! | the same, given statistics | `1 + b`, 1 | `4 + 2w`, `1 + o` | `4 + 2b`, `1 + o` | |
 //! | ... with no sums wanted | | `2 + w`, `1 + o` | `2 + b`, `1 + o` | |
@@ -96,7 +96,7 @@ pub struct Caps {
     pub sm_count: usize,
     /// The blocks of a cluster reach each other's shared memory (compute capability 9.0).
     pub clusters: bool,
-    /// There are kernels that keep groups of planes on chip.
+    /// There are kernels that keep groups of planes on chip, and strips of channels-last tensors.
     pub groups_on_chip: bool,
     /// There are kernels for calls with nothing beside the normalization.
     pub plain_kernels: bool,
@@ -139,6 +139,9 @@ pub enum Tier {
     Cluster { blocks: usize },
     /// A group of planes by a block or by so many of a cluster, in their registers.
     Groups { blocks: usize },
+    /// Channels-last: `team` vectors of channels with all their places, by `count` blocks of a cluster, or by
+    /// one block, in their registers.
+    Strip(Chunks),
     /// Planes are cut in chunks: one launch measures those, one merges them, one maps the elements. Forward, the
     /// last one merges them itself where they are few.
     Split(Chunks),
@@ -151,6 +154,7 @@ impl Tier {
     pub fn cluster(self) -> usize {
         match self {
             Self::Cluster { blocks } | Self::Groups { blocks } => blocks,
+            Self::Strip(chunks) => chunks.count,
             _ => 1,
         }
     }
@@ -177,6 +181,9 @@ impl GpuPlan {
     pub fn new(job: &Job, caps: Caps) -> Result<Self> {
         let sm_count = caps.sm_count;
         if let Some(plan) = Self::of_groups(job, caps)? {
+            return Ok(plan);
+        }
+        if let Some(plan) = Self::of_strips(job, caps)? {
             return Ok(plan);
         }
         // Otherwise only planes of adjacent elements are kept on chip, each with statistics of its own.
@@ -269,6 +276,55 @@ impl GpuPlan {
         }
         let threads = of_block.div_ceil(max).next_multiple_of(WARP);
         Self::launch(Tier::Groups { blocks }, groups * blocks, threads).map(Some)
+    }
+
+    /// Strips of a channels-last tensor, if they fit on chip with whole groups.
+    fn of_strips(job: &Job, caps: Caps) -> Result<Option<Self>> {
+        let given = job.given && job.pass == Pass::Backward;
+        if job.format == Format::Planar || !caps.groups_on_chip || caps.without.strip || given {
+            return Ok(None);
+        }
+        let (planes, max) = (job.planes, job.pass.max_vectors());
+        let per_vector = VECTOR_BYTES / job.element;
+        let most = if caps.clusters { MAX_CLUSTER } else { 1 };
+        // As wide as a line of the L2 where that fits; the least that memory moves are two vectors.
+        let vectors = planes.c.div_ceil(per_vector);
+        let widest = vectors.next_power_of_two().min(MAX_COLUMNS);
+        let teams = std::iter::successors(Some(widest), |team| Some(team / 2));
+        for team in teams.take_while(|&team| team >= widest.min(2)) {
+            // Of half the threads where those are enough, so that one block computes while another waits.
+            let of = |threads: usize| planes.spatial.div_ceil(threads / team * max);
+            let fits = |&blocks: &usize| blocks <= most;
+            let blocks = [MAX_THREADS / 2, MAX_THREADS]
+                .map(of)
+                .into_iter()
+                .find(fits);
+            let whole_groups =
+                job.given || (team * per_vector).is_multiple_of(job.channels_per_group);
+            let Some(blocks) = blocks.filter(|_| whole_groups) else {
+                continue;
+            };
+            let strips = job.count()? / planes.c * vectors.div_ceil(team);
+            let bytes = planes.spatial * team * VECTOR_BYTES;
+            let idle = strips * 4 <= caps.sm_count && bytes >= SPLIT_MIN_BYTES;
+            if idle && most == 1 {
+                continue;
+            }
+            let count = if idle {
+                most
+            } else {
+                blocks.next_power_of_two()
+            };
+            let length = planes.spatial.div_ceil(count);
+            let threads = (length * team).div_ceil(max).next_multiple_of(WARP);
+            let tier = Tier::Strip(Chunks {
+                count,
+                length,
+                team,
+            });
+            return Self::launch(tier, strips * count, threads.max(MIN_THREADS)).map(Some);
+        }
+        Ok(None)
     }
 
     /// The split or the columns tier, whatever the shape.

@@ -1,7 +1,7 @@
 //! The kernels of the GPU backends, by what they do. Their names are the same in every language.
 
 use super::gpu::{LANE_VECTORS, LEAST_LANES, MANY_VECTORS};
-use super::{Caps, Pass, Tier};
+use super::{Caps, Chunks, Pass, Tier};
 use crate::tuning::WARP;
 #[cfg(feature = "cuda")]
 use candle_core::DType;
@@ -17,6 +17,9 @@ pub enum Kernel {
     /// Groups of planes.
     GroupsBlock(Pass),
     GroupsCluster(Pass),
+    /// Strips of a channels-last tensor.
+    StripBlock(Pass),
+    StripCluster(Pass),
     Split(Pass, Phase),
     Columns(Pass, Phase),
     /// From parts to the coefficients of planes.
@@ -41,6 +44,8 @@ impl Kernel {
             Tier::Cluster { .. } => Self::Cluster(pass),
             Tier::Groups { blocks: 1 } => Self::GroupsBlock(pass),
             Tier::Groups { .. } => Self::GroupsCluster(pass),
+            Tier::Strip(Chunks { count: 1, .. }) => Self::StripBlock(pass),
+            Tier::Strip(_) => Self::StripCluster(pass),
             Tier::Split(_) => Self::Split(pass, phase),
             Tier::Columns(_) => Self::Columns(pass, phase),
         }
@@ -64,6 +69,8 @@ impl Kernel {
             Self::Cluster(p) => format!("in_{}_cluster{}", of(p), p.max_vectors()),
             Self::GroupsBlock(p) => format!("in_groups_{}_block{}", of(p), p.max_vectors()),
             Self::GroupsCluster(p) => format!("in_groups_{}_cluster{}", of(p), p.max_vectors()),
+            Self::StripBlock(p) => format!("in_strip_{}_block{}", of(p), p.max_vectors()),
+            Self::StripCluster(p) => format!("in_strip_{}_cluster{}", of(p), p.max_vectors()),
             Self::Split(p, s) => format!("in_split_{}", phase(p, s)),
             Self::Columns(p, s) => format!("in_columns_{}", phase(p, s)),
             Self::Finish(Pass::Forward) => "in_finish".to_string(),
@@ -87,6 +94,7 @@ impl Kernel {
             Self::GroupsBlock(Pass::Backward) | Self::GroupsCluster(Pass::Backward) => {
                 "in_groups_bwd"
             }
+            Self::StripBlock(_) | Self::StripCluster(_) => "strip",
             Self::Split(..) => "split",
             Self::Columns(..) => "channels_last",
             Self::Finish(_) | Self::Stats | Self::SumParams => {
@@ -123,13 +131,13 @@ impl Kernel {
                 all.push(Self::Block(pass, MANY_VECTORS));
             }
             if caps.groups_on_chip {
-                all.push(Self::GroupsBlock(pass));
+                all.extend([Self::GroupsBlock(pass), Self::StripBlock(pass)]);
             }
             if caps.clusters {
                 all.push(Self::Cluster(pass));
             }
             if caps.groups_on_chip && caps.clusters {
-                all.push(Self::GroupsCluster(pass));
+                all.extend([Self::GroupsCluster(pass), Self::StripCluster(pass)]);
             }
             for phase in [Phase::Measure, Phase::Write] {
                 all.extend([Self::Split(pass, phase), Self::Columns(pass, phase)]);

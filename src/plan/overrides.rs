@@ -17,6 +17,7 @@ pub struct Without {
     pub block: bool,
     pub cluster: bool,
     pub groups: bool,
+    pub strip: bool,
 }
 
 impl Without {
@@ -26,6 +27,7 @@ impl Without {
         block: false,
         cluster: false,
         groups: false,
+        strip: false,
     };
 
     /// What the environment names.
@@ -42,8 +44,9 @@ impl Without {
                 "block" => without.block = true,
                 "cluster" => without.cluster = true,
                 "groups" => without.groups = true,
+                "strip" => without.strip = true,
                 other => bail!(
-                    "{WITHOUT}: expected names of `lanes`, `block`, `cluster` and `groups`, got {other:?}"
+                    "{WITHOUT}: expected names of `lanes`, `block`, `cluster`, `groups` and `strip`, got {other:?}"
                 ),
             }
         }

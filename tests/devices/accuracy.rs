@@ -133,14 +133,17 @@ fn table(device: &Device) -> Result<()> {
 
 test_device!(table);
 
-/// Channels-last tensors: one and several blocks side by side, one and several vectors of channels, and
-/// parts of planes that take a thread several rounds.
+/// Channels-last tensors: one and several strips side by side, one and several vectors of channels, strips of
+/// blocks and of clusters, with whole vectors or not, and, beyond what those hold, parts of planes that take a
+/// thread several rounds.
 fn channels_last(device: &Device) -> Result<()> {
-    const SHAPES: [(usize, usize, usize); 5] = [
+    const SHAPES: [(usize, usize, usize); 7] = [
         (2, 5, 700),
         (1, 264, 131),
         (3, 33, 260),
+        (2, 64, 520),
         (1, 3, 9_000),
+        (1, 5, 35_000),
         (2, 16, 1),
     ];
     let mut random = Random::new(3, device);
@@ -169,10 +172,11 @@ test_device!(channels_last);
 
 /// Groups, which a GPU keeps on chip where their planes are whole vectors: of one block, of clusters of
 /// two, four and eight, of more than those hold, with several planes a warp and several blocks a plane,
-/// and one element more than vectors. Against f64 on the CPU.
+/// and one element more than vectors. Channels-last, strips of them where those have whole groups. Against
+/// f64 on the CPU.
 fn groups(device: &Device) -> Result<()> {
     /// Channels, groups, and the vectors and elements of a plane.
-    const SHAPES: [(usize, usize, usize, usize); 7] = [
+    const SHAPES: [(usize, usize, usize, usize); 8] = [
         (6, 2, 40, 0),
         (12, 2, 6, 0),
         (6, 2, 100, 0),
@@ -180,14 +184,22 @@ fn groups(device: &Device) -> Result<()> {
         (4, 1, 2400, 0),
         (3, 1, 6000, 0),
         (6, 2, 40, 1),
+        (24, 6, 16, 0),
     ];
     let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
     let mut random = Random::new(8, device);
     for dtype in common::on(device, &DTYPES) {
-        for (c, groups, vectors, more) in SHAPES {
+        for (i, (c, groups, vectors, more)) in SHAPES.repeat(2).into_iter().enumerate() {
+            let last = i >= SHAPES.len();
             let spatial = vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more;
             for &(mean, std, bound) in data(dtype) {
-                let x = random.tensor((2, c, spatial), dtype, mean, std)?;
+                let x = if last {
+                    random
+                        .tensor((2, spatial, c), dtype, mean, std)?
+                        .transpose(1, 2)?
+                } else {
+                    random.tensor((2, c, spatial), dtype, mean, std)?
+                };
                 let dy = gradient(&mut random, &x, (mean, std), 1)?;
                 // The sums of 1e5 products are more than an f16 holds.
                 let wide_params = if dtype == DType::F64 {
@@ -215,8 +227,9 @@ fn groups(device: &Device) -> Result<()> {
                 {
                     let (mut exact, scale) = (Exact::default(), max_abs(&want));
                     to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
-                    let what =
-                        format!("{what}, {dtype:?}, {c} in {groups} of {spatial}, mean {mean:e}");
+                    let what = format!(
+                        "{what}, {dtype:?}, {c} in {groups} of {spatial}, last {last}, mean {mean:e}"
+                    );
                     exact.check(&what, &got, bound);
                 }
             }
@@ -386,6 +399,7 @@ fn entries_and_ptx_agree() -> Result<()> {
                     "in_groups_bwd",
                     "split",
                     "channels_last",
+                    "strip",
                 ] {
                     found.extend(entries(format!("{source}.{variant}.{end}"))?);
                 }
@@ -425,7 +439,9 @@ fn the_table_reaches_every_kernel() -> Result<()> {
                     Tier::Block { vectors } => format!("block{vectors}"),
                     Tier::Cluster { .. } => "cluster".to_string(),
                     Tier::Split(_) => "split".to_string(),
-                    Tier::Groups { .. } | Tier::Columns(_) => unreachable!("planes of their own"),
+                    Tier::Groups { .. } | Tier::Columns(_) | Tier::Strip(_) => {
+                        unreachable!("planes of their own")
+                    }
                 };
                 seen.insert(format!("{pass:?} {tier} {dtype:?}"));
                 if let Tier::Split(Chunks { length, .. }) = plan.tier {

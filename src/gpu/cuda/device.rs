@@ -158,7 +158,7 @@ impl Gpu for Cuda {
                     as_arg(second),
                     as_arg(third),
                 ];
-                // SAFETY: promised by the caller; a kernel takes a call, those of several passes then
+                // SAFETY: promised by the caller; a kernel takes a call, those of strips and of several passes then
                 // chunks and the buffers of `buffers_of`, and none reads more arguments than it has.
                 unsafe { self.launch_kernel(&function, size, &mut args) }
             }
@@ -230,6 +230,7 @@ fn buffers_of(kernel: Kernel) -> &'static [Slot] {
         Kernel::Finish(Pass::Backward) => &[Parts, Gradients, Affines],
         Kernel::Stats => &[Parts, Out],
         Kernel::Lanes(..) | Kernel::Block(..) | Kernel::Cluster(_) => &[],
-        Kernel::GroupsBlock(_) | Kernel::GroupsCluster(_) | Kernel::SumParams => &[],
+        Kernel::GroupsBlock(_) | Kernel::GroupsCluster(_) => &[],
+        Kernel::StripBlock(_) | Kernel::StripCluster(_) | Kernel::SumParams => &[],
     }
 }
