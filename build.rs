@@ -14,8 +14,8 @@ mod tuning;
 const ARCHS: [u32; 2] = [75, 90];
 const BASELINE: &str = "baseline";
 const HOPPER: &str = "hopper";
-/// What is compiled for calls with nothing beside the normalization, and for all.
-const OF_ELEMENTS: [&str; 7] = [
+/// What is compiled for calls with nothing beside the normalization, and all but AdaIN for others.
+const OF_ELEMENTS: [&str; 8] = [
     "in_fwd",
     "in_bwd",
     "in_groups_fwd",
@@ -23,7 +23,9 @@ const OF_ELEMENTS: [&str; 7] = [
     "split",
     "channels_last",
     "strip",
+    ADAIN,
 ];
+const ADAIN: &str = "in_adain";
 const VARIANTS: [(&str, &str); 2] = [("plain", "-DPLAIN=true"), ("full", "-DPLAIN=false")];
 const DTYPES: [(&str, &str); 4] = [
     ("f32", "float"),
@@ -63,8 +65,9 @@ fn compile() -> Result<(), String> {
     let baseline = baseline()?;
     let mut sources = vec![("finish", String::from("finish"), None)];
     for source in OF_ELEMENTS {
-        for (variant, define) in VARIANTS {
-            sources.push((source, format!("{source}.{variant}"), Some(define)));
+        let variants = if source == ADAIN { 1 } else { 2 };
+        for (variant, define) in &VARIANTS[..variants] {
+            sources.push((source, format!("{source}.{variant}"), Some(*define)));
         }
     }
     let mut units = vec![];

@@ -43,15 +43,8 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     fragment.write(to, [&](auto k, const auto &) { return input_gradient(x[k], g[k], gradient); });
 }
 
-// Four lanes have four single elements each, and eight vectors are twice as many: fewer blocks have the
-// registers for that.
-template <int N, Tier TIER, int LANES = WARP> constexpr int blocks(int threads) {
-    const int most = blocks_at_least(threads);
-    return N == 8 ? (most * 5 + 7) / 8 : LANES == 4 ? (most * 3 + 3) / 4 : most;
-}
-
 #define BACKWARD(NAME, THREADS, N, ...)                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS, (blocks<N, __VA_ARGS__>(THREADS)))       \
+    extern "C" __global__ void __launch_bounds__(THREADS, (blocks_of_two<N, __VA_ARGS__>(THREADS)))       \
         in_bwd_##NAME##N(Call call) {                                                              \
         backward<Team<__VA_ARGS__>, N>(call);                                                      \
     }

@@ -10,6 +10,13 @@ constexpr int blocks_at_least(int threads) {
 
 enum class Tier { Lanes, Block, Cluster };
 
+// Of kernels that keep N vectors of two tensors. Four lanes have four single elements of each, and eight
+// vectors are twice as many: fewer blocks have the registers for that.
+template <int N, Tier TIER, int LANES = WARP> constexpr int blocks_of_two(int threads) {
+    const int most = blocks_at_least(threads);
+    return N == 8 ? (most * 5 + 7) / 8 : LANES == 4 ? (most * 3 + 3) / 4 : most;
+}
+
 // The plane of this thread (or group of planes), its place among the threads of the plane, and their
 // number: LANES of a warp, a block, or the blocks of a cluster.
 template <Tier TIER, int LANES = WARP> struct Team {

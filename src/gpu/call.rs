@@ -3,7 +3,7 @@
 use super::launch::{Access, Arg, Bound, Launch, Slot};
 use super::{Gpu, abi};
 use crate::plan::{self, GpuPlan, Job, Kernel, Pass, Tier};
-use crate::shapes::{Format, PlaneLayout, adjacent};
+use crate::shapes::{Format, PlaneLayout, Planes, adjacent};
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::{DType, Layout, Result};
@@ -227,6 +227,60 @@ impl<'a, G: Gpu> Call<'a, G> {
         };
         // SAFETY: promised by the caller; the call's results alone are bound to be written, and
         // whatever is of `more`.
+        unsafe { self.gpu.launch(launch) }
+    }
+
+    /// The kernel that computes AdaIN with the statistics of `style`, and its plan, if both stay on chip.
+    pub fn adain(&mut self, style: &mut Self) -> Result<Option<(Kernel, GpuPlan)>> {
+        // Two tensors to keep, as in the backward pass.
+        let (content, style) = (self.job(Pass::Backward), style.job(Pass::Backward));
+        let formats = [content.format, style.format];
+        if !self.gpu.caps().adain || formats != [Format::Planar; 2] {
+            return Ok(None);
+        }
+        let job = Job {
+            planes: Planes {
+                spatial: content.planes.spatial.max(style.planes.spatial),
+                ..content.planes
+            },
+            aligned: content.aligned && style.aligned,
+            plain: false,
+            ..content
+        };
+        let plan = GpuPlan::new(&job, self.gpu.caps())?;
+        plan::tell(&job, &plan);
+        Ok(Kernel::adain(plan.tier).map(|kernel| (kernel, plan)))
+    }
+
+    /// Runs the kernel and the plan of [`adain`](Self::adain).
+    ///
+    /// # Safety
+    ///
+    /// Both calls are those of the plan, and have no tensors but their x and the result of this one.
+    pub unsafe fn launch_adain(
+        mut self,
+        style: Self,
+        kernel: Kernel,
+        plan: &GpuPlan,
+    ) -> Result<()> {
+        let mut buffers: Vec<_> = self.bound.iter_mut().map(Bound::reborrow).collect();
+        let of_style = style.bound.into_iter().map(|bound| Bound {
+            slots: Slot::Style.bit(),
+            ..bound
+        });
+        buffers.extend(of_style);
+        let launch = Launch {
+            kernel,
+            plain: true,
+            dtype: self.dtype,
+            grid: plan.grid,
+            threads: plan.threads,
+            cluster: plan.tier.cluster() as u32,
+            arg: Arg::AdaIn([self.arg, style.arg]),
+            chunks: abi::ChunksArg::default(),
+            buffers,
+        };
+        // SAFETY: promised by the caller; the result alone is bound to be written.
         unsafe { self.gpu.launch(launch) }
     }
 

@@ -29,6 +29,8 @@ pub struct Launch<'a, G: Gpu> {
 #[allow(clippy::large_enum_variant)]
 pub enum Arg<R: abi::Real> {
     Call(abi::CallArg<R>),
+    /// AdaIN's calls, of the content and of the style.
+    AdaIn([abi::CallArg<R>; 2]),
     /// One sum a parameter; the launch's buffers are the shares and the result of each.
     Sums(Vec<abi::ParamSum>),
 }
@@ -113,6 +115,7 @@ pub enum Slot {
     Parts,
     Affines,
     Gradients,
+    Style,
 }
 
 impl Slot {

@@ -85,6 +85,16 @@ macro_rules! entries {
             fwd::stats(&$of(x.0)?, x, spec, stat)
         }
 
+        pub fn adain(
+            content: View<$storage>,
+            spec: &NormSpec,
+            style: View<$storage>,
+            of_style: &NormSpec,
+            stat: ScaleStat,
+        ) -> Result<Option<$storage>> {
+            fwd::adain(&$of(content.0)?, content, spec, style, of_style, stat)
+        }
+
         pub fn backward(
             x: View<$storage>,
             extras: &Extras<View<$storage>>,

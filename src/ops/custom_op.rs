@@ -37,10 +37,22 @@ pub trait Backend: BackendStorage<Device: BackendDevice<Storage = Self>> {
 
     /// The mean of every plane, then the other statistic of every plane.
     fn stats(x: View<Self>, spec: &NormSpec, stat: ScaleStat) -> Result<Self>;
+
+    /// The content with the mean and the other statistic of the style as bias and weight, where a backend
+    /// has it in one launch; else `None`.
+    fn adain(
+        _content: View<Self>,
+        _spec: &NormSpec,
+        _style: View<Self>,
+        _of_style: &NormSpec,
+        _stat: ScaleStat,
+    ) -> Result<Option<Self>> {
+        Ok(None)
+    }
 }
 
 macro_rules! backend {
-    ($storage:ident, $variant:ident, $module:ident) => {
+    ($storage:ident, $variant:ident, $module:ident $(, $adain:ident)?) => {
         impl Backend for $storage {
             fn of(storage: &Storage) -> Result<&Self> {
                 match storage {
@@ -90,15 +102,25 @@ macro_rules! backend {
             fn stats(x: View<Self>, spec: &NormSpec, stat: ScaleStat) -> Result<Self> {
                 crate::$module::stats(x, spec, stat)
             }
+
+            $(fn $adain(
+                content: View<Self>,
+                spec: &NormSpec,
+                style: View<Self>,
+                of_style: &NormSpec,
+                stat: ScaleStat,
+            ) -> Result<Option<Self>> {
+                crate::$module::$adain(content, spec, style, of_style, stat)
+            })?
         }
     };
 }
 
 backend!(CpuStorage, Cpu, cpu);
 #[cfg(feature = "cuda")]
-backend!(CudaStorage, Cuda, cuda);
+backend!(CudaStorage, Cuda, cuda, adain);
 #[cfg(feature = "metal")]
-backend!(MetalStorage, Metal, metal);
+backend!(MetalStorage, Metal, metal, adain);
 
 /// An op on some tensors with one result.
 pub trait FusedOp: Send + Sync + 'static {

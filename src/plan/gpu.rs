@@ -100,6 +100,8 @@ pub struct Caps {
     pub groups_on_chip: bool,
     /// There are kernels for calls with nothing beside the normalization.
     pub plain_kernels: bool,
+    /// There are kernels for AdaIN of content and style at once.
+    pub adain: bool,
     /// Tiers that are not to be used.
     pub without: Without,
 }
@@ -112,6 +114,7 @@ impl Caps {
             clusters,
             groups_on_chip: true,
             plain_kernels: true,
+            adain: true,
             without: Without::NONE,
         }
     }
@@ -123,6 +126,7 @@ impl Caps {
             clusters: false,
             groups_on_chip: false,
             plain_kernels: false,
+            adain: false,
             without: Without::NONE,
         }
     }

@@ -14,6 +14,10 @@ pub enum Kernel {
     Block(Pass, usize),
     /// For GPUs with clusters.
     Cluster(Pass),
+    /// AdaIN, of content and style at once.
+    AdaInLanes(usize, usize),
+    AdaInBlock(usize),
+    AdaInCluster,
     /// Groups of planes.
     GroupsBlock(Pass),
     GroupsCluster(Pass),
@@ -51,6 +55,16 @@ impl Kernel {
         }
     }
 
+    /// The kernel that computes AdaIN of planes for whose gradients this tier has room: both keep two tensors.
+    pub fn adain(tier: Tier) -> Option<Self> {
+        match tier {
+            Tier::Lanes { lanes, vectors } => Some(Self::AdaInLanes(lanes, vectors)),
+            Tier::Block { vectors } => Some(Self::AdaInBlock(vectors)),
+            Tier::Cluster { .. } => Some(Self::AdaInCluster),
+            _ => None,
+        }
+    }
+
     /// The name of the entry.
     pub fn entry(self) -> String {
         let of = |pass| match pass {
@@ -67,6 +81,9 @@ impl Kernel {
             Self::Lanes(p, lanes, n) => format!("in_{}_lanes{lanes}x{n}", of(p)),
             Self::Block(p, n) => format!("in_{}_block{n}", of(p)),
             Self::Cluster(p) => format!("in_{}_cluster{}", of(p), p.max_vectors()),
+            Self::AdaInLanes(lanes, n) => format!("in_adain_lanes{lanes}x{n}"),
+            Self::AdaInBlock(n) => format!("in_adain_block{n}"),
+            Self::AdaInCluster => format!("in_adain_cluster{}", Pass::Backward.max_vectors()),
             Self::GroupsBlock(p) => format!("in_groups_{}_block{}", of(p), p.max_vectors()),
             Self::GroupsCluster(p) => format!("in_groups_{}_cluster{}", of(p), p.max_vectors()),
             Self::StripBlock(p) => format!("in_strip_{}_block{}", of(p), p.max_vectors()),
@@ -94,6 +111,7 @@ impl Kernel {
             Self::GroupsBlock(Pass::Backward) | Self::GroupsCluster(Pass::Backward) => {
                 "in_groups_bwd"
             }
+            Self::AdaInLanes(..) | Self::AdaInBlock(_) | Self::AdaInCluster => "in_adain",
             Self::StripBlock(_) | Self::StripCluster(_) => "strip",
             Self::Split(..) => "split",
             Self::Columns(..) => "channels_last",
@@ -143,6 +161,16 @@ impl Kernel {
                 all.extend([Self::Split(pass, phase), Self::Columns(pass, phase)]);
             }
             all.push(Self::Finish(pass));
+        }
+        if caps.adain {
+            let adain = all.iter().filter_map(|kernel| match *kernel {
+                Self::Lanes(Pass::Backward, lanes, n) => Some(Self::AdaInLanes(lanes, n)),
+                Self::Block(Pass::Backward, n) if n < MANY_VECTORS => Some(Self::AdaInBlock(n)),
+                Self::Cluster(Pass::Backward) => Some(Self::AdaInCluster),
+                _ => None,
+            });
+            let adain: Vec<_> = adain.collect();
+            all.extend(adain);
         }
         all
     }

@@ -1,5 +1,7 @@
 //! Every kernel against f64, within the bounds that the README promises.
 
+mod adain;
+
 use crate::common::reference::{Affine, Case, Exact, Random};
 use crate::common::{self, Tolerance, assert_close, max_abs, to_f64};
 use crate::plan::{self, Caps, Chunks, CpuPlan, GpuPlan, Job, Pass, Tier};
@@ -403,6 +405,7 @@ fn entries_and_ptx_agree() -> Result<()> {
                 ] {
                     found.extend(entries(format!("{source}.{variant}.{end}"))?);
                 }
+                found.extend(entries(format!("in_adain.plain.{end}"))?);
                 found.sort();
                 assert_eq!(found, wanted, "{variant} {end}");
             }

@@ -21,9 +21,9 @@ struct Case {
     run: Run,
 }
 
-/// What is read and written on chip and in parts, and the launches on chip, of large planes and of large planes
-/// channels-last.
-type Row = (&'static str, Run, [[f64; 2]; 2], [usize; 3]);
+/// What is read and written on chip and in parts, and the launches on chip, of large planes, and of strips and
+/// large planes channels-last.
+type Row = (&'static str, Run, [[f64; 2]; 2], [usize; 4]);
 
 /// The rows of the table in src/plan/gpu.rs.
 fn cases() -> Vec<Case> {
@@ -33,49 +33,54 @@ fn cases() -> Vec<Case> {
     const COLUMNS: (usize, usize, usize) = (1, 8, 33_792);
     const GROUPS: (usize, usize, usize) = (2, 32, 2048);
     let rows: [Row; 10] = [
-        ("forward", plain, [[1., 1.], [2., 1.]], [1, 2, 3]),
+        ("forward", plain, [[1., 1.], [2., 1.]], [1, 2, 1, 3]),
         (
             "forward, ReLU, residual",
             fused,
             [[2., 1.], [3., 1.]],
-            [1, 2, 3],
+            [1, 2, 1, 3],
         ),
         (
             "the same in place",
             in_place,
             [[2., 1.], [3., 1.]],
-            [1, 2, 3],
+            [1, 2, 1, 3],
         ),
-        ("forward, SPADE", spade, [[3., 1.], [4., 1.]], [1, 2, 3]),
-        ("backward", plain_backward, [[2., 1.], [4., 1.]], [1, 3, 3]),
+        ("forward, SPADE", spade, [[3., 1.], [4., 1.]], [1, 2, 1, 3]),
+        (
+            "backward",
+            plain_backward,
+            [[2., 1.], [4., 1.]],
+            [1, 3, 1, 3],
+        ),
         (
             "backward, ReLU, residual",
             fused_backward,
             [[3., 2.], [7., 2.]],
-            [2, 6, 6],
+            [2, 6, 2, 6],
         ),
         (
             "backward, SPADE",
             spade_backward,
             [[3., 2.], [6., 2.]],
-            [1, 3, 3],
+            [1, 3, 1, 3],
         ),
         (
             "given statistics",
             with_stats,
             [[1., 1.], [1., 1.]],
-            [1, 1, 2],
+            [1, 1, 1, 2],
         ),
-        ("statistics", stats, [[1., 0.], [1., 0.]], [1, 2, 2]),
-        ("AdaIN", style, [[2., 1.], [3., 1.]], [2, 4, 5]),
+        ("statistics", stats, [[1., 0.], [1., 0.]], [1, 2, 1, 2]),
+        ("AdaIN", style, [[2., 1.], [3., 1.]], [1, 4, 2, 5]),
     ];
     let mut cases = vec![];
     for (name, run, [on_chip, in_parts], launches) in rows {
         for (shape, last, [read, written], launches) in [
             (ON_CHIP, false, on_chip, launches[0]),
             (SPLIT, false, in_parts, launches[1]),
-            (GROUPS, true, on_chip, launches[0]),
-            (COLUMNS, true, in_parts, launches[2]),
+            (GROUPS, true, on_chip, launches[2]),
+            (COLUMNS, true, in_parts, launches[3]),
         ] {
             cases.push(Case {
                 name,

@@ -162,6 +162,21 @@ impl Gpu for Cuda {
                 // chunks and the buffers of `buffers_of`, and none reads more arguments than it has.
                 unsafe { self.launch_kernel(&function, size, &mut args) }
             }
+            Arg::AdaIn([content, style]) => {
+                let of_style = |slot| match slot {
+                    Slot::X => address(Slot::Style),
+                    _ => 0,
+                };
+                to_addresses(content, dtype.size_in_bytes(), address);
+                to_addresses(style, dtype.size_in_bytes(), of_style);
+                let mut narrow = [content.with::<f32>(), style.with::<f32>()];
+                let mut args = match dtype {
+                    DType::F64 => [as_arg(content), as_arg(style)],
+                    _ => narrow.each_mut().map(as_arg),
+                };
+                // SAFETY: promised by the caller; the kernel takes two calls.
+                unsafe { self.launch_kernel(&function, size, &mut args) }
+            }
             Arg::Sums(sums) => {
                 let mut arg = ParamSums {
                     blocks: size.0 as i32 / sums.len() as i32,
@@ -230,6 +245,7 @@ fn buffers_of(kernel: Kernel) -> &'static [Slot] {
         Kernel::Finish(Pass::Backward) => &[Parts, Gradients, Affines],
         Kernel::Stats => &[Parts, Out],
         Kernel::Lanes(..) | Kernel::Block(..) | Kernel::Cluster(_) => &[],
+        Kernel::AdaInLanes(..) | Kernel::AdaInBlock(_) | Kernel::AdaInCluster => &[],
         Kernel::GroupsBlock(_) | Kernel::GroupsCluster(_) => &[],
         Kernel::StripBlock(_) | Kernel::StripCluster(_) | Kernel::SumParams => &[],
     }

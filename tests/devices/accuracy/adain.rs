@@ -1,0 +1,56 @@
+//! AdaIN, which a GPU computes in one launch where planes of content and style stay on chip together.
+
+use super::{DTYPES, data};
+use crate::common::reference::{Exact, Random};
+use crate::common::{self, max_abs, to_f64};
+use crate::tuning;
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use candle_instance_norm::{AdaInConfig, adain};
+
+/// Samples and channels; vectors of 16 bytes and more elements of a plane of the content, and of the style: for
+/// some lanes of a warp, blocks and clusters, and for more than one launch.
+const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 10] = [
+    (3, 11, [0, 1], [3, 0]),
+    (3, 5, [6, 1], [2, 1]),
+    (1, 5, [12, 0], [16, 0]),
+    (2, 3, [20, 1], [31, 0]),
+    (2, 3, [60, 0], [33, 1]),
+    (2, 3, [3, 1], [120, 0]),
+    (2, 2, [300, 0], [201, 1]),
+    (1, 67, [1100, 0], [129, 0]),
+    (1, 2, [1500, 1], [2100, 0]),
+    (1, 1, [40, 0], [17_000, 1]),
+];
+
+/// Against f64 on the CPU, in two passes. Every second style is one for all samples.
+fn sizes(device: &Device) -> Result<()> {
+    let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+    let mut random = Random::new(12, device);
+    for dtype in common::on(device, &DTYPES) {
+        for (i, (n, c, content, style)) in SHAPES.into_iter().enumerate() {
+            let elements = |[vectors, more]: [usize; 2]| {
+                vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more
+            };
+            let of_style = ([n, 1][i % 2], c, elements(style));
+            for &(mean, std, bound) in data(dtype) {
+                let content = random.tensor((n, c, elements(content)), dtype, mean, std)?;
+                let style = random.tensor(of_style, dtype, 0.5, 2.)?;
+                // Of one element there is no unbiased variance.
+                let config = AdaInConfig {
+                    correction: i.min(1) as u32,
+                    ..Default::default()
+                };
+                let got = adain(&content, &style, &config)?;
+                let want = adain(&wide(&content)?, &wide(&style)?, &config)?;
+                let (mut exact, scale) = (Exact::default(), max_abs(&want));
+                to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
+                let what = format!("{dtype:?} {:?} {of_style:?} mean {mean:e}", content.shape());
+                exact.check(&what, &got, bound);
+            }
+        }
+    }
+    Ok(())
+}
+
+test_device!(sizes);
