@@ -17,6 +17,7 @@ pub struct Without {
     pub block: bool,
     pub cluster: bool,
     pub groups: bool,
+    pub shared: bool,
 }
 
 impl Without {
@@ -26,6 +27,7 @@ impl Without {
         block: false,
         cluster: false,
         groups: false,
+        shared: false,
     };
 
     /// What the environment names.
@@ -42,8 +44,9 @@ impl Without {
                 "block" => without.block = true,
                 "cluster" => without.cluster = true,
                 "groups" => without.groups = true,
+                "shared" => without.shared = true,
                 other => bail!(
-                    "{WITHOUT}: expected names of `lanes`, `block`, `cluster` and `groups`, got {other:?}"
+                    "{WITHOUT}: expected names of `lanes`, `block`, `cluster`, `groups` and `shared`, got {other:?}"
                 ),
             }
         }
@@ -93,10 +96,10 @@ mod tests {
 
     #[test]
     fn names_of_tiers() {
-        let some = Without::parse("cluster, groups,").unwrap();
+        let some = Without::parse("cluster, shared,").unwrap();
         let wanted = Without {
             cluster: true,
-            groups: true,
+            shared: true,
             ..Without::NONE
         };
         assert_eq!(some, wanted);
