@@ -43,10 +43,10 @@ const MIN_PLACES: usize = 8;
 const MAX_CHUNK: usize = 1 << 26;
 /// Below this a plane is not worth a second launch: an estimate, on no GPU compared with more and less.
 const SPLIT_MIN_BYTES: usize = 32 * 1024;
-/// The sums of warps for which a kernel has shared memory, in numbers: of each of 16 warps 9 backward through an
-/// activation, and 3 of each of a group's planes and once more of each warp, with 11 others of it.
-const SUMS: usize = 9 * MAX_THREADS / WARP;
-const GROUP_SUMS: usize = 3 * MAX_SHARED_PLANES + 14 * MAX_THREADS / WARP;
+/// Numbers that a block has in shared memory for sums. Backward through an activation these are 9 of each of
+/// 16 warps; with groups 11 of each, and 3 of each of 128 planes, of which every warp may share one.
+const SUMS: usize = 144;
+const GROUP_SUMS: usize = 608;
 /// Below one of them for so many multiprocessors, planes are shared by several blocks each.
 const IDLE: usize = 4;
 /// The most blocks of a grid, and the most planes: the kernels count them in an int.
