@@ -27,6 +27,8 @@ pub const MAX_PARAMS: usize = 4;
 /// The fewest vectors of a plane of a group whose gradients are kept on chip: a warp sums each plane that
 /// it meets by itself.
 pub const MIN_GROUP_VECTORS: usize = 4;
+/// The most planes of a group whose gradients take shared memory beside registers: it has their sums as well.
+pub const MAX_SHARED_PLANES: usize = 128;
 /// Bytes of one vector access.
 pub const VECTOR_BYTES: usize = 16;
 
@@ -49,7 +51,7 @@ pub const GRADIENT_NUMBERS: usize = 8;
 
 /// The name and value of each of them.
 #[allow(dead_code)] // build.rs and the Metal backend use it
-pub const ALL: [(&str, usize); 23] = [
+pub const ALL: [(&str, usize); 24] = [
     ("WARP", WARP),
     ("WARPS_PER_BLOCK", WARPS_PER_BLOCK),
     ("MAX_THREADS", MAX_THREADS),
@@ -61,6 +63,7 @@ pub const ALL: [(&str, usize); 23] = [
     ("PARAM_THREADS", PARAM_THREADS),
     ("MAX_PARAMS", MAX_PARAMS),
     ("MIN_GROUP_VECTORS", MIN_GROUP_VECTORS),
+    ("MAX_SHARED_PLANES", MAX_SHARED_PLANES),
     ("VECTOR_BYTES", VECTOR_BYTES),
     ("CALL_BYTES_F64", CALL_BYTES_F64),
     ("CALL_BYTES_F32", CALL_BYTES_F32),

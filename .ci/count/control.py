@@ -16,6 +16,9 @@ def bra(w, i):
     if i.has("DIV"):
         # To code that does the same for lanes that are apart.
         taken = taken if set(taken) != w.live else []
+    elif i.has("CONV"):
+        # Past a barrier of the warp that lanes which are together need not wait at.
+        taken = taken if set(taken) == w.live else []
     else:
         for predicate in (o for o in i.operands if o.kind in ("P", "UP")):
             flags = w.flags(predicate)

@@ -79,7 +79,7 @@ def blocks_of(case, launch, dtype):
 
 def elements_of(case, launch, dtype, blocks):
     """The elements that so many blocks have."""
-    if launch.tier in ("block", "cluster", "groups"):
+    if launch.tier in ("block", "shared", "cluster", "groups"):
         return blocks // launch.cluster * case.channels_per_group * case.spatial
     if launch.tier == "lanes":
         return min(case.planes(), blocks * ON_CHIP_THREADS // launch.lanes) * case.spatial

@@ -63,6 +63,7 @@ class Launch:
     threads: int
     tier: str
     cluster: int = 1
+    shared: int = 0  # bytes beside those that the kernel declares
     chunks: tuple = (0, 0, 0)  # count, length and team
     pointers: tuple = ()  # which buffers between launches there are
     lanes: int = WARP
@@ -94,17 +95,26 @@ def block(lines, target):
     return threads, power_of_two(ceil_div(lines, threads))
 
 
-def launches(case, kind, dtype, sm_count, clusters):
+def in_shared(case, kind, dtype, lines, sums, shared):
+    """Threads of a block, and what it keeps in shared memory: None if it may not have so much."""
+    most = MAX_VECTORS[kind]
+    rows = 1 if kind == "fwd" else 1 + max(1, 4 // SIZES[dtype]) if case.full else 2
+    threads, _ = block(lines, max(most, ceil_div(lines, MAX_THREADS)))
+    size = max(0, ceil_div(lines, threads) - most) * rows * threads * TUNING["VECTOR_BYTES"]
+    return (threads, size) if size + sums * max(SIZES[dtype], 4) <= shared else None
+
+
+def launches(case, kind, dtype, sm_count, clusters, shared):
     """All launches of a pass, in their order."""
-    on_chip = of_groups(case, kind, dtype, clusters)
+    on_chip = of_groups(case, kind, dtype, sm_count, clusters, shared)
     if on_chip is None and case.channels_per_group == 1 and not case.last:
-        on_chip = of_planes(case, kind, dtype, sm_count, clusters)
+        on_chip = of_planes(case, kind, dtype, sm_count, clusters, shared)
     return [on_chip] if on_chip else multi_pass(case, kind, dtype, sm_count)
 
 
-def of_planes(case, kind, dtype, sm_count, clusters):
+def of_planes(case, kind, dtype, sm_count, clusters, shared):
     lines, most, planes = case.lines(dtype), MAX_VECTORS[kind], case.planes()
-    idle = planes * 4 <= sm_count and case.spatial * SIZES[dtype] >= GPU["SPLIT_MIN_BYTES"]
+    idle = planes * GPU["IDLE"] <= sm_count and case.spatial * SIZES[dtype] >= GPU["SPLIT_MIN_BYTES"]
     source = f"in_{kind}"
     if lines <= WARP * most:
         lanes = min(max(power_of_two(ceil_div(lines, GPU["LANE_VECTORS"])), 4), WARP)
@@ -122,10 +132,14 @@ def of_planes(case, kind, dtype, sm_count, clusters):
         blocks = MAX_CLUSTER if idle or blocks == 4 else blocks
         threads, _ = block(ceil_div(lines, blocks), most)
         return Launch(source, f"{source}_cluster{most}", planes * blocks, threads, "cluster", blocks)
+    fits = None if idle else in_shared(case, kind, dtype, lines, GPU["SUMS"], shared)
+    if fits:
+        threads, size = fits
+        return Launch(source, f"{source}_shared{most}", planes, threads, "shared", shared=size)
     return None
 
 
-def of_groups(case, kind, dtype, clusters):
+def of_groups(case, kind, dtype, sm_count, clusters, shared):
     per_group, lines, most = case.channels_per_group, case.lines(dtype), MAX_VECTORS[kind]
     if per_group == 1 or case.last or not case.aligned(dtype):
         return None
@@ -140,12 +154,19 @@ def of_groups(case, kind, dtype, clusters):
         half = of(MAX_THREADS // 2)
         blocks = half if half <= most_blocks else of(MAX_THREADS)
         of_block = ceil_div(per_group, blocks) * lines
-    if blocks > most_blocks or kind == "bwd" and lines < TUNING["MIN_GROUP_VECTORS"]:
+    source, groups = f"in_groups_{kind}", case.planes() // per_group
+    if blocks <= most_blocks and (kind == "fwd" or lines >= TUNING["MIN_GROUP_VECTORS"]):
+        threads = next_multiple(ceil_div(of_block, most), WARP)
+        name = f"block{most}" if blocks == 1 else f"cluster{most}"
+        return Launch(source, f"{source}_{name}", groups * blocks, threads, "groups", blocks)
+    many_planes = lines < WARP or per_group > TUNING["MAX_SHARED_PLANES"]
+    if groups * GPU["IDLE"] <= sm_count or kind == "bwd" and many_planes:
         return None
-    threads = next_multiple(ceil_div(of_block, most), WARP)
-    name = f"in_groups_{kind}_" + (f"block{most}" if blocks == 1 else f"cluster{most}")
-    grid = case.planes() // per_group * blocks
-    return Launch(f"in_groups_{kind}", name, grid, threads, "groups", blocks)
+    fits = in_shared(case, kind, dtype, lines * per_group, GPU["GROUP_SUMS"], shared)
+    if fits:
+        threads, size = fits
+        return Launch(source, f"{source}_shared{most}", groups, threads, "groups", shared=size)
+    return None
 
 
 def chunks(size, wanted, least, unit):

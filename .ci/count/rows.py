@@ -11,6 +11,8 @@ BASELINE, HOPPER = (75, 80, 86, 89), (90, 100, 120)  # which PTX a device takes
 ARCHS = BASELINE + HOPPER
 # Multiprocessors of a T4, an A100, an L40S and an H200: those whose instructions are counted.
 SM_COUNT = {75: 40, 80: 108, 89: 142, 90: 132}
+# Shared memory that a block of them may have.
+SHARED = {75: 64 << 10, 80: 163 << 10, 89: 99 << 10, 90: 227 << 10}
 DTYPES = ("f32", "bf16")
 
 CASES = [
@@ -66,7 +68,7 @@ def planned(arch):
     for case in CASES if arch in SM_COUNT else []:
         for kind in ("fwd", "bwd"):
             for dtype in DTYPES:
-                for of in launches(case, kind, dtype, SM_COUNT[arch], arch >= 90):
+                for of in launches(case, kind, dtype, SM_COUNT[arch], arch >= 90, SHARED[arch]):
                     seen.setdefault((of.entry, case.name, dtype), Planned(case, kind, dtype, of))
     return list(seen.values())
 
@@ -94,7 +96,7 @@ def do(job):
         except sass.Unknown as unknown:
             raise SystemExit(f"{job.file.name} for sm_{job.arch}, {row.case.name}: {unknown}") from None
         has = compiled.kernels[name]
-        warps = resident_warps(job.arch, has.registers, row.launch.threads, has.shared)
+        warps = resident_warps(job.arch, has.registers, row.launch.threads, has.shared + row.launch.shared)
         total = sum(count.issued.values())
         shares = tuple((c, n / total) for c, n in count.issued.most_common())
         rows.append(Row(name, row.case.name, row.dtype, job.arch, has.registers, warps,

@@ -229,9 +229,9 @@ class Launches(unittest.TestCase):
         self.assertGreater(*struct.unpack_from("<2Q", bank, 0x210 + 408))
 
     def test_plans(self):
-        def of(kind, dtype, *case, sms=132, clusters=True, **more):
+        def of(kind, dtype, *case, sms=132, clusters=True, shared=0, **more):
             return [(p.entry, p.grid, p.threads, p.chunks) for p in
-                    plan.launches(plan.Case("", *case, **more), kind, dtype, sms, clusters)]
+                    plan.launches(plan.Case("", *case, **more), kind, dtype, sms, clusters, shared)]
         none = (0, 0, 0)
         # Those of the tests of src/plan/gpu.rs.
         self.assertEqual(of("fwd", "f32", 8, 512, 16 * 1024), [("in_fwd_block8", 4096, 512, none)])
@@ -240,6 +240,11 @@ class Launches(unittest.TestCase):
                          [("in_groups_bwd_cluster4", 8192, 224, none)])
         self.assertEqual(of("fwd", "bf16", 2, 320, 256, channels_per_group=10),
                          [("in_groups_fwd_block8", 64, 64, none)])
+        self.assertEqual(of("fwd", "bf16", 8, 512, 4100 * 8, sms=108, clusters=False, shared=163 << 10),
+                         [("in_fwd_shared8", 4096, 480, none)])
+        self.assertEqual(of("bwd", "bf16", 2, 320, 4096, channels_per_group=10, sms=128, clusters=False,
+                            shared=99 << 10),
+                         [("in_groups_bwd_shared4", 64, 512, none)])
         frame = of("fwd", "f32", 1, 3, 2160 * 3840)
         self.assertEqual((frame[0][:2], frame[0][3][0]), (("in_split_moments", 264), 88))
         last = of("fwd", "bf16", 2, 320, 256, last=True)

@@ -1,5 +1,5 @@
 // y = activation((x - mean) * rstd * weight + bias + residual) of planes that fit on chip: each is
-// read once, into the registers of some lanes, a block or a cluster, and written once. Without a y, the
+// read once, into what some lanes, a block or a cluster have on chip, and written once. Without a y, the
 // statistics alone.
 #pragma once
 #include "groups.cuh"
@@ -31,7 +31,7 @@ struct EachPlaneParams {
     __device__ EachPlaneParams(const Call &call, const Plane &plane) : group(call, plane) {}
 
     template <int N, typename Team>
-    static __device__ Fragment<T, N> fragment(const T *, int size, const Team &team) {
+    static __device__ FragmentOf<Team, T, N> fragment(const T *, int size, const Team &team) {
         return {Run<T>((unsigned)size / PER_VECTOR<T>), team.first, team.step, {-1}};
     }
 

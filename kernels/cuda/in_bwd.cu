@@ -14,7 +14,7 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const A weight = weight_of<T, A>(call, plane);
     const T *from = at<T>(call.x, plane);
     const T *from_dy = at<T>(call.dy, plane);
-    auto fragment = fragment_of<N>(from, exists ? (int)call.shape.spatial : 0, team);
+    auto fragment = fragment_of<N, GRADIENT_ROWS<T>>(from, exists ? (int)call.shape.spatial : 0, team);
     const A n = fragment.run.size;
     const auto x = fragment.load(from);
     const auto dy = fragment.load_other(from_dy);
@@ -25,7 +25,7 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
         const Stats<A> stats(call.spec, measure<0>(team, fragment, n, x));
         affine = {{call.spec, stats, weight, load<T>(call.bias, call.shape, plane, 0)}};
     }
-    const auto g = fragment.map([&](auto k, const auto &place) {
+    const auto g = pulled_back(fragment, dy, [&](auto k, const auto &place) {
         return normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
     });
     const auto m = measure<2>(team, fragment, n, x, g);
@@ -60,6 +60,7 @@ BACKWARD(block, MAX_THREADS, 1, Tier::Block)
 BACKWARD(block, MAX_THREADS, 2, Tier::Block)
 BACKWARD(block, MAX_THREADS, 4, Tier::Block)
 BACKWARD(block, MANY_VECTORS_THREADS, 8, Tier::Block)
+BACKWARD(shared, MAX_THREADS, 4, Tier::Shared)
 #if __CUDA_ARCH__ >= 900
 BACKWARD(cluster, MAX_THREADS, 4, Tier::Cluster)
 #endif

@@ -18,6 +18,7 @@ LANES(32, 8)
 FORWARD(block, MAX_THREADS, 2, Tier::Block)
 FORWARD(block, MAX_THREADS, 4, Tier::Block)
 FORWARD(block, MAX_THREADS, 8, Tier::Block)
+FORWARD(shared, MAX_THREADS, 8, Tier::Shared)
 #if __CUDA_ARCH__ >= 900
 FORWARD(cluster, MAX_THREADS, 8, Tier::Cluster)
 #endif

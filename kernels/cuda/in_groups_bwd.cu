@@ -12,44 +12,48 @@ struct Sums {
 
 // The vectors of a group that this block has. A warp has some that lie behind each other, so that it
 // meets few planes.
-template <int N> struct BlockPart {
-    static constexpr int OF_WARP = WARP * N;
+template <typename Team, int N> struct BlockPart {
+    static constexpr bool SHARED = Team::TIER == Tier::Shared;
 
     int vectors;      // of a plane
     int plane, first; // the block's first plane and vector
     int end;
+    int of_warp;
 
     __device__ BlockPart(const Shape &shape, int rank, int blocks)
         : vectors(shape.spatial / PER_VECTOR<T>) {
         const int planes = (shape.channels_per_group + blocks - 1) / blocks;
         plane = min(rank * planes, shape.channels_per_group), first = plane * vectors;
         end = min(plane + planes, shape.channels_per_group) * vectors;
+        of_warp = WARP * (SHARED ? (end - 1) / blockDim.x + 1 : N);
     }
 
-    __device__ Fragment<T, N> fragment() const {
-        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        return {Run<T>(end), first + warp * OF_WARP + lane, WARP, {-1}};
+    __device__ auto fragment() const {
+        const int from = first + threadIdx.x / WARP * of_warp;
+        const Run<T> run(SHARED ? min(from + of_warp, end) : end);
+        return FragmentOf<Team, T, N, GRADIENT_ROWS<T>>{run, from + (int)threadIdx.x % WARP, WARP, {-1}};
     }
 
     // Calls put(plane, sums) for every plane of the block, in one thread each. `sums_of(p)` is what this
     // thread has of one. All threads of a block call this together.
     template <typename F, typename G> __device__ void sum(F sums_of, G put) const {
         // A place for each warp and each plane that it meets: the next warp meets the last of them too.
-        __shared__ Sums of_warp[MAX_THREADS * N / MIN_GROUP_VECTORS + MAX_THREADS / WARP];
+        constexpr int PLANES = SHARED ? MAX_SHARED_PLANES : MAX_THREADS * N / MIN_GROUP_VECTORS;
+        __shared__ Sums of_warps[PLANES + MAX_THREADS / WARP];
         const int warp = threadIdx.x / WARP;
-        const int begin = first + warp * OF_WARP, stop = min(begin + OF_WARP, end);
+        const int begin = first + warp * of_warp, stop = min(begin + of_warp, end);
         for (int p = begin / vectors; p * vectors < stop; ++p) {
             const Sums mine = sums_of(p);
             A sums[3] = {mine.d, mine.e, mine.de};
             warp_sum<WARP>(sums);
-            if (threadIdx.x % WARP == 0) of_warp[p - plane + warp] = {sums[0], sums[1], sums[2]};
+            if (threadIdx.x % WARP == 0) of_warps[p - plane + warp] = {sums[0], sums[1], sums[2]};
         }
         __syncthreads();
         for (int p = plane + threadIdx.x; p * vectors < end; p += blockDim.x) {
             const int from = p * vectors - first;
             Sums sums{};
-            const int last = (from + vectors - 1) / OF_WARP;
-            for (int w = from / OF_WARP; w <= last; ++w) sums += of_warp[p - plane + w];
+            const int last = (from + vectors - 1) / of_warp;
+            for (int w = from / of_warp; w <= last; ++w) sums += of_warps[p - plane + w];
             put(p, sums);
         }
     }
@@ -60,7 +64,7 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const Plane first(call.shape, team.plane * call.shape.channels_per_group);
     const T *from = at<T>(call.x, first);
     const T *from_dy = at<T>(call.dy, first);
-    const BlockPart<N> part(call.shape, team.rank(), team.blocks());
+    const BlockPart<Team, N> part(call.shape, team.rank(), team.blocks());
     auto fragment = part.fragment();
     auto x = fragment.load(from);
     const auto dy = fragment.load_other(from_dy);
@@ -70,18 +74,17 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     const A n = (A)call.shape.spatial * call.shape.channels_per_group, inverse = 1 / n;
     Stats<A> stats(0, 1);
     if (per_element.recomputes()) stats = {call.spec, measure<0>(team, fragment, n, x)};
-    auto g = fragment.map([&](auto k, const auto &place) {
-        const auto affine = PLAIN ? OfPlane<Affine<A>>{} : group.affine(stats, group.plane(place));
+    auto g = pulled_back(fragment, dy, [&](auto k, const auto &place) {
+        const auto affine = group.affine(stats, group.plane(place));
         return normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
     });
 
     A means[3] = {};  // of x, g and the weight
-    Kept<A, A, N, 1> weight{};
+    const auto weight_at = [&](const auto &place) { return group.weight(group.plane(place)); };
     fragment.each([&](auto k, const auto &place) {
-        weight[k] = group.weight(group.plane(place));
         const auto add = [&](A x, A g) { means[0] += x * inverse, means[1] += g * inverse; };
         zip(add, widen(x[k]), widen(g[k]));
-        means[2] += weight[k] * PER_VECTOR<T> * inverse;
+        means[2] += weight_at(place) * PER_VECTOR<T> * inverse;
     });
     team.template sum<2>(means);
     const A mean = means[0], g_mean = means[1], weight_mean = means[2];
@@ -96,11 +99,12 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     };
     forget(x), forget(g);
     A sums[5] = {};  // of d, d^2, and weight times d, e and d * e
-    fragment.each([&](auto k, const auto &) {
+    fragment.each([&](auto k, const auto &place) {
         const Sums of = sums_of(k);
+        const A weight = weight_at(place);
         zip([&](A x) { sums[1] += (x - mean) * (x - mean); }, widen(x[k]));
         sums[0] += of.d;
-        sums[2] += weight[k] * of.d, sums[3] += weight[k] * of.e, sums[4] += weight[k] * of.de;
+        sums[2] += weight * of.d, sums[3] += weight * of.e, sums[4] += weight * of.de;
     });
     team.template sum<3>(sums);
     // The rounding error of the mean, and the sum of g * (x - mean) of so many elements.
@@ -127,20 +131,24 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     if (to == nullptr) return;
     fragment.forget();
     fragment.write(to, [&](auto k, const auto &place) {
-        const A weight = group.weight(group.plane(place));
+        const A weight = weight_at(place);
         const A excess = g_mean * (weight - weight_mean) - weighted;
         const Gradient<A> gradient(call.spec, stats, weight, g_mean, excess, slope);
         return input_gradient(x[k], g[k], OfPlane<Gradient<A>>{gradient});
     });
 }
 
+// With shared memory they take more than 64 registers: one block a multiprocessor.
+template <Tier TIER> constexpr int BLOCKS = TIER == Tier::Shared ? 1 : blocks_at_least(MAX_THREADS);
+
 #define BACKWARD(TIER, NAME, N)                                                                    \
-    extern "C" __global__ void __launch_bounds__(MAX_THREADS, blocks_at_least(MAX_THREADS))        \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, BLOCKS<Tier::TIER>)                  \
         in_groups_bwd_##NAME##N(Call call) {                                                       \
         backward<Team<Tier::TIER>, N>(call);                                                       \
     }
 
 BACKWARD(Block, block, 4)
+BACKWARD(Shared, shared, 4)
 #if __CUDA_ARCH__ >= 900
 BACKWARD(Cluster, cluster, 4)
 #endif

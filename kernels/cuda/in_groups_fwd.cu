@@ -8,6 +8,7 @@
     }
 
 FORWARD(Block, block, 8)
+FORWARD(Shared, shared, 8)
 #if __CUDA_ARCH__ >= 900
 FORWARD(Cluster, cluster, 8)
 #endif

@@ -207,7 +207,7 @@ template <typename T, int L> __device__ __forceinline__ void forget(Wide<T, L> &
 }
 template <typename V, typename E, int N, int S> __device__ __forceinline__ void forget(Kept<V, E, N, S> &x) {
 #pragma unroll
-    for (auto &v : x.vector) forget(v);
+    for (int k = 0; k < N; ++k) forget(x.vector[k]);
 }
 
 // A run of adjacent elements, as whole vectors between 16-byte boundaries and the elements that are

@@ -1,6 +1,7 @@
 // Who computes a plane on chip.
 #pragma once
 #include "pointwise.cuh"
+#include "shared.cuh"
 
 // The blocks of so many threads that a multiprocessor has at once: 64 registers a thread; not in f64, nor
 // where more has to be kept.
@@ -8,7 +9,7 @@ constexpr int blocks_at_least(int threads) {
     return PLAIN && sizeof(ELEMENT) < 8 ? 2 * MAX_THREADS / threads : 1;
 }
 
-enum class Tier { Lanes, Block, Cluster };
+enum class Tier { Lanes, Block, Shared, Cluster };
 
 // Of kernels that keep N vectors of two tensors. Four lanes have four single elements of each, and eight
 // vectors are twice as many: fewer blocks have the registers for that.
@@ -19,7 +20,8 @@ template <int N, Tier TIER, int LANES = WARP> constexpr int blocks_of_two(int th
 
 // The plane of this thread (or group of planes), its place among the threads of the plane, and their
 // number: LANES of a warp, a block, or the blocks of a cluster.
-template <Tier TIER, int LANES = WARP> struct Team {
+template <Tier OF, int LANES = WARP> struct Team {
+    static constexpr Tier TIER = OF;
     static constexpr int WARPS = MAX_THREADS / WARP;
     // Elements beside the vectors of a run are for each thread: they are less than two vectors.
     template <typename T> static constexpr int SINGLES = (2 * PER_VECTOR<T> - 1) / LANES + 1;
@@ -136,12 +138,30 @@ template <Tier TIER, int LANES = WARP> struct Team {
     }
 };
 
-// The share of this thread in `size` elements of x that its team shares, N vectors at most.
-template <int N, typename Team, typename T>
+// What a thread of a team has of a run: N vectors in registers, and in the tier that has shared memory all
+// others in ROWS rows of it.
+template <typename Team, typename T, int N, int ROWS = 1, int S = 1>
+using FragmentOf = std::conditional_t<Team::TIER == Tier::Shared, SharedFragment<T, N, ROWS>, Fragment<T, N, S>>;
+
+// The rows of x, and of dy and the gradient of the normalized elements that takes its place.
+template <typename T> constexpr int GRADIENT_ROWS = 1 + sizeof(Grad<T>) / VECTOR_BYTES;
+
+// That gradient, which `of(k, place)` makes of dy: with nothing beside the normalization, dy itself.
+template <typename H, typename X, typename F>
+__device__ __forceinline__ auto pulled_back(const H &fragment, const X &dy, F of) {
+    if constexpr (PLAIN) {
+        return dy;
+    } else {
+        return fragment.map(of);
+    }
+}
+
+// The share of this thread in `size` elements of x that its team shares.
+template <int N, int ROWS = 1, typename Team, typename T>
 __device__ auto fragment_of(const T *x, int size, const Team &team) {
     constexpr int SINGLES = Team::template SINGLES<T>;
     const Run<T> run(x, size);
-    Fragment<T, N, SINGLES> fragment{run, team.first, team.step};
+    FragmentOf<Team, T, N, ROWS, SINGLES> fragment{run, team.first, team.step};
 #pragma unroll
     for (int j = 0; j < SINGLES; ++j) fragment.single[j] = run.single(team.first + j * team.step);
     return fragment;
@@ -149,10 +169,8 @@ __device__ auto fragment_of(const T *x, int size, const Team &team) {
 
 // The moments of the n elements of a plane, in two sums over its threads: the mean is known before
 // anything is squared. A share of the mean is summed instead of x, which cannot overflow.
-template <int TURN, typename Team, typename T, int N, int S, typename X>
-__device__ Moments<Acc<T>> measure(const Team &team, const Fragment<T, N, S> &fragment, Acc<T> n,
-                                   const X &x) {
-    using A = Acc<T>;
+template <int TURN, typename Team, typename H, typename A, typename X>
+__device__ Moments<A> measure(const Team &team, const H &fragment, A n, const X &x) {
     const A inverse = 1 / n;
     A mean[1] = {};
     fragment.values(0, [&](A x) { mean[0] += x * inverse; }, x);
@@ -169,10 +187,8 @@ __device__ Moments<Acc<T>> measure(const Team &team, const Fragment<T, N, S> &fr
     return {n, {mean[0], rest}, not_below_0(sums[1] - sums[0] * rest)};
 }
 
-template <int TURN, typename Team, typename T, int N, int S, typename X, typename G>
-__device__ CoMoments<Acc<T>> measure(const Team &team, const Fragment<T, N, S> &fragment, Acc<T> n,
-                                     const X &x, const G &g) {
-    using A = Acc<T>;
+template <int TURN, typename Team, typename H, typename A, typename X, typename G>
+__device__ CoMoments<A> measure(const Team &team, const H &fragment, A n, const X &x, const G &g) {
     const A inverse = 1 / n;
     A means[2] = {};
     const auto add_shares = [&](A x, A g) {

@@ -1,6 +1,6 @@
 //! A call: the inputs and results of an op as the kernels take them.
 
-use super::launch::{Access, Arg, Bound, Launch, Slot};
+use super::launch::{Access, Arg, Bound, Launch, Size, Slot};
 use super::{Gpu, abi};
 use crate::plan::{self, GpuPlan, Job, Kernel, Pass, Tier};
 use crate::shapes::{Format, PlaneLayout, Planes, adjacent};
@@ -178,8 +178,8 @@ impl<'a, G: Gpu> Call<'a, G> {
         chunks: plan::Chunks,
         more: Vec<Bound<G::Storage>>,
     ) -> Result<()> {
-        // SAFETY: promised by the caller; a launch of several passes has no clusters.
-        unsafe { self.run(kernel, (grid, threads, 1), chunks.into(), more) }
+        // SAFETY: promised by the caller; a launch of several passes has no clusters and no more shared memory.
+        unsafe { self.run(kernel, Size::new(grid, threads), chunks.into(), more) }
     }
 
     /// Runs the one kernel of a plan that keeps planes on chip.
@@ -189,7 +189,7 @@ impl<'a, G: Gpu> Call<'a, G> {
     /// Each tensor of the call holds what the kernel accesses for this plan.
     pub unsafe fn launch_on_chip(&mut self, pass: Pass, plan: &GpuPlan) -> Result<()> {
         let kernel = Kernel::of(plan.tier, pass, plan::Phase::Write);
-        let size = (plan.grid, plan.threads, plan.tier.cluster() as u32);
+        let size = Size::of(plan);
         let chunks = match plan.tier {
             Tier::Strip(chunks) => chunks.into(),
             _ => abi::ChunksArg::default(),
@@ -200,12 +200,12 @@ impl<'a, G: Gpu> Call<'a, G> {
 
     /// # Safety
     ///
-    /// Each tensor of the call, and of `more`, holds what the kernel accesses in this grid, whose
-    /// clusters have so many blocks.
+    /// Each tensor of the call, and of `more`, holds what the kernel accesses in a launch of this size, which
+    /// has the clusters and the shared memory that the kernel takes.
     unsafe fn run(
         &mut self,
         kernel: Kernel,
-        (grid, threads, cluster): (u32, u32, u32),
+        size: Size,
         chunks: abi::ChunksArg,
         more: Vec<Bound<G::Storage>>,
     ) -> Result<()> {
@@ -218,9 +218,7 @@ impl<'a, G: Gpu> Call<'a, G> {
             kernel,
             plain,
             dtype: self.dtype,
-            grid,
-            threads,
-            cluster,
+            size,
             arg: Arg::Call(arg),
             chunks,
             buffers,
@@ -273,9 +271,7 @@ impl<'a, G: Gpu> Call<'a, G> {
             kernel,
             plain: true,
             dtype: self.dtype,
-            grid: plan.grid,
-            threads: plan.threads,
-            cluster: plan.tier.cluster() as u32,
+            size: Size::of(plan),
             arg: Arg::AdaIn([self.arg, style.arg]),
             chunks: abi::ChunksArg::default(),
             buffers,

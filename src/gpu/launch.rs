@@ -1,7 +1,7 @@
 //! A launch as plain data.
 
 use super::{Gpu, abi};
-use crate::plan::Kernel;
+use crate::plan::{GpuPlan, Kernel};
 use candle_core::DType;
 
 /// One launch of a kernel.
@@ -13,16 +13,44 @@ pub struct Launch<'a, G: Gpu> {
     /// The dtype of x, for which the kernels are compiled. The stand-in of the tests has but one.
     #[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
     pub dtype: DType,
+    pub size: Size,
+    pub arg: Arg<G::Real>,
+    pub chunks: abi::ChunksArg,
+    /// In the order in which kernels take those of several passes.
+    pub buffers: Vec<Bound<'a, G::Storage>>,
+}
+
+#[derive(Clone, Copy)]
+pub struct Size {
     /// Blocks, and threads of each.
     pub grid: u32,
     pub threads: u32,
     /// Blocks of a cluster, which CUDA has; 1 without clusters.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     pub cluster: u32,
-    pub arg: Arg<G::Real>,
-    pub chunks: abi::ChunksArg,
-    /// In the order in which kernels take those of several passes.
-    pub buffers: Vec<Bound<'a, G::Storage>>,
+    /// Bytes of shared memory that a block has beside what its kernel declares, which CUDA has.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    pub shared: u32,
+}
+
+impl Size {
+    pub fn new(grid: u32, threads: u32) -> Self {
+        Self {
+            grid,
+            threads,
+            cluster: 1,
+            shared: 0,
+        }
+    }
+
+    /// That of the one launch of a plan that keeps planes on chip.
+    pub fn of(plan: &GpuPlan) -> Self {
+        Self {
+            cluster: plan.tier.cluster() as u32,
+            shared: plan.tier.shared() as u32,
+            ..Self::new(plan.grid, plan.threads)
+        }
+    }
 }
 
 /// The first argument of a kernel, for the one launch that it is made for.

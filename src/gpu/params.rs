@@ -1,7 +1,7 @@
 //! The gradients of parameters from the planes' shares of them.
 
 use super::call::is_f32_beside;
-use super::launch::{Arg, Bound, Launch, Slot};
+use super::launch::{Arg, Bound, Launch, Size, Slot};
 use super::{Gpu, abi};
 use crate::plan::Kernel;
 use crate::shapes::{ParamSpec, Planes, acc_dtype};
@@ -54,9 +54,7 @@ pub fn sum_params<G: Gpu>(
             kernel: Kernel::SumParams,
             plain: true,
             dtype,
-            grid: (blocks * sums.len()) as u32,
-            threads: PARAM_THREADS as u32,
-            cluster: 1,
+            size: Size::new((blocks * sums.len()) as u32, PARAM_THREADS as u32),
             arg: Arg::Sums(sums),
             chunks: abi::ChunksArg::default(),
             buffers,

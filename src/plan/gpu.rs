@@ -9,7 +9,7 @@
 //!
 //! | tier | forward | backward | backward through an activation | statistics |
 //! |---|---|---|---|---|
-//! | lanes, block, cluster, groups, strip | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | 1, 0 |
+//! | lanes, block, cluster, shared, groups, strip | `1 + b` read, 1 written | `2 + w` read, `1 + o` written | `2 + b` read, `1 + o` written | 1, 0 |
 //! | split, columns | `2 + b`, 1 | `4 + 2w`, `1 + o` | `5 + 2b`, `1 + o` | 1, 0 |
 //! | the same, given statistics | `1 + b`, 1 | `4 + 2w`, `1 + o` | `4 + 2b`, `1 + o` | |
 //! | ... with no sums wanted | | `2 + w`, `1 + o` | `2 + b`, `1 + o` | |
@@ -22,8 +22,9 @@
 use super::Without;
 use crate::shapes::{Format, Planes};
 use crate::tuning::{
-    MANY_VECTORS_THREADS, MAX_CLUSTER, MAX_COLUMNS, MAX_THREADS, MIN_GROUP_VECTORS,
-    MOMENTS_NUMBERS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP, WARPS_PER_BLOCK,
+    MANY_VECTORS_THREADS, MAX_CLUSTER, MAX_COLUMNS, MAX_SHARED_PLANES, MAX_THREADS,
+    MIN_GROUP_VECTORS, MOMENTS_NUMBERS, SPLIT_THREADS, SPLIT_VECTORS, VECTOR_BYTES, WARP,
+    WARPS_PER_BLOCK,
 };
 use candle_core::{Result, bail};
 
@@ -42,6 +43,12 @@ const MIN_PLACES: usize = 8;
 const MAX_CHUNK: usize = 1 << 26;
 /// Below this a plane is not worth a second launch: an estimate, on no GPU compared with more and less.
 const SPLIT_MIN_BYTES: usize = 32 * 1024;
+/// Numbers that a block has in shared memory for sums. Backward through an activation these are 9 of each of
+/// 16 warps; with groups 11 of each, and 3 of each of 128 planes, of which every warp may share one.
+const SUMS: usize = 144;
+const GROUP_SUMS: usize = 608;
+/// Below one of them for so many multiprocessors, planes are shared by several blocks each.
+const IDLE: usize = 4;
 /// The most blocks of a grid, and the most planes: the kernels count them in an int.
 const MAX_GRID: usize = i32::MAX as usize;
 
@@ -96,6 +103,8 @@ pub struct Caps {
     pub sm_count: usize,
     /// The blocks of a cluster reach each other's shared memory (compute capability 9.0).
     pub clusters: bool,
+    /// Bytes of shared memory that a block may have; 0 without kernels that keep planes there.
+    pub shared: usize,
     /// There are kernels that keep groups of planes on chip, and strips of channels-last tensors.
     pub groups_on_chip: bool,
     /// There are kernels for calls with nothing beside the normalization.
@@ -108,10 +117,11 @@ pub struct Caps {
 
 impl Caps {
     /// An NVIDIA GPU.
-    pub const fn cuda(sm_count: usize, clusters: bool) -> Self {
+    pub const fn cuda(sm_count: usize, clusters: bool, shared: usize) -> Self {
         Self {
             sm_count,
             clusters,
+            shared,
             groups_on_chip: true,
             plain_kernels: true,
             adain: true,
@@ -124,6 +134,7 @@ impl Caps {
         Self {
             sm_count: cores,
             clusters: false,
+            shared: 0,
             groups_on_chip: false,
             plain_kernels: false,
             adain: false,
@@ -146,6 +157,10 @@ pub enum Tier {
     /// Channels-last: `team` vectors of channels with all their places, by `count` blocks of a cluster, or by
     /// one block, in their registers.
     Strip(Chunks),
+    /// A block, the plane in its registers and so many bytes of shared memory.
+    Shared { bytes: usize },
+    /// A group of planes by a block, in the same.
+    GroupsShared { bytes: usize },
     /// Planes are cut in chunks: one launch measures those, one merges them, one maps the elements. Forward, the
     /// last one merges them itself where they are few.
     Split(Chunks),
@@ -160,6 +175,14 @@ impl Tier {
             Self::Cluster { blocks } | Self::Groups { blocks } => blocks,
             Self::Strip(chunks) => chunks.count,
             _ => 1,
+        }
+    }
+
+    /// Bytes of shared memory that a launch adds to what its kernel declares.
+    pub fn shared(self) -> usize {
+        match self {
+            Self::Shared { bytes } | Self::GroupsShared { bytes } => bytes,
+            _ => 0,
         }
     }
 }
@@ -201,7 +224,7 @@ impl GpuPlan {
         let (count, max) = (job.count()?, job.pass.max_vectors());
         let lines = job.lines();
         let bytes = job.planes.spatial.saturating_mul(job.element);
-        let idle = count * 4 <= sm_count && bytes >= SPLIT_MIN_BYTES;
+        let idle = count * IDLE <= sm_count && bytes >= SPLIT_MIN_BYTES;
         if lines <= WARP * max && !caps.without.lanes {
             // The fewest lanes that have loads enough in flight: less of each is spent on sums.
             let lanes = lines.div_ceil(LANE_VECTORS).next_power_of_two();
@@ -237,6 +260,13 @@ impl GpuPlan {
             };
             let (threads, _) = block(lines.div_ceil(blocks), max);
             return Self::launch(Tier::Cluster { blocks }, count * blocks, threads);
+        }
+        // Given their statistics, planes are read once by several blocks each as well.
+        if !idle
+            && !job.given
+            && let Some((threads, bytes)) = job.in_shared(lines, caps, SUMS)
+        {
+            return Self::launch(Tier::Shared { bytes }, count, threads);
         }
         Self::multi_pass(job, caps)
     }
@@ -275,11 +305,20 @@ impl GpuPlan {
                 (blocks, job.channels_per_group.div_ceil(blocks) * lines)
             }
         };
-        if blocks > most || job.pass == Pass::Backward && lines < MIN_GROUP_VECTORS {
+        let backward = job.pass == Pass::Backward;
+        if blocks <= most && !(backward && lines < MIN_GROUP_VECTORS) {
+            let threads = of_block.div_ceil(max).next_multiple_of(WARP);
+            return Self::launch(Tier::Groups { blocks }, groups * blocks, threads).map(Some);
+        }
+        // A warp sums each plane that it meets by itself: with as many vectors as lanes it meets one more
+        // than a lane has vectors.
+        let many_planes = lines < WARP || job.channels_per_group > MAX_SHARED_PLANES;
+        if groups * IDLE <= caps.sm_count || backward && many_planes {
             return Ok(None);
         }
-        let threads = of_block.div_ceil(max).next_multiple_of(WARP);
-        Self::launch(Tier::Groups { blocks }, groups * blocks, threads).map(Some)
+        let plan = job.in_shared(size, caps, GROUP_SUMS);
+        plan.map(|(threads, bytes)| Self::launch(Tier::GroupsShared { bytes }, groups, threads))
+            .transpose()
     }
 
     /// Strips of a channels-last tensor, if they fit on chip with whole groups.
@@ -417,6 +456,24 @@ impl Job {
     fn has_many_vectors(&self, lines: usize) -> bool {
         let threads = MIN_THREADS * MANY_VECTORS / 2..=MANY_VECTORS_THREADS * MANY_VECTORS;
         self.pass == Pass::Backward && self.plain && threads.contains(&lines)
+    }
+
+    /// Threads of a block that keeps so many vectors in its registers and shared memory, and its bytes of the
+    /// latter, if a block may have these beside so many sums. On no GPU timed.
+    fn in_shared(&self, lines: usize, caps: Caps, sums: usize) -> Option<(usize, usize)> {
+        let max = self.pass.max_vectors();
+        // Rows of 16 bytes a thread, for each vector: of x, and of dy and then the gradient of the normalized
+        // elements, which is f32 where it is not dy itself.
+        let rows = match self.pass {
+            Pass::Forward => 1,
+            Pass::Backward if self.plain => 2,
+            Pass::Backward => 1 + (4 / self.element).max(1),
+        };
+        let (threads, _) = block(lines, lines.div_ceil(MAX_THREADS).max(max));
+        let behind = lines.div_ceil(threads).saturating_sub(max);
+        let bytes = behind * rows * threads * VECTOR_BYTES;
+        let fits = !caps.without.shared && bytes + sums * self.element.max(4) <= caps.shared;
+        fits.then_some((threads, bytes))
     }
 
     fn count(&self) -> Result<usize> {

@@ -24,6 +24,9 @@ pub enum Kernel {
     /// Strips of a channels-last tensor.
     StripBlock(Pass),
     StripCluster(Pass),
+    /// What registers have no room for in shared memory.
+    Shared(Pass),
+    GroupsShared(Pass),
     Split(Pass, Phase),
     Columns(Pass, Phase),
     /// From parts to the coefficients of planes.
@@ -50,6 +53,8 @@ impl Kernel {
             Tier::Groups { .. } => Self::GroupsCluster(pass),
             Tier::Strip(Chunks { count: 1, .. }) => Self::StripBlock(pass),
             Tier::Strip(_) => Self::StripCluster(pass),
+            Tier::Shared { .. } => Self::Shared(pass),
+            Tier::GroupsShared { .. } => Self::GroupsShared(pass),
             Tier::Split(_) => Self::Split(pass, phase),
             Tier::Columns(_) => Self::Columns(pass, phase),
         }
@@ -88,6 +93,8 @@ impl Kernel {
             Self::GroupsCluster(p) => format!("in_groups_{}_cluster{}", of(p), p.max_vectors()),
             Self::StripBlock(p) => format!("in_strip_{}_block{}", of(p), p.max_vectors()),
             Self::StripCluster(p) => format!("in_strip_{}_cluster{}", of(p), p.max_vectors()),
+            Self::Shared(p) => format!("in_{}_shared{}", of(p), p.max_vectors()),
+            Self::GroupsShared(p) => format!("in_groups_{}_shared{}", of(p), p.max_vectors()),
             Self::Split(p, s) => format!("in_split_{}", phase(p, s)),
             Self::Columns(p, s) => format!("in_columns_{}", phase(p, s)),
             Self::Finish(Pass::Forward) => "in_finish".to_string(),
@@ -103,13 +110,13 @@ impl Kernel {
         let of_elements = match self {
             Self::Lanes(Pass::Forward, ..) | Self::Block(Pass::Forward, _) => "in_fwd",
             Self::Lanes(Pass::Backward, ..) | Self::Block(Pass::Backward, _) => "in_bwd",
-            Self::Cluster(Pass::Forward) => "in_fwd",
-            Self::Cluster(Pass::Backward) => "in_bwd",
-            Self::GroupsBlock(Pass::Forward) | Self::GroupsCluster(Pass::Forward) => {
-                "in_groups_fwd"
-            }
-            Self::GroupsBlock(Pass::Backward) | Self::GroupsCluster(Pass::Backward) => {
-                "in_groups_bwd"
+            Self::Cluster(Pass::Forward) | Self::Shared(Pass::Forward) => "in_fwd",
+            Self::Cluster(Pass::Backward) | Self::Shared(Pass::Backward) => "in_bwd",
+            Self::GroupsBlock(pass) | Self::GroupsCluster(pass) | Self::GroupsShared(pass) => {
+                match pass {
+                    Pass::Forward => "in_groups_fwd",
+                    Pass::Backward => "in_groups_bwd",
+                }
             }
             Self::AdaInLanes(..) | Self::AdaInBlock(_) | Self::AdaInCluster => "in_adain",
             Self::StripBlock(_) | Self::StripCluster(_) => "strip",
@@ -156,6 +163,9 @@ impl Kernel {
             }
             if caps.groups_on_chip && caps.clusters {
                 all.extend([Self::GroupsCluster(pass), Self::StripCluster(pass)]);
+            }
+            if caps.shared > 0 {
+                all.extend([Self::Shared(pass), Self::GroupsShared(pass)]);
             }
             for phase in [Phase::Measure, Phase::Write] {
                 all.extend([Self::Split(pass, phase), Self::Columns(pass, phase)]);

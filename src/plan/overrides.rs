@@ -18,6 +18,7 @@ pub struct Without {
     pub cluster: bool,
     pub groups: bool,
     pub strip: bool,
+    pub shared: bool,
 }
 
 impl Without {
@@ -28,6 +29,7 @@ impl Without {
         cluster: false,
         groups: false,
         strip: false,
+        shared: false,
     };
 
     /// What the environment names.
@@ -45,8 +47,9 @@ impl Without {
                 "cluster" => without.cluster = true,
                 "groups" => without.groups = true,
                 "strip" => without.strip = true,
+                "shared" => without.shared = true,
                 other => bail!(
-                    "{WITHOUT}: expected names of `lanes`, `block`, `cluster`, `groups` and `strip`, got {other:?}"
+                    "{WITHOUT}: expected names of `lanes`, `block`, `cluster`, `groups`, `shared` and `strip`, got {other:?}"
                 ),
             }
         }
@@ -96,10 +99,10 @@ mod tests {
 
     #[test]
     fn names_of_tiers() {
-        let some = Without::parse("cluster, groups,").unwrap();
+        let some = Without::parse("cluster, shared,").unwrap();
         let wanted = Without {
             cluster: true,
-            groups: true,
+            shared: true,
             ..Without::NONE
         };
         assert_eq!(some, wanted);

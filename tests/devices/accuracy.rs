@@ -1,6 +1,7 @@
 //! Every kernel against f64, within the bounds that the README promises.
 
 mod adain;
+mod shared;
 
 use crate::common::reference::{Affine, Case, Exact, Random};
 use crate::common::{self, Tolerance, assert_close, max_abs, to_f64};
@@ -44,10 +45,15 @@ const SHAPES: [(usize, usize, usize, usize); 22] = [
     (2, 264, 259, 1),
 ];
 
-/// A plane that an f64 has in half the elements, where f32 would take too long.
-const F64_SHAPES: [(usize, usize, usize, usize); 1] = [
+/// Shared memory of a block of an H200.
+const SHARED: usize = 227 << 10;
+
+/// Planes that an f64 has in half the elements, where f32 would take too long.
+const F64_SHAPES: [(usize, usize, usize, usize); 2] = [
     // Chunks that a block of the split tier takes in more than one go.
-    (4, 33, 4097, 0),
+    (1, 33, 8200, 0),
+    // Forward 5 vectors a thread in shared memory and backward 9, which are loaded 4 by 4.
+    (1, 34, 6200, 0),
 ];
 
 fn shapes(dtype: DType) -> impl Iterator<Item = (usize, usize, usize)> {
@@ -389,7 +395,7 @@ fn entries_and_ptx_agree() -> Result<()> {
     for dtype in ["f32", "f16", "bf16", "f64"] {
         for (end, clusters) in [("baseline", false), ("hopper", true)] {
             let end = format!("{dtype}.{end}");
-            let all = plan::Kernel::all(Caps::cuda(132, clusters));
+            let all = plan::Kernel::all(Caps::cuda(132, clusters, SHARED));
             let mut wanted: Vec<String> = all.iter().map(|k| k.entry()).collect();
             wanted.sort();
             for variant in ["plain", "full"] {
@@ -436,13 +442,17 @@ fn the_table_reaches_every_kernel() -> Result<()> {
                     adjacent: true,
                     plain: true,
                 };
-                let plan = GpuPlan::new(&job, Caps::cuda(SM_COUNT, clusters))?;
+                let plan = GpuPlan::new(&job, Caps::cuda(SM_COUNT, clusters, SHARED))?;
                 let tier = match plan.tier {
                     Tier::Lanes { lanes, vectors } => format!("lanes{lanes}x{vectors}"),
                     Tier::Block { vectors } => format!("block{vectors}"),
                     Tier::Cluster { .. } => "cluster".to_string(),
+                    Tier::Shared { .. } => "shared".to_string(),
                     Tier::Split(_) => "split".to_string(),
-                    Tier::Groups { .. } | Tier::Columns(_) | Tier::Strip(_) => {
+                    Tier::Groups { .. }
+                    | Tier::GroupsShared { .. }
+                    | Tier::Columns(_)
+                    | Tier::Strip(_) => {
                         unreachable!("planes of their own")
                     }
                 };
@@ -482,6 +492,7 @@ fn the_table_reaches_every_kernel() -> Result<()> {
         "block4",
         "block8",
         "cluster",
+        "shared",
         "split",
     ];
     for dtype in DTYPES {
@@ -491,6 +502,8 @@ fn the_table_reaches_every_kernel() -> Result<()> {
             assert!(seen.contains(kernel), "{kernel} is not reached");
         }
     }
+    // In the other dtypes by tests of their own: shared.rs.
+    assert!(seen.contains("Forward shared F64"));
     for pass in ["Forward", "Backward"] {
         for loops in [true, false] {
             assert!(seen.contains(&format!("{pass} loops: {loops}")));

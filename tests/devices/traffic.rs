@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 
 const CASE: &str = "CANDLE_INSTANCE_NORM_TRAFFIC_CASE";
+/// Set, no GPU has clusters: planes that these would have take shared memory.
+const BASELINE: &str = "CANDLE_INSTANCE_NORM_BASELINE";
 /// Parts the reports of a case's dtypes.
 const NEXT: &str = "== the next dtype";
 
@@ -15,6 +17,7 @@ struct Case {
     name: &'static str,
     shape: (usize, usize, usize),
     last: bool,
+    clusters: bool,
     read: f64,
     written: f64,
     launches: usize,
@@ -86,6 +89,7 @@ fn cases() -> Vec<Case> {
                 name,
                 shape,
                 last,
+                clusters: true,
                 read,
                 written,
                 launches,
@@ -104,12 +108,43 @@ fn cases() -> Vec<Case> {
                 name,
                 shape,
                 last,
+                clusters: true,
                 read: read[i],
                 written: 1.,
                 launches: launches[i],
                 run,
             });
         }
+    }
+    // In shared memory, of enough planes and groups: in f16 in registers forward, where they are half as large.
+    let shared: [(&str, Run, (usize, usize, usize), [f64; 2], usize); 3] = [
+        ("forward", plain, (1, 34, 16_640), [1., 1.], 1),
+        (
+            "backward, ReLU, residual",
+            fused_backward,
+            (1, 34, 16_640),
+            [3., 2.],
+            2,
+        ),
+        (
+            "group norm, backward",
+            group_backward,
+            (17, 6, 5600),
+            [2., 1.],
+            1,
+        ),
+    ];
+    for (name, run, shape, [read, written], launches) in shared {
+        cases.push(Case {
+            name,
+            shape,
+            last: false,
+            clusters: false,
+            read,
+            written,
+            launches,
+            run,
+        });
     }
     cases
 }
@@ -157,21 +192,27 @@ fn bytes_are_those_of_the_plan(device: &Device) -> Result<()> {
     }
     let mut off = vec![];
     for (i, case) in cases.iter().enumerate() {
+        let number = i.to_string();
+        let mut variables = vec![
+            (CASE, number.as_str()),
+            ("CUDASIM_STATS", "1"),
+            // Lanes that part make requests of their own: here they stay together.
+            ("CUDASIM_ORDER", "0"),
+        ];
+        if !case.clusters {
+            variables.push((BASELINE, "1"));
+        }
         let log = own_process::run(
             module_path!(),
             "bytes_are_those_of_the_plan::cuda",
-            &[
-                (CASE, &i.to_string()),
-                ("CUDASIM_STATS", "1"),
-                // Lanes that part make requests of their own: here they stay together.
-                ("CUDASIM_ORDER", "0"),
-            ],
+            &variables,
         )
         .context(case.name)?;
         let (n, c, s) = case.shape;
         let tier = match (case.last, s) {
             (true, 33_792) => "large, last",
             (true, _) => "channels last",
+            _ if !case.clusters => "shared memory",
             (false, 270_336) => "large planes",
             (false, _) => "small planes",
         };

@@ -97,3 +97,15 @@ entry_points! {
 all! { SUCCESS;
     cuInit cuCtxDestroy_v2 cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxSetFlags_v2 cuStreamDestroy_v2
 }
+
+#[cfg(test)]
+mod tests {
+    use super::attribute;
+
+    #[test]
+    fn shared_memory_of_a_block_that_opts_in() {
+        for (compute_capability, kb) in [(75, 64), (80, 163), (86, 99), (89, 99), (90, 227), (100, 227), (120, 99)] {
+            assert_eq!(attribute(97, compute_capability), kb << 10, "{compute_capability}");
+        }
+    }
+}

@@ -101,9 +101,10 @@ impl Default for Options {
 /// Shared memory of a block at most, `cudaDevAttrMaxSharedMemoryPerBlockOptin`.
 pub fn max_shared(compute_capability: u32) -> usize {
     match compute_capability {
+        120.. => 99 << 10,
         90.. => 227 << 10,
-        80 => 163 << 10,
-        81..=89 => 99 << 10,
+        80 | 87 => 163 << 10,
+        81.. => 99 << 10,
         _ => 64 << 10,
     }
 }

@@ -4,7 +4,7 @@ use super::memory::{self, Pointer};
 use super::module::Kernels;
 use crate::gpu::Gpu;
 use crate::gpu::abi::{self, ParamSum};
-use crate::gpu::launch::{Access, Arg, Bound, Launch, Slot};
+use crate::gpu::launch::{Access, Arg, Bound, Launch, Size, Slot};
 use crate::plan::{Caps, Kernel, Pass, Phase};
 use crate::tuning::{MAX_PARAMS, PARAM_SUMS_BYTES, VECTOR_BYTES};
 use candle_core::backend::{BackendDevice, BackendStorage};
@@ -56,11 +56,11 @@ impl Cuda {
     unsafe fn launch_kernel(
         &self,
         function: &CudaFunction,
-        (grid, threads, cluster): (u32, u32, u32),
+        size: Size,
         args: &mut [*mut c_void],
     ) -> Result<()> {
         let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 {
-            x: cluster,
+            x: size.cluster,
             y: 1,
             z: 1,
         };
@@ -70,16 +70,16 @@ impl Cuda {
             value: sys::CUlaunchAttributeValue { clusterDim: blocks },
         };
         let config = sys::CUlaunchConfig {
-            gridDimX: grid,
+            gridDimX: size.grid,
             gridDimY: 1,
             gridDimZ: 1,
-            blockDimX: threads,
+            blockDimX: size.threads,
             blockDimY: 1,
             blockDimZ: 1,
-            sharedMemBytes: 0,
+            sharedMemBytes: size.shared,
             hStream: self.stream.cu_stream(),
             attrs: &mut attribute,
-            numAttrs: (cluster > 1) as u32,
+            numAttrs: (size.cluster > 1) as u32,
         };
         self.stream.context().bind_to_thread().w()?;
         // SAFETY: promised by the caller; the config, its attribute and the arguments live until the
@@ -125,12 +125,12 @@ impl Gpu for Cuda {
             kernel,
             plain,
             dtype,
+            size,
             mut arg,
             mut chunks,
             ..
         } = launch;
         let function = self.kernels.function(kernel, plain, dtype)?;
-        let size = (launch.grid, launch.threads, launch.cluster);
         let slots: Vec<u32> = launch.buffers.iter().map(|bound| bound.slots).collect();
         let pointers = launch.buffers.into_iter().map(|bound| self.pointer(bound));
         // Held until the launch is on its stream.
@@ -179,7 +179,7 @@ impl Gpu for Cuda {
             }
             Arg::Sums(sums) => {
                 let mut arg = ParamSums {
-                    blocks: size.0 as i32 / sums.len() as i32,
+                    blocks: size.grid as i32 / sums.len() as i32,
                     ..Default::default()
                 };
                 for ((of, sum), pointers) in arg.of.iter_mut().zip(sums).zip(pointers.chunks(2)) {
@@ -247,6 +247,7 @@ fn buffers_of(kernel: Kernel) -> &'static [Slot] {
         Kernel::Lanes(..) | Kernel::Block(..) | Kernel::Cluster(_) => &[],
         Kernel::AdaInLanes(..) | Kernel::AdaInBlock(_) | Kernel::AdaInCluster => &[],
         Kernel::GroupsBlock(_) | Kernel::GroupsCluster(_) => &[],
-        Kernel::StripBlock(_) | Kernel::StripCluster(_) | Kernel::SumParams => &[],
+        Kernel::StripBlock(_) | Kernel::StripCluster(_) => &[],
+        Kernel::Shared(_) | Kernel::GroupsShared(_) | Kernel::SumParams => &[],
     }
 }

@@ -47,12 +47,13 @@ impl Kernels {
         let major = get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let sm_count = get(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let shared = get(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let clusters = 10 * major + minor >= HOPPER && std::env::var_os(BASELINE).is_none();
         Ok(Self {
             context: context.clone(),
             caps: Caps {
                 without: Without::from_env()?,
-                ..Caps::cuda(sm_count.max(1) as usize, clusters)
+                ..Caps::cuda(sm_count.max(1) as usize, clusters, shared.max(0) as usize)
             },
             functions: RwLock::default(),
         })
@@ -89,7 +90,14 @@ impl Kernels {
         let ptx =
             ptx.map_err(|e| Error::Msg(format!("norm: the PTX of {name} is damaged: {e}")))?;
         let module = self.context.load_module(alone(&ptx, &entry).into()).w()?;
-        module.load_function(&entry).w()
+        let function = module.load_function(&entry).w()?;
+        if let Kernel::Shared(_) | Kernel::GroupsShared(_) = kernel {
+            // More than 48 KB a kernel has to be granted.
+            let bytes = self.caps.shared as i32 - function.shared_size_bytes().w()?;
+            let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(most, bytes).w()?;
+        }
+        Ok(function)
     }
 }
 

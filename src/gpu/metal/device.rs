@@ -88,7 +88,7 @@ impl Gpu for Metal {
             height: 1,
             depth: 1,
         };
-        encoder.dispatch_thread_groups(along(launch.grid), along(launch.threads));
+        encoder.dispatch_thread_groups(along(launch.size.grid), along(launch.size.threads));
         Ok(())
     }
 }
@@ -135,7 +135,10 @@ impl Kernels {
                 pipelines.entry(key).or_insert(pipeline).clone()
             }
         };
-        let (most, threads) = (pipeline.max_total_threads_per_threadgroup(), launch.threads);
+        let (most, threads) = (
+            pipeline.max_total_threads_per_threadgroup(),
+            launch.size.threads,
+        );
         if most < threads as usize {
             let entry = launch.kernel.entry();
             bail!(

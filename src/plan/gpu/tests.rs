@@ -2,7 +2,10 @@ use super::*;
 use crate::plan::Kernel;
 use proptest::prelude::*;
 
-const H200: Caps = Caps::cuda(132, true);
+const H200: Caps = Caps::cuda(132, true, 227 << 10);
+const T4: Caps = Caps::cuda(40, false, 64 << 10);
+const A100: Caps = Caps::cuda(108, false, 163 << 10);
+const RTX_4090: Caps = Caps::cuda(128, false, 99 << 10);
 
 fn job(n: usize, c: usize, spatial: usize, element: usize) -> Job {
     Job {
@@ -51,10 +54,9 @@ fn tiers_change_where_the_registers_end() {
         clusters: false,
         ..H200
     };
-    let job_of = |spatial| job(8, 512, spatial, 4);
-    assert!(multi_pass(
-        GpuPlan::new(&job_of(16 * 1024 + 4), without).unwrap()
-    ));
+    let shared = |spatial| GpuPlan::new(&job(8, 512, spatial, 4), without).unwrap();
+    assert_eq!(shared(16 * 1024 + 4).tier, Tier::Shared { bytes: 480 * 16 });
+    assert!(multi_pass(shared(128 * 1024)));
     // Few planes are shared by several blocks as soon as they are large enough.
     assert_eq!(forward(1, 33, 8 * 1024, 4).tier, cluster(8));
     assert!(multi_pass(
@@ -68,6 +70,114 @@ fn tiers_change_where_the_registers_end() {
         forward(1, 33, 8 * 1024 - 4, 4).tier,
         Tier::Block { .. }
     ));
+}
+
+/// KB of the largest plane that stays on chip.
+fn most_on_chip(job: Job, caps: Caps) -> usize {
+    let sizes = (1..1024).rev();
+    let on_chip = |kb: &usize| {
+        let planes = Planes {
+            spatial: kb * 1024 / job.element,
+            ..job.planes
+        };
+        GpuPlan::new(&Job { planes, ..job }, caps)
+            .unwrap()
+            .is_on_chip()
+    };
+    sizes.into_iter().find(on_chip).unwrap()
+}
+
+#[test]
+fn shared_memory_behind_the_registers() {
+    let forward = job(8, 512, 1, 2);
+    let backward = Job {
+        pass: Pass::Backward,
+        ..forward
+    };
+    let wide = Job {
+        plain: false,
+        ..backward
+    };
+    // Rows of 512 vectors, 8 KB: 64 KB of x in registers and 7, 20 and 12 rows, next to 0.6 KB of sums. Backward
+    // 32 KB of each, and 3, 10 and 6 pairs of rows; with a gradient in f32, 2, 6 and 4 times three.
+    let most = |job| [T4, A100, RTX_4090].map(|caps| most_on_chip(job, caps));
+    assert_eq!(most(forward), [120, 224, 160]);
+    assert_eq!(most(backward), [56, 112, 80]);
+    assert_eq!(most(wide), [48, 80, 64]);
+    let without = Without {
+        shared: true,
+        ..Without::NONE
+    };
+    assert_eq!(most_on_chip(forward, Caps { without, ..A100 }), 64);
+    // No more threads than have something, and no more memory: 9 vectors each of 456 threads.
+    let plan = GpuPlan::new(&job(8, 512, 4100 * 8, 2), A100).unwrap();
+    assert_eq!(
+        (plan.tier, plan.grid, plan.threads),
+        (Tier::Shared { bytes: 480 * 16 }, 4096, 480)
+    );
+    // Where few planes leave three quarters of the machine idle, several blocks share each.
+    let few = |planes| {
+        GpuPlan::new(&job(1, planes, 4100 * 8, 2), A100)
+            .unwrap()
+            .tier
+    };
+    assert!(matches!(few(27), Tier::Split(_)) && matches!(few(28), Tier::Shared { .. }));
+    // Given their statistics, planes are read once in any case.
+    let given = Job {
+        given: true,
+        ..job(8, 512, 4100 * 8, 2)
+    };
+    assert!(matches!(
+        GpuPlan::new(&given, A100).unwrap().tier,
+        Tier::Split(_)
+    ));
+}
+
+#[test]
+fn groups_in_shared_memory() {
+    // Stable Diffusion's: groups of 80 KB in bf16.
+    let forward = Job {
+        channels_per_group: 10,
+        ..job(2, 320, 64 * 64, 2)
+    };
+    let backward = Job {
+        pass: Pass::Backward,
+        ..forward
+    };
+    let tier = |job, caps| GpuPlan::new(&job, caps).unwrap().tier;
+    for caps in [T4, A100, RTX_4090] {
+        assert_eq!(tier(forward, caps), Tier::GroupsShared { bytes: 2 * 8192 });
+    }
+    for caps in [A100, RTX_4090] {
+        assert_eq!(
+            tier(backward, caps),
+            Tier::GroupsShared { bytes: 6 * 16384 }
+        );
+    }
+    let split = |job, caps| matches!(tier(job, caps), Tier::Split(_));
+    let wide = Job {
+        plain: false,
+        ..backward
+    };
+    assert!(split(backward, T4) && split(wide, RTX_4090));
+    assert_eq!(tier(wide, A100), Tier::GroupsShared { bytes: 6 * 24576 });
+    let without = Without {
+        shared: true,
+        ..Without::NONE
+    };
+    assert!(split(forward, Caps { without, ..A100 }));
+    // Backward a warp sums each plane by itself: there are not too many of them, nor too small ones.
+    let planes = |count, vectors| Job {
+        channels_per_group: count,
+        ..job(64, count, vectors * 8, 2)
+    };
+    let backward = |job| Job {
+        pass: Pass::Backward,
+        ..job
+    };
+    let shared = |job| matches!(tier(job, A100), Tier::GroupsShared { .. });
+    assert!(shared(planes(129, 32)) && shared(backward(planes(128, 32))));
+    assert!(split(backward(planes(129, 32)), A100) && split(backward(planes(128, 31)), A100));
 }
 
 #[test]
@@ -291,9 +401,11 @@ fn jobs() -> impl Strategy<Value = Job> {
 
 proptest! {
     #[test]
-    fn every_plan_covers_its_planes(job in jobs(), sm_count in 1usize..200, clusters: bool) {
+    fn every_plan_covers_its_planes(
+        job in jobs(), sm_count in 1usize..200, clusters: bool, shared in 0usize..228 << 10,
+    ) {
         let (planes, pass) = (job.planes, job.pass);
-        let caps = Caps::cuda(sm_count, clusters);
+        let caps = Caps::cuda(sm_count, clusters, shared);
         let plan = GpuPlan::new(&job, caps).unwrap();
         let (grid, threads) = (plan.grid as usize, plan.threads as usize);
         let lines = job.lines();
@@ -343,6 +455,23 @@ proptest! {
                 prop_assert!(job.given || (team * per_vector) % job.channels_per_group == 0);
                 let vectors = planes.c.div_ceil(per_vector);
                 prop_assert_eq!(grid, planes.n * vectors.div_ceil(team) * count);
+            }
+            Tier::Shared { bytes } | Tier::GroupsShared { bytes } => {
+                let rows = match pass {
+                    Pass::Forward => 1,
+                    Pass::Backward if job.plain => 2,
+                    Pass::Backward => 1 + 4usize.div_ceil(job.element),
+                };
+                let vectors = pass.max_vectors() + bytes / (threads * rows * VECTOR_BYTES);
+                prop_assert!(vectors * threads >= lines * if on_chip { 1 } else { job.channels_per_group });
+                prop_assert!(bytes < shared && !job.given);
+                match plan.tier {
+                    Tier::Shared { .. } => prop_assert!(on_chip && grid == planes.count()),
+                    _ => {
+                        prop_assert!(job.adjacent && job.aligned && job.format == Format::Planar);
+                        prop_assert_eq!(grid * job.channels_per_group, planes.count());
+                    }
+                }
             }
             Tier::Split(Chunks { count, length, team }) => {
                 prop_assert_eq!(job.format, Format::Planar);

@@ -161,7 +161,11 @@ impl Gpu for Shim {
         let mut message = Message::default();
         message.blob(entry.as_bytes());
         let order = self.launches.replace(self.launches.get() + 1);
-        for n in [launch.grid as u64, launch.threads as u64, order % 4] {
+        for n in [
+            launch.size.grid as u64,
+            launch.size.threads as u64,
+            order % 4,
+        ] {
             message.number(n);
         }
         for bytes in arguments(&launch) {

@@ -1,0 +1,75 @@
+//! Planes and groups that take shared memory on GPUs without clusters, where enough of them leave few
+//! multiprocessors idle. Against f64 on the CPU.
+
+use super::{DTYPES, EPS, data, gradient};
+use crate::common::reference::{Exact, Random};
+use crate::common::{self, max_abs, to_f64};
+use crate::tuning;
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use candle_instance_norm::{Activation, Normalization};
+
+/// Samples, channels, groups, and the vectors and elements of a plane. Forward a thread has one vector in
+/// shared memory, backward five; a few threads of planes that are no whole vectors have one more.
+const SHAPES: [(usize, usize, usize, usize, usize); 2] =
+    [(1, 34, 34, 4097, 1), (34, 3, 1, 1400, 0)];
+
+/// A copy that starts one element behind the start of its storage.
+fn behind_one(t: &Tensor) -> Result<Tensor> {
+    let flat = t.to_device(&Device::Cpu)?.flatten_all()?;
+    let one = Tensor::zeros(1, t.dtype(), &Device::Cpu)?;
+    let both = Tensor::cat(&[&one, &flat], 0)?.to_device(t.device())?;
+    Ok(both.narrow(0, 1, t.elem_count())?.reshape(t.shape())?)
+}
+
+/// With a weight and a bias, and with an activation and a residual too: then the forward pass is in place.
+fn planes_and_groups(device: &Device) -> Result<()> {
+    let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+    let mut random = Random::new(9, device);
+    for (i, dtype) in common::on(device, &DTYPES).into_iter().enumerate() {
+        for (j, (n, c, groups, vectors, more)) in SHAPES.into_iter().enumerate() {
+            let full = (i + j) % 2 == 0;
+            let spatial = vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more;
+            let (mean, std, bound) = data(dtype)[0];
+            let x = random.tensor((n, c, spatial), dtype, mean, std)?;
+            let residual = random.tensor((n, c, spatial), dtype, 0., 1.)?;
+            let dy = behind_one(&gradient(&mut random, &x, (mean, std), 1)?)?;
+            // The sums of 1e6 products are more than an f16 holds.
+            let of_params = if dtype == DType::F64 {
+                dtype
+            } else {
+                DType::F32
+            };
+            let weight = random.tensor(c, of_params, 1., 0.3)?;
+            let bias = random.tensor(c, of_params, 0., 1.)?;
+            let run = |[x, residual, dy, weight, bias]: [&Tensor; 5]| -> Result<Vec<Tensor>> {
+                let mut norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
+                if full {
+                    norm = norm.activation(Activation::Silu).residual(residual);
+                }
+                let grads = norm.backward(x, dy)?;
+                let y = if full {
+                    norm.forward_in_place(x)?;
+                    x.clone()
+                } else {
+                    norm.forward(x)?
+                };
+                let grads = [Some(grads.x), grads.weight, grads.bias, grads.residual];
+                Ok([Some(y)].into_iter().chain(grads).flatten().collect())
+            };
+            let inputs = [&x, &residual, &dy, &weight, &bias];
+            let [a, b, c, d, e] = inputs.map(wide);
+            let want = run([&a?, &b?, &c?, &d?, &e?])?;
+            let names = ["y", "dx", "dweight", "dbias", "dresidual"];
+            for ((name, got), want) in names.iter().zip(run(inputs)?).zip(want) {
+                let (mut exact, scale) = (Exact::default(), max_abs(&want));
+                to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
+                let what = format!("{name}, {dtype:?}, {groups} groups of {spatial}, full: {full}");
+                exact.check(&what, &got, bound);
+            }
+        }
+    }
+    Ok(())
+}
+
+test_device!(planes_and_groups);
