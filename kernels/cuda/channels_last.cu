@@ -140,9 +140,10 @@ struct Columns {
         constexpr int WARPS = SPLIT_THREADS / WARP;
         __shared__ M of_warp[WARPS][MAX_COLUMNS * PLANES];
         const int lane = threadIdx.x % WARP;
+        const Lanes of_channel{chunks.team, WARP};
 #pragma unroll
         for (int j = 0; j < PLANES; ++j) {
-            const M merged = warp_merge(m[j], chunks.team);
+            const M merged = warp_merge(m[j], of_channel);
             if (lane < chunks.team) of_warp[threadIdx.x / WARP][lane * PLANES + j] = merged;
         }
         __syncthreads();

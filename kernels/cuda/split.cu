@@ -57,7 +57,10 @@ struct Chunk {
 
     // Calls f(fragment) for the elements of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
-        int single = run.single(first), i = first;
+        // Of a part of less than a vector the first threads have the elements: the lowest lane has to have
+        // one where any has (warp_merge).
+        const int behind = run.head == 0 && run.size < PER_VECTOR<T> ? PER_VECTOR<T> : 0;
+        int single = run.single(first + behind), i = first;
         do {
             f(Fragment<T, SPLIT_VECTORS>{run, i, step, {single}});
             single = -1, i += step * SPLIT_VECTORS;

@@ -10,6 +10,11 @@ template <typename A> struct Pair {
         return {sum, step - (sum - high)};
     }
 
+    FN Pair times(A by) const {
+        const A product = high * by;
+        return {product, fma(high, by, -product) + rest * by};
+    }
+
     FN A to(IN(Pair) other) const {
         return (other.high - high) + (other.rest - rest);
     }
