@@ -2,14 +2,12 @@
 // of each of their planes is the same places of all of them.
 #include "multi_pass.cuh"
 
-// Some places of a vector of channels, first + k * step for all k that are below `rows`.
+// Some places of a vector of channels in a part of `rows` places: first + k * step of those that there are.
 struct Places {
     static constexpr int COUNT = 4;
 
     Span<T> span;  // of channels
-    int vector;
-    long long first, rows;
-    int step;
+    int vector, first, rows, step;
 
     // A value for each of the places.
     template <typename V> struct Of {
@@ -19,10 +17,11 @@ struct Places {
     };
     using X = Of<Vector<T>>;
 
-    __device__ bool has(int k) const { return first + (long long)k * step < rows; }
+    __device__ bool has(int k) const { return (unsigned)(first + k * step) < (unsigned)rows; }
 
     __device__ VectorRef<T> ref(int k) const {
-        return {span, vector, (first + (long long)k * step) * span.end};
+        // Two products, of which the loops keep one: 7 % fewer instructions in a launch that writes bf16.
+        return {span, vector, (long long)first * span.end + (long long)step * span.end * k};
     }
 
     // Calls f(k, site) for each of them.
@@ -86,24 +85,26 @@ struct Columns {
 
     const Call &call;
     const Chunks &chunks;
-    int channel;          // the first one
-    int sample, part;     // the plane of channel 0 is sample * c
-    long long row, rows;  // the first place, and the end of the block's
-    int step;             // places between two of a thread's
-    Span<T> span;     // of channels
+    int channel;        // the first one
+    int sample, part;   // the plane of channel 0 is sample * c
+    long long begin;    // the block's first place
+    int rows;           // its places
+    int first, step;    // the thread's first place of those, and the way to its next one
+    Span<T> span;       // of channels
     int vector;
 
-    __device__ Columns(const Call &call, const Chunks &chunks)
-        : call(call), chunks(chunks), step(SPLIT_THREADS / chunks.team), span{0, call.shape.c} {
+    __device__ Columns(const Call &call, const Chunks &chunks, bool back)
+        : call(call), chunks(chunks), span{0, call.shape.c} {
         const int blocks = (span.vectors() + chunks.team - 1) / chunks.team;  // beside each other
-        const int rest = blockIdx.x / blocks;
+        const int block = block_of(back), rest = block / blocks;
         part = rest % chunks.count, sample = rest / chunks.count;
-        vector = blockIdx.x % blocks * chunks.team + threadIdx.x % chunks.team;
+        vector = block % blocks * chunks.team + threadIdx.x % chunks.team;
         channel = vector * PLANES;
-        const long long begin = (long long)part * chunks.length;
-        row = begin + threadIdx.x / chunks.team;
-        rows = min(call.shape.spatial, begin + chunks.length);
+        begin = (long long)part * chunks.length;
+        rows = min(call.shape.spatial - begin, (long long)chunks.length);
         if (vector >= span.vectors()) rows = 0;  // columns beyond the last channel
+        first = threadIdx.x / chunks.team, step = SPLIT_THREADS / chunks.team;
+        if (back) first = rows - 1 - first, step = -step;
     }
 
     // All threads of a block merge what they have, those without a channel too.
@@ -111,9 +112,14 @@ struct Columns {
 
     __device__ int plane() const { return sample * span.end; }
 
-    __device__ T *at(const Tensor &tensor) const { return ::at<T>(tensor, {call.shape, plane()}); }
+    // From the block's first place on.
+    __device__ T *at(const Tensor &tensor) const {
+        return ::at<T>(tensor, {call.shape, plane()}, begin * span.end);
+    }
 
-    __device__ PerElement<T> per_element() const { return {call, {call.shape, plane()}}; }
+    __device__ PerElement<T> per_element() const {
+        return {call, {call.shape, plane()}, begin * span.end};
+    }
 
     template <typename C> __device__ OfChannels<C, PLANES> of(const Padded<C> *all) const {
         OfChannels<C, PLANES> out{};
@@ -130,8 +136,8 @@ struct Columns {
 
     // Calls f(fragment) for the places of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
-        for (long long first = row; first < rows; first += (long long)step * Places::COUNT) {
-            f(Places{span, vector, first, rows, step});
+        for (int i = first; (unsigned)i < (unsigned)rows; i += step * Places::COUNT) {
+            f(Places{span, vector, i, rows, step});
         }
     }
 

@@ -1,6 +1,15 @@
 // Means and centred sums of a plane, merged from thread to warp to block to plane.
 #pragma once
 #include "call.cuh"
+
+// 1 / n of a count, to the last bit as a division has it. That would take 6 registers more, for the call
+// of a slow case that a count never is.
+__device__ float reciprocal(float n) {
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(n));
+    return fma(fma(-n, r, 1.f), r, r);
+}
+__device__ double reciprocal(double n) { return 1 / n; }
 #include "../shared/moments.h"
 
 // 0 for a sum of squares that rounding made negative. NaN stays NaN.
@@ -32,7 +41,7 @@ template <int LANES, int K, typename A> __device__ void warp_sum(A (&v)[K]) {
 }
 
 // The share of a lane in the values of all, of which there are n.
-template <typename A> __device__ A share_of(A of_lane, A n) { return n > 0 ? of_lane / n : 0; }
+template <typename A> __device__ A share_of(A of_lane, A n) { return n > 0 ? of_lane * reciprocal(n) : 0; }
 
 // The merge of the lanes, with the same bits in each of them. The means come first, by the way from that
 // of the lowest lane, then what is about them: 80 instructions for co-moments in f32, where a tree of
@@ -89,7 +98,7 @@ template <typename M> __device__ M block_merge(M m) {
 template <typename A, typename Each> __device__ Moments<A> moments(A n, Each each) {
     A sum = 0;
     each([&](A x) { sum += x; });
-    const A inverse = n > 0 ? 1 / n : 0, mean = sum * inverse;
+    const A inverse = n > 0 ? reciprocal(n) : 0, mean = sum * inverse;
     A off = 0, square = 0;
     each([&](A x) {
         const A d = x - mean;
@@ -104,7 +113,7 @@ template <typename A, typename Each> __device__ Moments<A> moments(A n, Each eac
 template <typename A, typename Each> __device__ CoMoments<A> comoments(A n, Each each) {
     A sum = 0, g_sum = 0;
     each([&](A x, A g) { sum += x, g_sum += g; });
-    const A inverse = n > 0 ? 1 / n : 0, mean = sum * inverse, g_mean = g_sum * inverse;
+    const A inverse = n > 0 ? reciprocal(n) : 0, mean = sum * inverse, g_mean = g_sum * inverse;
     A off = 0, square = 0, g_off = 0, cross = 0;
     each([&](A x, A g) {
         const A d = x - mean, e = g - g_mean;
