@@ -122,7 +122,7 @@ class Count:
 
 
 def run(kernel, banks, case, launch, kind, dtype, arch):
-    """Counts the first blocks. Where chunks are long, and in clusters, most warps do the same."""
+    """Counts the blocks of the first elements. Where chunks are long, and in clusters, most warps do the same."""
     banks = {0: constants(launch, pack_call(case, kind, dtype), arch), **banks}
     blocks, memory = blocks_of(case, launch, dtype), words_of(dtype)
     long_chunks = launch.tier == "columns" or launch.tier == "split" and launch.chunks[1] > LONG_CHUNK
@@ -130,7 +130,8 @@ def run(kernel, banks, case, launch, kind, dtype, arch):
     for block, for_blocks in sampled(blocks, launch.tier != "cluster"):
         for warp, for_warps in sampled(launch.threads // WARP, not long_chunks):
             specials = {
-                "SR_TID.X": list(range(warp * WARP, warp * WARP + WARP)), "SR_CTAID.X": block,
+                "SR_TID.X": list(range(warp * WARP, warp * WARP + WARP)),
+                "SR_CTAID.X": launch.grid - 1 - block if launch.back else block,
                 "SR_LANEID": list(range(WARP)),
                 "SR_CgaCtaId": block % launch.cluster, "SR_SWINHI": SHARED_WINDOW,
             }

@@ -67,6 +67,7 @@ class Launch:
     chunks: tuple = (0, 0, 0)  # count, length and team
     pointers: tuple = ()  # which buffers between launches there are
     lanes: int = WARP
+    back: bool = False  # from the last block on
 
 
 def ceil_div(a, b):
@@ -198,7 +199,10 @@ def multi_pass(case, kind, dtype, sm_count):
     groups = ceil_div(planes // case.channels_per_group, TUNING["WARPS_PER_BLOCK"])
 
     def elements(phase, *pointers):
-        return Launch(source, f"{name}_{phase}", grid, SPLIT_THREADS, tier, chunks=cut, pointers=pointers)
+        # The gradients take a launch more where there is an activation.
+        back = phase == "write" or phase == ("comoments" if case.full else "write_grad")
+        return Launch(source, f"{name}_{phase}", grid, SPLIT_THREADS, tier, chunks=cut, pointers=pointers,
+                      back=back)
 
     def finish(entry, team, *pointers):
         return Launch("finish", entry, groups, ON_CHIP_THREADS, "finish", chunks=(count, length, team),

@@ -9,25 +9,26 @@ struct Columns {
 
     const Call &call;
     const Chunks &chunks;
-    int channel;          // the first one
-    int sample, part;     // the plane of channel 0 is sample * c
-    long long begin;      // the block's first place
-    int row, rows;        // from there on, the thread's first place and the end of the block's
-    int step;             // places between two of a thread's
-    Span<T> span;         // of channels
+    int channel;        // the first one
+    int sample, part;   // the plane of channel 0 is sample * c
+    long long begin;    // the block's first place
+    int rows;           // its places
+    int first, step;    // the thread's first place of those, and the way to its next one
+    Span<T> span;       // of channels
     int vector;
 
-    __device__ Columns(const Call &call, const Chunks &chunks)
-        : call(call), chunks(chunks), step(SPLIT_THREADS / chunks.team), span{0, call.shape.c} {
+    __device__ Columns(const Call &call, const Chunks &chunks, bool back)
+        : call(call), chunks(chunks), span{0, call.shape.c} {
         const int blocks = (span.vectors() + chunks.team - 1) / chunks.team;  // beside each other
-        const int rest = blockIdx.x / blocks;
+        const int block = block_of(back), rest = block / blocks;
         part = rest % chunks.count, sample = rest / chunks.count;
-        vector = blockIdx.x % blocks * chunks.team + threadIdx.x % chunks.team;
+        vector = block % blocks * chunks.team + threadIdx.x % chunks.team;
         channel = vector * PLANES;
         begin = (long long)part * chunks.length;
-        row = threadIdx.x / chunks.team;
         rows = min(call.shape.spatial - begin, (long long)chunks.length);
         if (vector >= span.vectors()) rows = 0;  // columns beyond the last channel
+        first = threadIdx.x / chunks.team, step = SPLIT_THREADS / chunks.team;
+        if (back) first = rows - 1 - first, step = -step;
     }
 
     // All threads of a block merge what they have, those without a channel too.
@@ -35,9 +36,14 @@ struct Columns {
 
     __device__ int plane() const { return sample * span.end; }
 
-    __device__ T *at(const Tensor &tensor) const { return ::at<T>(tensor, {call.shape, plane()}); }
+    // From the block's first place on.
+    __device__ T *at(const Tensor &tensor) const {
+        return ::at<T>(tensor, {call.shape, plane()}, begin * span.end);
+    }
 
-    __device__ PerElement<T> per_element() const { return {call, {call.shape, plane()}}; }
+    __device__ PerElement<T> per_element() const {
+        return {call, {call.shape, plane()}, begin * span.end};
+    }
 
     template <typename C> __device__ OfChannels<C, PLANES> of(const Padded<C> *all) const {
         OfChannels<C, PLANES> out{};
@@ -54,8 +60,8 @@ struct Columns {
 
     // Calls f(fragment) for the places of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
-        for (int first = row; first < rows; first += step * COUNT) {
-            f(Places<COUNT>{span, vector, begin, first, rows, step});
+        for (int i = first; (unsigned)i < (unsigned)rows; i += step * COUNT) {
+            f(Places<COUNT>{span, vector, i, rows, step});
         }
     }
 
@@ -64,9 +70,10 @@ struct Columns {
         constexpr int WARPS = SPLIT_THREADS / WARP;
         __shared__ M of_warp[WARPS][MAX_COLUMNS * PLANES];
         const int lane = threadIdx.x % WARP;
+        const Lanes of_channel{chunks.team, WARP};
 #pragma unroll
         for (int j = 0; j < PLANES; ++j) {
-            const M merged = warp_merge(m[j], chunks.team);
+            const M merged = warp_merge(m[j], of_channel);
             if (lane < chunks.team) of_warp[threadIdx.x / WARP][lane * PLANES + j] = merged;
         }
         __syncthreads();

@@ -1,21 +1,11 @@
 // From the moments of parts of planes to the coefficients of every plane, the statistics, and the
-// gradients of the parameters. A warp has a group of planes; all sums are taken in f64 and in an order
-// that the shape alone decides. Compiled for each ELEMENT.
+// gradients of the parameters. A warp has a group of planes; all sums are taken in an order that the shape
+// alone decides. They are about means, in pairs where f32 lacks the digits, and need no f64, which has 1/32
+// or 1/64 of the rate of f32 on most devices. Compiled for each ELEMENT.
 #include "coefficients.cuh"
 
 using T = ELEMENT;
 using A = Acc<T>;
-using D = double;  // a few operations for each plane
-
-__device__ Pair<D> wide(const Pair<float> &p) { return {(D)p.high + p.rest, 0}; }
-__device__ Pair<D> wide(const Pair<double> &p) { return p; }
-__device__ Moments<D> wide(const Moments<A> &m) { return {m.n, wide(m.mean), m.m2}; }
-
-// The pair with its high part rounded to A; the sum is the same.
-__device__ Pair<D> split_for_a(const Pair<D> &p) {
-    const D high = A(p.high);
-    return {high, (p.high - high) + p.rest};
-}
 
 // The group of this warp: `size` neighbouring planes from `first` on.
 struct Group {
@@ -29,35 +19,28 @@ struct Group {
     __device__ bool exists(const Shape &shape) const { return index < shape.planes / size; }
 };
 
-// The statistics of a plane: given ones, or those of its group, which `moments_of(i)` has for each of
-// `parts` parts.
-struct GroupStats {
-    const Call &call;
-    bool given;
-    Stats<D> of_group;
+__device__ bool are_given(const Call &call) { return call.mean.origin != nullptr; }
 
-    template <typename F>
-    __device__ GroupStats(const Call &call, int lane, int parts, F moments_of)
-        : call(call), given(call.mean.origin != nullptr), of_group(0, 1) {
-        if (given) return;
-        Moments<D> m{};
-        for (int i = lane; i < parts; i += WARP) m = merge(m, wide(moments_of(i)));
-        m = warp_merge(m);
-        m.mean = split_for_a(m.mean);
-        of_group = Stats<D>(call.spec, m);
-    }
+// The statistics of a group, from all parts of its planes; where they are given, of no use.
+__device__ Stats<A> measured(const Call &call, const Chunks &chunks, const Group &group,
+                             const Padded<Moments<A>> *parts) {
+    if (are_given(call)) return {0, 1};
+    const auto *of_group = parts + (long long)group.first * chunks.count;
+    const auto part = [&](int i) { return of_group[i].get(); };
+    return {call.spec, warp_merge(merge_some(group.lane, WARP, group.size * chunks.count, part))};
+}
 
-    __device__ Stats<D> of(int plane) const {
-        if (!given) return of_group;
-        return given_stats<T, D>(call, {call.shape, plane});
-    }
-};
+// The statistics of a plane.
+__device__ Stats<A> stats_of(const Call &call, const Stats<A> &of_group, int plane) {
+    return are_given(call) ? given_stats<T, A>(call, {call.shape, plane}) : of_group;
+}
 
-__device__ void put_affines(const Call &call, const Group &group, const GroupStats &group_stats,
-                    Padded<Affine<A>> *affines) {
+__device__ void put_affines(const Call &call, const Group &group, const Stats<A> &of_group,
+                            Padded<Affine<A>> *affines) {
     for (int i = group.lane; i < group.size; i += WARP) {
         const int plane = group.first + i;
-        affines[plane].put(affine_of<T, D>(call, {call.shape, plane}, group_stats.of(plane)));
+        const Stats<A> stats = stats_of(call, of_group, plane);
+        affines[plane].put(affine_of<T, A>(call, {call.shape, plane}, stats));
     }
 }
 
@@ -65,10 +48,7 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     in_finish(Call call, Chunks chunks, const Padded<Moments<A>> *parts, Padded<Affine<A>> *affines) {
     const Group group(call.shape);
     if (!group.exists(call.shape)) return;
-    const auto *of_group = parts + (long long)group.first * chunks.count;
-    const GroupStats group_stats(call, group.lane, group.size * chunks.count,
-                                [&](int i) { return of_group[i].get(); });
-    put_affines(call, group, group_stats, affines);
+    put_affines(call, group, measured(call, chunks, group, parts), affines);
 }
 
 // The mean of each plane, and behind all of them the statistic that is asked for with it. The groups
@@ -77,18 +57,10 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
     in_stats(Call call, Chunks chunks, const Padded<Moments<A>> *parts, A *out) {
     const Group group(call.shape);
     if (!group.exists(call.shape)) return;
-    const auto *of_group = parts + (long long)group.first * chunks.count;
-    const GroupStats group_stats(call, group.lane, chunks.count, [&](int i) { return of_group[i].get(); });
-    const Stats<D> stats = group_stats.of(group.first);
+    const Stats<A> stats = measured(call, chunks, group, parts);
     if (group.lane != 0) return;
-    out[group.first] = A(stats.mean.high + stats.mean.rest);
-    out[call.shape.planes + group.first] = A(stats.scale_stat(call.spec.stat));
-}
-
-// The sum over so many neighbours of a warp.
-__device__ D warp_total(D v, int lanes = WARP) {
-    for (int mask = 1; mask < lanes; mask *= 2) v = v + from_lane(v, mask);
-    return v;
+    out[group.first] = stats.mean.high + stats.mean.rest;
+    out[call.shape.planes + group.first] = stats.scale_stat(call.spec.stat);
 }
 
 // `parts` is null where nothing has to be summed: with given statistics and no parameter's gradient.
@@ -99,49 +71,47 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
                    Padded<Gradient<A>> *gradients, Padded<Affine<A>> *affines) {
     const Group group(call.shape);
     if (!group.exists(call.shape)) return;
-    const auto *of_group = parts + (long long)group.first * chunks.count;
-    const GroupStats group_stats(call, group.lane, group.size * chunks.count,
-                                [&](int i) { return of_group[i].get().x; });
-
-    if (affines != nullptr) put_affines(call, group, group_stats, affines);
-
-    // The mean over the group of weight * g, and of weight * g * (x - mean).
-    D mean = 0, slope = 0;
     const int in_team = group.lane % chunks.team, teams = WARP / chunks.team;
-    for (int i = 0; i < group.size && parts != nullptr; i += teams) {
-        const int plane = group.first + i + group.lane / chunks.team;
-        const bool there = plane < group.first + group.size;
-        const Stats<D> stats = group_stats.of(there ? plane : group.first);
-        D sum = 0, cross = 0;
-        for (int k = in_team; there && k < chunks.count; k += chunks.team) {
-            const CoMoments<A> m = parts[(long long)plane * chunks.count + k].get();
-            const Pair<D> g = wide(m.g);
-            const D n = m.x.n, of_part = n * g.high + n * g.rest;
-            sum = sum + of_part;
-            cross = cross + (D(m.cross) + of_part * stats.mean.to(wide(m.x.mean)));
-        }
-        sum = warp_total(sum, chunks.team), cross = warp_total(cross, chunks.team);
-        if (!there || in_team != 0) continue;
-        const D weight = weight_of<T, D>(call, {call.shape, plane});
-        // Between the two sums, where it takes the fewest registers.
-        slope = slope + weight * cross;
-        put_shares<T>(call, plane, stats, weight, sum, cross);
-        mean = mean + weight * sum;
-        if (gradients != nullptr) gradients[plane].value.g_mean = A(sum / D(call.shape.spatial));
+    const auto of_plane = [&](int plane) {
+        const bool has = parts != nullptr && plane < group.first + group.size;
+        const auto part = [&](int k) { return parts[(long long)plane * chunks.count + k].get(); };
+        const auto m = merge_some(in_team, chunks.team, has ? chunks.count : 0, part);
+        return warp_merge(m, Lanes{1, chunks.team});
+    };
+
+    // The co-moments of x and weight * g over the group: all that the planes have to know of each other.
+    CoMoments<A> m{}, all{};
+    const int first = group.first + group.lane / chunks.team, end = group.first + group.size;
+    const int rounds = (group.size + teams - 1) / teams;
+    for (int round = 0; round < rounds; ++round) {
+        const int plane = first + round * teams;
+        m = of_plane(plane);
+        if (plane >= end) continue;
+        const A weight = weight_of<T, A>(call, {call.shape, plane});
+        all = merge(all, CoMoments<A>{m.x, m.g.times(weight), m.cross * weight});
     }
-    if (gradients == nullptr) return;
-    const D n = D(call.shape.spatial) * D(group.size);
-    mean = warp_total(mean) / n, slope = warp_total(slope) / n;
-    // By the lanes as above, since they read again what they wrote there.
-    for (int i = 0; i < group.size; i += teams) {
-        const int plane = group.first + i + group.lane / chunks.team;
-        if (plane >= group.first + group.size || in_team != 0) continue;
-        const D weight = weight_of<T, D>(call, {call.shape, plane});
+    all = warp_merge(all, Lanes{chunks.team, WARP});
+    const bool given = are_given(call);
+    const Stats<A> of_group(call.spec, all.x);
+    if (affines != nullptr) put_affines(call, group, of_group, affines);
+
+    const A slope = all.cross / A(call.spec.n);
+    for (int round = rounds - 1; round >= 0; --round) {
+        const int plane = first + round * teams;
+        if (round < rounds - 1) m = of_plane(plane);  // those of the last round are still there
+        if (plane >= end || in_team != 0) continue;
+        const Stats<A> stats = stats_of(call, of_group, plane);
+        const A weight = weight_of<T, A>(call, {call.shape, plane});
+        // A single plane's mean is the group's, to the last bit of `rest`: however large the mean of g is,
+        // nothing is left of it.
+        const A n = call.shape.spatial, sum = n * m.g.high + n * m.g.rest;
+        const A cross = m.cross + sum * stats.mean.to(m.x.mean);
+        put_shares<T>(call, plane, stats, weight, sum, cross);
+        if (gradients == nullptr) continue;
         // Nothing follows from x or g where the statistics do not.
-        const D g_mean = group_stats.given ? A(0) : gradients[plane].value.g_mean;
-        const D excess = group_stats.given ? D(0) : weight * g_mean - mean;
-        gradients[plane].put(
-            Gradient<D>(call.spec, group_stats.of(plane), weight, g_mean, excess, slope));
+        const A g_mean = given ? 0 : m.g.high;
+        const A excess = given ? 0 : all.g.to(Pair<A>{g_mean, 0}.times(weight));
+        gradients[plane].put(Gradient<A>(call.spec, stats, weight, g_mean, excess, slope));
     }
 }
 

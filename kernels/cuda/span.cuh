@@ -225,6 +225,9 @@ template <typename T> struct Run {
     // Of whole vectors, between two boundaries.
     __device__ explicit Run(int vectors) : size(vectors * PER_VECTOR<T>), head(0), vectors(vectors) {}
 
+    // Of an i below 0 too.
+    __device__ bool has(int i) const { return (unsigned)i < (unsigned)vectors; }
+
     __device__ At<PER_VECTOR<T>> vector(int i) const { return {head + i * PER_VECTOR<T>}; }
 
     // The element of the i-th thread that no vector has, or -1.
@@ -234,7 +237,7 @@ template <typename T> struct Run {
     }
 };
 
-// The part of a run that a thread has: the vectors `first + k * step`, and each of `single` that is not
+// The part of a run that a thread has: the vectors `first + k * step` that there are, and each of `single` that is not
 // negative.
 template <typename T, int VECTORS, int S = 1> struct Fragment {
     static constexpr int N = VECTORS;
@@ -244,7 +247,7 @@ template <typename T, int VECTORS, int S = 1> struct Fragment {
 
     using X = Kept<Vector<T>, Vector<T, 1>, N, S>;
 
-    __device__ bool has(int k) const { return first + k * step < run.vectors; }
+    __device__ bool has(int k) const { return run.has(first + k * step); }
 
     // Makes the compiler forget where the vectors are: it would rather keep their N places over all sums
     // than compute them again, and have too few registers.

@@ -8,15 +8,16 @@ struct Chunk {
 
     const Call &call;
     const Chunks &chunks;
+    bool back;
     long long id;  // through all planes
     Plane plane;
     int first, step;
     long long start;  // in elements of the plane
     Run<T> run;
 
-    __device__ Chunk(const Call &call, const Chunks &chunks)
-        : call(call), chunks(chunks),
-          id((long long)blockIdx.x * (SPLIT_THREADS / chunks.team) + threadIdx.x / chunks.team),
+    __device__ Chunk(const Call &call, const Chunks &chunks, bool back)
+        : call(call), chunks(chunks), back(back),
+          id((long long)block_of(back) * (SPLIT_THREADS / chunks.team) + threadIdx.x / chunks.team),
           plane(call.shape, id / chunks.count), first(threadIdx.x % chunks.team), step(chunks.team),
           run(nullptr, 0) {
         const T *data = ::at<T>(call.x, plane);
@@ -57,11 +58,15 @@ struct Chunk {
 
     // Calls f(fragment) for the elements of the thread, some at a time.
     template <typename F> __device__ __forceinline__ void some(F f) const {
-        int single = run.single(first), i = first;
+        // Of a part of less than a vector the first threads have the elements: the lowest lane has to have
+        // one where any has (warp_merge).
+        const int behind = run.head == 0 && run.size < PER_VECTOR<T> ? PER_VECTOR<T> : 0;
+        int single = run.single(first + behind), i = back ? run.vectors - 1 - first : first;
+        const int by = back ? -step : step;
         do {
-            f(Fragment<T, SPLIT_VECTORS>{run, i, step, {single}});
-            single = -1, i += step * SPLIT_VECTORS;
-        } while (i < run.vectors);
+            f(Fragment<T, SPLIT_VECTORS>{run, i, by, {single}});
+            single = -1, i += by * SPLIT_VECTORS;
+        } while (run.has(i));
     }
 
     // The merge of what the threads of the team have, in each of them.

@@ -22,7 +22,8 @@ template <Tier TIER, int N, int K> struct Strip {
     Exchange<K> &exchange;
     Team team;
     int columns, width;  // vectors and channels side by side
-    Plane first;         // the one of the first channel
+    int begin;           // the block's first place
+    Plane first;         // that of the first channel
     Places<N> places;
 
     __device__ Strip(Exchange<K> &exchange, const Call &call, const Chunks &chunks)
@@ -35,14 +36,20 @@ template <Tier TIER, int N, int K> struct Strip {
         const int sample = team.plane / strips, strip = team.plane - sample * strips;
         first.n = sample, first.c = strip * width, first.index = sample * span.end + first.c;
         const int vector = strip * columns + threadIdx.x % columns;
-        const int begin = team.rank() * chunks.length, rows = (int)call.shape.spatial - begin;
-        // None in columns beyond the last channel.
-        const int end = vector < span.vectors() ? min(chunks.length, rows) : 0;
-        places = {span, vector, begin, (int)threadIdx.x / columns, end, (int)blockDim.x / columns};
+        begin = team.rank() * chunks.length;
+        // None in columns beyond the last channel, nor in blocks beyond the last place.
+        const int rows = vector < span.vectors() ? min(chunks.length, (int)call.shape.spatial - begin) : 0;
+        places = {span, vector, (int)threadIdx.x / columns, max(0, rows), (int)blockDim.x / columns};
     }
 
-    // The first element of the sample.
-    __device__ T *at(const Tensor &tensor) const { return ::at<T>(tensor, sample()); }
+    // The block's first place of the sample, of all channels.
+    __device__ T *at(const Tensor &tensor) const {
+        return ::at<T>(tensor, sample(), (long long)begin * places.span.end);
+    }
+
+    __device__ PerElement<T> per_element(const Call &call) const {
+        return {call, sample(), (long long)begin * places.span.end};
+    }
 
     __device__ Plane sample() const {
         Plane plane = first;
@@ -168,7 +175,7 @@ template <Tier TIER, int N> __device__ void forward(const Call &call, const Chun
         return;
     }
     const auto affine = strip.hand_out(Affine<A>(call.spec, stats, weight, bias));
-    const PerElement<T> per_element(call, strip.sample());
+    const PerElement<T> per_element = strip.per_element(call);
     strip.places.forget();
     strip.places.write(to, [&](int k, const auto &place) {
         return output(x[k], affine, call.spec, per_element, place);
@@ -189,7 +196,7 @@ template <Tier TIER, int N> __device__ void backward(const Call &call, const Chu
     const Plane plane = strip.plane();
     const A weight = weight_of<T, A>(call, plane);
     if (threadIdx.x < strip.width) exchange.weights[threadIdx.x] = weight;
-    const PerElement<T> per_element(call, strip.sample());
+    const PerElement<T> per_element = strip.per_element(call);
     strip.team.await_start();
     OfChannels<Affine<A>, PER_THREAD> affine{};
     if (per_element.recomputes()) {

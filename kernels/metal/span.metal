@@ -10,6 +10,7 @@ using namespace metal;
 using Real = float;
 using Integer = long;
 using Origin = long;
+template <typename A> A reciprocal(A n) { return A(1) / n; }
 
 // A mean's rest must not be computed away, and NaN must stay NaN. Compilers that know neither (Metal
 // before 3.2) are told by the compile options, and contract nothing that matters.

@@ -10,6 +10,11 @@ template <typename A> struct Pair {
         return {sum, step - (sum - high)};
     }
 
+    FN Pair times(A by) const {
+        const A product = high * by;
+        return {product, fma(high, by, -product) + rest * by};
+    }
+
     FN A to(IN(Pair) other) const {
         return (other.high - high) + (other.rest - rest);
     }
@@ -32,7 +37,7 @@ template <typename A> struct CoMoments {
 // Chan, Golub and LeVeque's update, with b after a. Either may be empty; an empty a must hand on b
 // as it is, since the way from a mean of 0 to that of b has no room for its `rest`.
 template <typename A> FN A weight_of_b(IN(Moments<A>) a, IN(Moments<A>) b) {
-    return b.n / (a.n + b.n);
+    return b.n * reciprocal(A(a.n + b.n));
 }
 
 template <typename A>

@@ -293,7 +293,6 @@ fn strips_are_as_wide_as_fits() {
         assert!(fits && length * count >= job.planes.spatial, "{plan:?}");
         Some((team, count, plan.threads, plan.grid))
     };
-    let a100 = Caps::cuda(108, false);
     // Columns of 128 bytes with 3136 places: 25,088 vectors by eighths, 8 a thread, or twice 4.
     assert_eq!(of(base, H200), Some((8, 8, 416, 32 * 4 * 8)));
     let backward = Job {
@@ -302,14 +301,14 @@ fn strips_are_as_wide_as_fits() {
     };
     assert_eq!(of(backward, H200), Some((4, 8, 416, 32 * 8 * 8)));
     // Without clusters 2048 places of 32 bytes at most.
-    assert_eq!(of(base, a100), None);
+    assert_eq!(of(base, A100), None);
     let small = |spatial| Job {
         format: Format::ChannelsLast,
         ..job(32, 256, spatial, 2)
     };
-    assert_eq!(of(small(2048), a100), Some((2, 1, 512, 32 * 16)));
-    assert_eq!(of(small(2049), a100), None);
-    assert_eq!(of(small(49), a100), Some((8, 1, 64, 32 * 4)));
+    assert_eq!(of(small(2048), A100), Some((2, 1, 512, 32 * 16)));
+    assert_eq!(of(small(2049), A100), None);
+    assert_eq!(of(small(49), A100), Some((8, 1, 64, 32 * 4)));
     // Three channels are less than a vector. Few strips are shared by all blocks of a cluster.
     let picture = |spatial| Job {
         format: Format::ChannelsLast,
@@ -317,7 +316,7 @@ fn strips_are_as_wide_as_fits() {
     };
     assert_eq!(of(picture(32 * 1024), H200), Some((1, 8, 512, 8)));
     assert_eq!(of(picture(2048), H200), Some((1, 8, 64, 8)));
-    assert_eq!(of(picture(2048), a100), None);
+    assert_eq!(of(picture(2048), A100), None);
     assert_eq!(of(picture(32 * 1024 + 1), H200), None);
     // Groups lie in one strip: of 16 channels they do, of 10 they do not.
     let groups = |channels_per_group| Job {
