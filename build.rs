@@ -36,14 +36,15 @@ const DTYPES: [(&str, &str); 4] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // Without it no crate is compiled again because PATH has changed.
+    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+        return;
+    }
     println!("cargo::rerun-if-changed=src/tuning.rs");
     println!("cargo::rerun-if-changed=kernels/cuda");
     println!("cargo::rerun-if-changed=kernels/shared");
     for name in ["NVCC", "CUDA_HOME", "PATH", "CUDA_COMPUTE_CAP"] {
         println!("cargo::rerun-if-env-changed={name}");
-    }
-    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
-        return;
     }
     if let Err(message) = compile() {
         println!("cargo::error={message}");

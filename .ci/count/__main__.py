@@ -34,7 +34,7 @@ def arguments():
     return args
 
 
-def jobs(args):
+def jobs(args, launches):
     """One for each file and architecture, those first that take longest."""
     # The folder may have files of kernels that have gone since.
     table = (args.folder / "ptx.rs").read_text()
@@ -44,28 +44,22 @@ def jobs(args):
     found = []
     for arch in args.archs:
         device = "baseline" if arch in rows.BASELINE else "hopper"
-        planned = [row for row in rows.planned(arch)
-                   if re.search(args.rows, f"{row.launch.entry} {row.case.name} {row.dtype}")]
+        wanted = [of for of in launches if of.arch == arch and re.search(args.rows, of.text())]
         for name in names:
             stem, of_device, _ = name.rsplit(".", 2)
             if of_device == device:
-                counted = [row for row in planned if row.file() == stem]
+                counted = [of for of in wanted if of.source == stem]
                 found.append(rows.Job(args.ptxas, args.nvdisasm, args.folder / name, arch, counted))
-        missing = {row.file() for row in planned} - {name.rsplit(".", 2)[0] for name in names}
+        missing = {of.source for of in wanted} - {name.rsplit(".", 2)[0] for name in names}
         if missing:
             sys.exit(f"no PTX of {sorted(missing)}")
-    return sorted(found, key=lambda job: -len(job.rows))
-
-
-def place(row):
-    """The order of rows: by shape, then by kernel."""
-    shapes = [case.name for case in rows.CASES]
-    return row.arch, shapes.index(row.shape), row.kernel, row.dtype
+    return sorted(found, key=lambda job: -len(job.launches))
 
 
 def main():
     args = arguments()
-    todo = jobs(args)
+    launches = rows.launches()
+    todo = jobs(args, launches)
     kernels, counted = {}, []
     with ProcessPoolExecutor(args.jobs) as pool:
         for job, (of_file, of_rows) in zip(todo, pool.map(rows.do, todo)):
@@ -74,7 +68,9 @@ def main():
             for name, has in of_file.items():
                 kernels[name, dtype, job.arch, "".join(variant)] = has
             counted += of_rows
-    new = report.counted(sorted(counted, key=place), kernels)
+    shapes = list(dict.fromkeys(of.case for of in launches))
+    counted.sort(key=lambda row: (row.arch, shapes.index(row.shape), row.kernel, row.dtype))
+    new = report.counted(counted, kernels)
     text = report.markdown(new)
     faults = report.faults_of_memory(kernels)
     if args.write:

@@ -1,48 +1,41 @@
-"""What is counted: the shapes, and the kernels that a GPU of each architecture runs for them."""
+"""What is counted: the launches that the crate makes for some shapes."""
+import json
+import pathlib
+import subprocess
 from dataclasses import dataclass
 
 import launch
 import sass
 from occupancy import resident_warps
-from plan import Case, launches
 from tools import compile_ptx
 
 BASELINE, HOPPER = (75, 80, 86, 89), (90, 100, 120)  # which PTX a device takes
 ARCHS = BASELINE + HOPPER
-# Multiprocessors of a T4, an A100, an L40S and an H200: those whose instructions are counted.
-SM_COUNT = {75: 40, 80: 108, 89: 142, 90: 132}
-# Shared memory that a block of them may have.
-SHARED = {75: 64 << 10, 80: 163 << 10, 89: 99 << 10, 90: 227 << 10}
-DTYPES = ("f32", "bf16")
-
-CASES = [
-    *(Case(f"32x256x{h}x{w}", 32, 256, h * w) for h, w in [
-        (7, 7), (14, 14), (15, 15), (16, 16), (28, 28), (35, 45), (56, 56), (64, 64), (128, 128)]),
-    Case("1x128x128x128", 1, 128, 128 * 128),
-    Case("1x64x256x256", 1, 64, 256 * 256),
-    Case("1x32x512x512", 1, 32, 512 * 512),
-    Case("1x3x2160x3840", 1, 3, 2160 * 3840),
-    Case("2x320x64x64, 32 groups", 2, 320, 64 * 64, channels_per_group=10),
-    Case("32x256x56x56, 32 groups", 32, 256, 56 * 56, channels_per_group=8),
-    Case("32x256x56x56, channels-last", 32, 256, 56 * 56, last=True),
-    Case("32x256x28x28, residual and SiLU", 32, 256, 28 * 28, full=True),
-    Case("32x256x56x56, residual and SiLU", 32, 256, 56 * 56, full=True),
-    Case("2x320x64x64, 32 groups, residual and SiLU", 2, 320, 64 * 64, channels_per_group=10, full=True),
-]
+# The test that prints them. Without the feature cuda: the gate has built that before.
+TEST = "gpu::cuda::tests::counted"
+COMMAND = ["cargo", "test", "--locked", "--lib", "--", "--exact", TEST, "--nocapture"]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A kernel that is to be counted for a shape."""
-    case: Case
-    kind: str  # fwd or bwd
+class Launch:
+    """A launch as src/gpu/cuda/tests.rs prints it."""
+    arch: int
+    case: str  # the shape, and what goes with it
     dtype: str
-    launch: object
+    source: str  # the file of PTX, without the device in its name
+    entry: str
+    grid: int
+    threads: int
+    cluster: int
+    shared: int  # bytes beside those that the kernel declares
+    back: bool  # from the last block on
+    arguments: str  # the kernel's, in hexadecimal
+    elements: int  # of the tensor
+    planes: int
+    aligned: bool  # every plane starts at a whole vector
 
-    def file(self):
-        """The file of PTX, without the device in its name."""
-        variant = "" if self.launch.source == "finish" else ".full" if self.case.full else ".plain"
-        return f"{self.launch.source}{variant}.{self.dtype}"
+    def text(self):
+        return f"{self.entry} {self.case} {self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -61,16 +54,25 @@ class Row:
         return self.kernel, self.shape, self.dtype, self.arch
 
 
-def planned(arch):
-    """All that is counted for an architecture. A kernel of several passes is counted once a shape, in the
-    first pass that runs it."""
-    seen = {}
-    for case in CASES if arch in SM_COUNT else []:
-        for kind in ("fwd", "bwd"):
-            for dtype in DTYPES:
-                for of in launches(case, kind, dtype, SM_COUNT[arch], arch >= 90, SHARED[arch]):
-                    seen.setdefault((of.entry, case.name, dtype), Planned(case, kind, dtype, of))
-    return list(seen.values())
+def launches():
+    """All that is counted, on every GPU that the test knows."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    done = subprocess.run(COMMAND, cwd=root, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(COMMAND)} fails")
+    return parse(done.stdout)
+
+
+def parse(text):
+    """The launches among lines of a test. A kernel of several passes is counted once a shape, in the first
+    pass that runs it."""
+    found = {}
+    for line in filter(lambda line: line.startswith("{"), text.splitlines()):
+        of = Launch(**json.loads(line))
+        found.setdefault((of.arch, of.text()), of)
+    if not found:
+        raise SystemExit(f"{TEST} prints no launches")
+    return list(found.values())
 
 
 @dataclass
@@ -80,25 +82,24 @@ class Job:
     nvdisasm: str
     file: object
     arch: int
-    rows: list
+    launches: list
 
 
 def do(job):
     """The resources of each kernel of a file, and its rows."""
-    compiled = compile_ptx(job.ptxas, job.nvdisasm, job.file, job.arch, bool(job.rows))
-    kernels = sass.parse(compiled.listing, {row.launch.entry for row in job.rows})
+    compiled = compile_ptx(job.ptxas, job.nvdisasm, job.file, job.arch, bool(job.launches))
+    kernels = sass.parse(compiled.listing, {of.entry for of in job.launches})
     rows = []
-    for row in job.rows:
-        name = row.launch.entry
+    for of in job.launches:
+        name = of.entry
         try:
-            count = launch.run(kernels[name], compiled.banks[name], row.case, row.launch, row.kind,
-                               row.dtype, job.arch)
+            count = launch.run(kernels[name], compiled.banks[name], of)
         except sass.Unknown as unknown:
-            raise SystemExit(f"{job.file.name} for sm_{job.arch}, {row.case.name}: {unknown}") from None
+            raise SystemExit(f"{job.file.name} for sm_{job.arch}, {of.case}: {unknown}") from None
         has = compiled.kernels[name]
-        warps = resident_warps(job.arch, has.registers, row.launch.threads, has.shared + row.launch.shared)
+        warps = resident_warps(job.arch, has.registers, of.threads, has.shared + of.shared)
         total = sum(count.issued.values())
         shares = tuple((c, n / total) for c, n in count.issued.most_common())
-        rows.append(Row(name, row.case.name, row.dtype, job.arch, has.registers, warps,
+        rows.append(Row(name, of.case, of.dtype, job.arch, has.registers, warps,
                         count.bytes_in_flight * warps, count.an_element(), shares))
     return compiled.kernels, rows

@@ -1,4 +1,5 @@
 """Tests of the counter, which take neither ptxas nor nvdisasm: python3 -B -m unittest discover .ci/count"""
+import json
 import pathlib
 import struct
 import sys
@@ -7,12 +8,11 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import launch  # noqa: E402
-import plan  # noqa: E402
 import report  # noqa: E402
 import rows  # noqa: E402
 import sass  # noqa: E402
 import tools  # noqa: E402
-from bits import as_floats, as_words  # noqa: E402
+from bits import as_floats  # noqa: E402
 from machine import Warp  # noqa: E402
 from memory import words_of  # noqa: E402
 from occupancy import resident_warps  # noqa: E402
@@ -203,59 +203,46 @@ class InFlight(unittest.TestCase):
         self.assertEqual(warp.most_bytes, 3 * 2)
 
     def test_memory_differs_from_place_to_place(self):
-        for dtype in plan.SIZES:
+        for dtype in ("f32", "f16", "bf16", "f64"):
             self.assertGreater(len(set(map(words_of(dtype), range(0, 4096, 4)))), 50, dtype)
         self.assertTrue(all(1 <= v < 2 for v in as_floats(list(map(words_of("f32"), range(0, 400, 4))))))
 
 
+def launched(**more):
+    """A launch as a test of the crate prints it: of 8192 planes of 7x7, 32 a block."""
+    of = {"arch": 90, "case": "32x256x7x7", "dtype": "bf16", "source": "in_fwd.plain.bf16",
+          "entry": "in_fwd_lanes4x2", "grid": 256, "threads": 128, "cluster": 1, "shared": 0, "back": False, "arguments": "0102",
+          "elements": 8192 * 49, "planes": 8192, "aligned": False}
+    return of | more
+
+
 class Launches(unittest.TestCase):
-    def test_a_call_is_packed_as_in_abi_h(self):
-        case = plan.Case("groups", 2, 320, 4096, channels_per_group=10, full=True)
-        narrow = launch.pack_call(case, "bwd", "bf16")
-        self.assertEqual(struct.unpack_from("<2f", narrow, 24), tuple(as_floats(as_words([1e-5, 40960.]))))
-        self.assertEqual(struct.unpack_from("<Qqq", narrow, 72), (launch.ADDRESS, 320 * 4096, 4096))
-        call = launch.pack_call(case, "bwd", "f64")
-        self.assertEqual(struct.unpack_from("<qiii", call), (4096, 640, 320, 10))
-        self.assertEqual(struct.unpack_from("<2d", call, 24), (1e-5, 40960.))
-        self.assertEqual(struct.unpack_from("<i", call, 92), (launch.SILU,))
-        self.assertEqual(struct.unpack_from("<Qqq", call, 96), (launch.ADDRESS, 320 * 4096, 4096))
-        self.assertEqual(struct.unpack_from("<i", call, 96 + 5 * 24 + 8), (320,))
-        of = plan.Launch("split", "in_split_write_grad", 7, 256, "split", chunks=(3, 8, 256),
-                         pointers=(False, True))
-        bank = launch.constants(of, call, 90)
-        self.assertEqual(struct.unpack_from("<I", bank), (256,))
-        self.assertEqual(struct.unpack_from("<3i", bank, 0x210 + 384), (3, 8, 256))
-        self.assertEqual(struct.unpack_from("<Q", bank, 0x210 + 400), (0,))
-        self.assertGreater(*struct.unpack_from("<2Q", bank, 0x210 + 408))
+    def test_lines_of_a_test(self):
+        lines = ["running 1 test", "test gpu::cuda::tests::counted ... ", json.dumps(launched()),
+                 json.dumps(launched(grid=7)), json.dumps(launched(arch=75)), "ok"]
+        found = rows.parse("\n".join(lines))
+        self.assertEqual([(of.arch, of.grid) for of in found], [(90, 256), (75, 256)])
+        with self.assertRaises(SystemExit):
+            rows.parse("running 0 tests")
 
-    def test_plans(self):
-        def of(kind, dtype, *case, sms=132, clusters=True, shared=0, **more):
-            return [(p.entry, p.grid, p.threads, p.chunks) for p in
-                    plan.launches(plan.Case("", *case, **more), kind, dtype, sms, clusters, shared)]
-        none = (0, 0, 0)
-        # Those of the tests of src/plan/gpu.rs.
-        self.assertEqual(of("fwd", "f32", 8, 512, 16 * 1024), [("in_fwd_block8", 4096, 512, none)])
-        self.assertEqual(of("fwd", "f32", 8, 512, 128 * 1024), [("in_fwd_cluster8", 32768, 512, none)])
-        self.assertEqual(of("bwd", "f32", 32, 256, 3136, channels_per_group=8),
-                         [("in_groups_bwd_cluster4", 8192, 224, none)])
-        self.assertEqual(of("fwd", "bf16", 2, 320, 256, channels_per_group=10),
-                         [("in_groups_fwd_block8", 64, 64, none)])
-        self.assertEqual(of("fwd", "bf16", 8, 512, 4100 * 8, sms=108, clusters=False, shared=163 << 10),
-                         [("in_fwd_shared8", 4096, 480, none)])
-        self.assertEqual(of("bwd", "bf16", 2, 320, 4096, channels_per_group=10, sms=128, clusters=False,
-                            shared=99 << 10),
-                         [("in_groups_bwd_shared4", 64, 512, none)])
-        frame = of("fwd", "f32", 1, 3, 2160 * 3840)
-        self.assertEqual((frame[0][:2], frame[0][3][0]), (("in_split_moments", 264), 88))
-        last = of("fwd", "bf16", 2, 320, 256, last=True)
-        self.assertEqual(last[0], ("in_columns_moments", 10, 256, (1, 256, 8)))
+    def test_constants(self):
+        bank = launch.constants(rows.Launch(**launched(cluster=8)))
+        self.assertEqual(struct.unpack_from("<6I", bank), (128, 1, 1, 256, 1, 1))
+        self.assertEqual(struct.unpack_from("<I", bank, launch.CLUSTER_BLOCKS_AT), (8,))
+        self.assertEqual(bank[0x210:], bytes([1, 2]))
 
-    def test_every_row_has_elements(self):
-        for arch in rows.SM_COUNT:
-            for row in rows.planned(arch):
-                blocks = launch.blocks_of(row.case, row.launch, row.dtype)
-                elements = launch.elements_of(row.case, row.launch, row.dtype, blocks)
-                self.assertTrue(0 < elements <= row.case.planes() * row.case.spatial, row)
+    def test_blocks_and_their_elements(self):
+        def of(**more):
+            one = rows.Launch(**launched(**more))
+            blocks = launch.blocks_of(one)
+            return blocks, launch.elements_of(one, blocks)
+        self.assertEqual(of(), (1, 32 * 49))
+        # A plane a block, all there are of them, and chunks of planes.
+        self.assertEqual(of(grid=8192), (8, 8 * 49))
+        self.assertEqual(of(grid=3, planes=3, elements=3 * 49), (3, 3 * 49))
+        self.assertEqual(of(grid=2 * 8192), (8, 4 * 49))
+        self.assertEqual(of(grid=8192, aligned=True), (1, 49))
+        self.assertEqual(of(grid=8 * 8192, aligned=True, cluster=8), (8, 49))
 
 
 class Occupancy(unittest.TestCase):

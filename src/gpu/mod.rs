@@ -6,8 +6,10 @@
 
 mod abi;
 mod bwd;
+#[cfg(any(feature = "metal", test))]
+mod bytes;
 mod call;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 pub mod cuda;
 mod fwd;
 mod launch;

@@ -3,7 +3,7 @@
 use super::gpu::{LANE_VECTORS, LEAST_LANES, MANY_VECTORS};
 use super::{Caps, Chunks, Pass, Tier};
 use crate::tuning::WARP;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 use candle_core::DType;
 
 /// A kernel by its job; the number is that of the vectors a thread keeps.
@@ -105,7 +105,7 @@ impl Kernel {
     }
 
     /// The PTX that has it, for calls of a dtype, `plain` ones or all.
-    #[cfg(feature = "cuda")]
+    #[cfg(any(feature = "cuda", test))]
     pub fn source(self, plain: bool, dtype: DType) -> String {
         let of_elements = match self {
             Self::Lanes(Pass::Forward, ..) | Self::Block(Pass::Forward, _) => "in_fwd",

@@ -1,21 +1,25 @@
 //! candle's CUDA device: its memory, and launches on its stream.
 
+use super::arguments::{buffers_of, to_addresses};
 use super::memory::{self, Pointer};
 use super::module::Kernels;
-use crate::gpu::Gpu;
-use crate::gpu::abi::{self, ParamSum};
+use crate::gpu::abi::ParamSum;
 use crate::gpu::launch::{Access, Arg, Bound, Launch, Size, Slot};
-use crate::plan::{Caps, Kernel, Pass, Phase};
+use crate::gpu::{Gpu, bwd, fwd};
+use crate::plan::Caps;
+use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use crate::tuning::{MAX_PARAMS, PARAM_SUMS_BYTES, VECTOR_BYTES};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaStream, sys};
-use candle_core::{CudaDevice, CudaStorage, DType, Result, Shape};
+use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape};
 use std::ffi::c_void;
 use std::sync::Arc;
 
+crate::gpu::entries!(CudaStorage, Cuda::of);
+
 /// The device of a call.
-pub struct Cuda {
+struct Cuda {
     device: CudaDevice,
     stream: Arc<CudaStream>,
     kernels: Arc<Kernels>,
@@ -33,7 +37,7 @@ const _: () = assert!(size_of::<ParamSums>() == PARAM_SUMS_BYTES);
 
 impl Cuda {
     /// The device of `x`.
-    pub fn of(x: &CudaStorage) -> Result<Self> {
+    fn of(x: &CudaStorage) -> Result<Self> {
         Ok(Self {
             device: x.device().clone(),
             stream: x.device().cuda_stream(),
@@ -198,56 +202,4 @@ impl Gpu for Cuda {
 
 fn as_arg<T>(arg: &mut T) -> *mut c_void {
     std::ptr::from_mut(arg).cast()
-}
-
-/// Makes addresses of the indices in storages; 0 of those that there are none of.
-fn to_addresses(call: &mut abi::CallArg<f64>, element: usize, address: impl Fn(Slot) -> u64) {
-    let at = |slot, index: u64, size: usize| match address(slot) {
-        0 => 0,
-        address => address + index * size as u64,
-    };
-    for (slot, tensor) in call.tensors() {
-        tensor.origin = at(slot, tensor.origin, element);
-    }
-    let params = [
-        (Slot::Weight, &mut call.weight),
-        (Slot::Bias, &mut call.bias),
-        (Slot::Mean, &mut call.mean),
-        (Slot::Rstd, &mut call.rstd),
-    ];
-    for (slot, param) in params {
-        let size = if param.is_f32 != 0 { 4 } else { element };
-        param.origin = at(slot, param.origin, size);
-    }
-    let shares = [
-        (Slot::ShareWeight, &mut call.shares.weight),
-        (Slot::ShareBias, &mut call.shares.bias),
-        (Slot::ShareMean, &mut call.shares.mean),
-        (Slot::ShareRstd, &mut call.shares.rstd),
-    ];
-    for (slot, origin) in shares {
-        // Sums are f32, or f64 for f64.
-        *origin = at(slot, *origin, element.max(4));
-    }
-}
-
-/// The buffers that a kernel takes behind a call and chunks, in this order.
-fn buffers_of(kernel: Kernel) -> &'static [Slot] {
-    use Slot::{Affines, Gradients, Out, Parts};
-    match kernel {
-        Kernel::Split(pass, phase) | Kernel::Columns(pass, phase) => match (pass, phase) {
-            (Pass::Forward, Phase::Measure) => &[Parts],
-            (Pass::Backward, Phase::Measure) => &[Affines, Parts],
-            (Pass::Forward, Phase::Write) => &[Affines, Parts],
-            (Pass::Backward, Phase::Write) => &[Affines, Gradients],
-        },
-        Kernel::Finish(Pass::Forward) => &[Parts, Affines],
-        Kernel::Finish(Pass::Backward) => &[Parts, Gradients, Affines],
-        Kernel::Stats => &[Parts, Out],
-        Kernel::Lanes(..) | Kernel::Block(..) | Kernel::Cluster(_) => &[],
-        Kernel::AdaInLanes(..) | Kernel::AdaInBlock(_) | Kernel::AdaInCluster => &[],
-        Kernel::GroupsBlock(_) | Kernel::GroupsCluster(_) => &[],
-        Kernel::StripBlock(_) | Kernel::StripCluster(_) => &[],
-        Kernel::Shared(_) | Kernel::GroupsShared(_) | Kernel::SumParams => &[],
-    }
 }

@@ -1,12 +1,14 @@
 //! The CUDA backend: launches on the stream of the tensor's device.
 
+mod arguments;
+#[cfg(feature = "cuda")]
 mod device;
+#[cfg(feature = "cuda")]
 mod memory;
+#[cfg(feature = "cuda")]
 mod module;
+#[cfg(test)]
+mod tests;
 
-use super::{bwd, fwd};
-use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
-use candle_core::{CudaStorage, Layout, Result};
-use device::Cuda;
-
-super::entries!(CudaStorage, Cuda::of);
+#[cfg(feature = "cuda")]
+pub use device::{adain, backward, forward, forward_in_place, stats};

@@ -1,6 +1,7 @@
 //! candle's Metal device: its memory, its encoder, and the compiled kernels of each GPU.
 
-use super::module::{arguments, element, source};
+use super::module::{element, source};
+use crate::gpu::bytes::arguments;
 use crate::gpu::launch::{Launch, Slot};
 use crate::gpu::{Gpu, bwd, fwd};
 use crate::plan::{Caps, Kernel, Without};

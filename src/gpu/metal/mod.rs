@@ -7,4 +7,4 @@ mod module;
 mod tests;
 
 #[cfg(feature = "metal")]
-pub use device::{backward, forward, forward_in_place, stats};
+pub use device::{adain, backward, forward, forward_in_place, stats};

@@ -1,8 +1,5 @@
-//! The kernels' source, and the arguments of a launch in the form that they take.
+//! The kernels' source.
 
-use crate::gpu::Gpu;
-use crate::gpu::abi;
-use crate::gpu::launch::{Arg, Launch};
 use crate::tuning;
 use candle_core::{DType, Error, Result};
 use std::fmt::Write;
@@ -31,16 +28,6 @@ const FILES: [(&str, &str); 14] = files![
     "metal/finish.metal",
 ];
 
-/// Buffers 0 and 1 of a launch.
-pub fn arguments<'a, G: Gpu<Real = f32>>(launch: &'a Launch<'_, G>) -> [&'a [u8]; 2] {
-    let first = match &launch.arg {
-        Arg::Call(call) => call.bytes(),
-        // One of them: Gpu::SUMS_PER_LAUNCH.
-        Arg::Sums(sums) => sums[0].bytes(),
-    };
-    [first, launch.chunks.bytes()]
-}
-
 /// The name in Metal of a dtype that there are kernels for.
 pub fn element(dtype: DType) -> Result<&'static str> {
     match dtype {
@@ -67,34 +54,11 @@ pub fn source(dtype: DType) -> Result<String> {
     Ok(text)
 }
 
-/// The bytes of a struct.
-///
-/// # Safety
-///
-/// No byte of the struct is padding.
-unsafe trait Bytes: Copy {
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: `self` is valid for reads of its size for as long as it is borrowed, and all of its
-        // bytes are initialised since none is padding.
-        unsafe { std::slice::from_raw_parts((self as *const Self).cast(), size_of::<Self>()) }
-    }
-}
-
-const SPEC_F32: usize = 7 * 4 + 4 * 4;
-const FIELDS_F32: usize = 8 + 4 * 4 + SPEC_F32 + 4 + 8 * 24 + 4 * 16 + 4 * 8;
-const _: () = assert!(size_of::<abi::CallArg<f32>>() == FIELDS_F32);
-// SAFETY: its fields, filler included, take all of its size, as asserted above; so do theirs, each of
-// which is a multiple of its alignment.
-unsafe impl Bytes for abi::CallArg<f32> {}
-// SAFETY: three numbers of four bytes take the 12 that abi.rs asserts.
-unsafe impl Bytes for abi::ChunksArg {}
-// SAFETY: two numbers of eight bytes and four of four take the 32 that abi.rs asserts.
-unsafe impl Bytes for abi::ParamSum {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{bwd, fwd};
+    use crate::gpu::launch::Launch;
+    use crate::gpu::{Gpu, bwd, fwd};
     use crate::plan::Caps;
     use crate::shapes::{Format, Planes};
     use crate::spec::{

@@ -1,8 +1,9 @@
 //! The stand-in for a Metal device on Linux: the kernels compiled with g++ and run by a process of
 //! their own, thread by thread. tests/metal/README.md says how.
 
-use super::super::module::{arguments, element};
+use super::super::module::element;
 use crate::gpu::Gpu;
+use crate::gpu::bytes::arguments;
 use crate::gpu::launch::{Launch, Slot};
 use crate::plan::Caps;
 use candle_core::{CpuStorage, DType, Error, Result};

@@ -1,0 +1,57 @@
+//! What a kernel is told of memory: addresses, in a call and behind it.
+
+use crate::gpu::abi::{CallArg, Real};
+use crate::gpu::launch::Slot;
+use crate::plan::{Kernel, Pass, Phase};
+
+/// Makes addresses of the indices in storages; 0 of those that there are none of.
+pub fn to_addresses<R: Real>(call: &mut CallArg<R>, element: usize, address: impl Fn(Slot) -> u64) {
+    let at = |slot, index: u64, size: usize| match address(slot) {
+        0 => 0,
+        address => address + index * size as u64,
+    };
+    for (slot, tensor) in call.tensors() {
+        tensor.origin = at(slot, tensor.origin, element);
+    }
+    let params = [
+        (Slot::Weight, &mut call.weight),
+        (Slot::Bias, &mut call.bias),
+        (Slot::Mean, &mut call.mean),
+        (Slot::Rstd, &mut call.rstd),
+    ];
+    for (slot, param) in params {
+        let size = if param.is_f32 != 0 { 4 } else { element };
+        param.origin = at(slot, param.origin, size);
+    }
+    let shares = [
+        (Slot::ShareWeight, &mut call.shares.weight),
+        (Slot::ShareBias, &mut call.shares.bias),
+        (Slot::ShareMean, &mut call.shares.mean),
+        (Slot::ShareRstd, &mut call.shares.rstd),
+    ];
+    for (slot, origin) in shares {
+        // Sums are f32, or f64 for f64.
+        *origin = at(slot, *origin, element.max(4));
+    }
+}
+
+/// The buffers that a kernel takes behind a call and chunks, in this order.
+pub fn buffers_of(kernel: Kernel) -> &'static [Slot] {
+    use Slot::{Affines, Gradients, Out, Parts};
+    match kernel {
+        Kernel::Split(pass, phase) | Kernel::Columns(pass, phase) => match (pass, phase) {
+            (Pass::Forward, Phase::Measure) => &[Parts],
+            (Pass::Backward, Phase::Measure) => &[Affines, Parts],
+            (Pass::Forward, Phase::Write) => &[Affines, Parts],
+            (Pass::Backward, Phase::Write) => &[Affines, Gradients],
+        },
+        Kernel::Finish(Pass::Forward) => &[Parts, Affines],
+        Kernel::Finish(Pass::Backward) => &[Parts, Gradients, Affines],
+        Kernel::Stats => &[Parts, Out],
+        Kernel::Lanes(..) | Kernel::Block(..) | Kernel::Cluster(_) => &[],
+        Kernel::AdaInLanes(..) | Kernel::AdaInBlock(_) | Kernel::AdaInCluster => &[],
+        Kernel::GroupsBlock(_) | Kernel::GroupsCluster(_) => &[],
+        Kernel::StripBlock(_) | Kernel::StripCluster(_) => &[],
+        Kernel::Shared(_) | Kernel::GroupsShared(_) | Kernel::SumParams => &[],
+    }
+}
