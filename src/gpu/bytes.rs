@@ -3,14 +3,16 @@
 use super::launch::{Arg, Launch};
 use super::{Gpu, abi};
 
-/// The bytes of a launch's first argument and of its chunks: buffers 0 and 1 on Metal.
+/// The bytes of a launch's first argument and of its chunks, which are buffers 0 and 1 on Metal; or of the two
+/// calls of AdaIN.
 pub fn arguments<'a, G: Gpu<Real = f32>>(launch: &'a Launch<'_, G>) -> [&'a [u8]; 2] {
-    let first = match &launch.arg {
-        Arg::Call(call) => call.bytes(),
+    let chunks = launch.chunks.bytes();
+    match &launch.arg {
+        Arg::Call(call) => [call.bytes(), chunks],
+        Arg::AdaIn([content, style]) => [content.bytes(), style.bytes()],
         // One of them: Gpu::SUMS_PER_LAUNCH.
-        Arg::Sums(sums) => sums[0].bytes(),
-    };
-    [first, launch.chunks.bytes()]
+        Arg::Sums(sums) => [sums[0].bytes(), chunks],
+    }
 }
 
 /// The bytes of a struct.

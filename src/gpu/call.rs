@@ -162,7 +162,7 @@ impl<'a, G: Gpu> Call<'a, G> {
             element: self.dtype.size_in_bytes(),
             aligned: self.aligned,
             adjacent,
-            plain: caps.plain_kernels && self.is_plain(),
+            plain: caps.every_kernel && self.is_plain(),
         }
     }
 
@@ -233,7 +233,7 @@ impl<'a, G: Gpu> Call<'a, G> {
         // Two tensors to keep, as in the backward pass.
         let (content, style) = (self.job(Pass::Backward), style.job(Pass::Backward));
         let formats = [content.format, style.format];
-        if !self.gpu.caps().adain || formats != [Format::Planar; 2] {
+        if !self.gpu.caps().every_kernel || formats != [Format::Planar; 2] {
             return Ok(None);
         }
         let job = Job {

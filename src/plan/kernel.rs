@@ -152,16 +152,16 @@ impl Kernel {
                 all.extend(some.map(|v| Self::Lanes(pass, lanes, v)));
             }
             all.extend(sizes(pass.few_vectors()).map(|v| Self::Block(pass, v)));
-            if pass == Pass::Backward && caps.plain_kernels {
+            if pass == Pass::Backward && caps.every_kernel {
                 all.push(Self::Block(pass, MANY_VECTORS));
             }
-            if caps.groups_on_chip {
+            if caps.every_kernel {
                 all.extend([Self::GroupsBlock(pass), Self::StripBlock(pass)]);
             }
             if caps.clusters {
                 all.push(Self::Cluster(pass));
             }
-            if caps.groups_on_chip && caps.clusters {
+            if caps.every_kernel && caps.clusters {
                 all.extend([Self::GroupsCluster(pass), Self::StripCluster(pass)]);
             }
             if caps.shared > 0 {
@@ -172,7 +172,7 @@ impl Kernel {
             }
             all.push(Self::Finish(pass));
         }
-        if caps.adain {
+        if caps.every_kernel {
             let adain = all.iter().filter_map(|kernel| match *kernel {
                 Self::Lanes(Pass::Backward, lanes, n) => Some(Self::AdaInLanes(lanes, n)),
                 Self::Block(Pass::Backward, n) if n < MANY_VECTORS => Some(Self::AdaInBlock(n)),

@@ -1,5 +1,6 @@
 use super::*;
-use crate::plan::Kernel;
+use crate::plan::{Kernel, Without};
+use crate::tuning::{MAX_CLUSTER, MAX_THREADS};
 use proptest::prelude::*;
 
 const H200: Caps = Caps::cuda(132, true, 227 << 10);
@@ -167,7 +168,7 @@ fn groups_in_shared_memory() {
     };
     assert!(split(forward, Caps { without, ..A100 }));
     // Backward a warp sums each plane by itself: there are not too many of them, nor too small ones.
-    let planes = |count, vectors| Job {
+    let planes = |count, vectors: usize| Job {
         channels_per_group: count,
         ..job(64, count, vectors * 8, 2)
     };
@@ -462,7 +463,8 @@ proptest! {
                     Pass::Backward => 1 + 4usize.div_ceil(job.element),
                 };
                 let vectors = pass.max_vectors() + bytes / (threads * rows * VECTOR_BYTES);
-                prop_assert!(vectors * threads >= lines * if on_chip { 1 } else { job.channels_per_group });
+                let planes_of_block = if on_chip { 1 } else { job.channels_per_group };
+                prop_assert!(vectors * threads >= lines * planes_of_block);
                 prop_assert!(bytes < shared && !job.given);
                 match plan.tier {
                     Tier::Shared { .. } => prop_assert!(on_chip && grid == planes.count()),
