@@ -1,5 +1,5 @@
 // From the statistics of a group to what is done with each element, and to the gradients of the
-// parameters. Everything here is computed in A on chip, and in f64 in finish.cu.
+// parameters.
 #pragma once
 #include "moments.cuh"
 #include "../shared/coefficients.h"

@@ -102,8 +102,8 @@ extern "C" __global__ void __launch_bounds__(WARP *WARPS_PER_BLOCK)
         if (plane >= end || in_team != 0) continue;
         const Stats<A> stats = stats_of(call, of_group, plane);
         const A weight = weight_of<T, A>(call, {call.shape, plane});
-        // A single plane's mean is the group's, to the last bit of `rest`: however large the mean of g is,
-        // nothing is left of it.
+        // A single plane's mean is that of its group, to the last bit of `rest`: however large `sum` is, it
+        // counts for nothing then.
         const A n = call.shape.spatial, sum = n * m.g.high + n * m.g.rest;
         const A cross = m.cross + sum * stats.mean.to(m.x.mean);
         put_shares<T>(call, plane, stats, weight, sum, cross);

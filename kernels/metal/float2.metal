@@ -1,4 +1,4 @@
-// Sums of two floats, for the few operations a plane that CUDA does in f64, which Metal lacks.
+// Sums of two floats, for the few operations a plane of finish.metal.
 
 // high + low, with |low| at most half of the last digit of high: 48 bits.
 struct Float2 {

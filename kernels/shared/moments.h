@@ -10,6 +10,7 @@ template <typename A> struct Pair {
         return {sum, step - (sum - high)};
     }
 
+    // With what the product's rounding leaves out: times a weight, a mean of 1e4 loses as much as above.
     FN Pair times(A by) const {
         const A product = high * by;
         return {product, fma(high, by, -product) + rest * by};
