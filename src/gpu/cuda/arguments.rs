@@ -35,6 +35,19 @@ pub fn to_addresses<R: Real>(call: &mut CallArg<R>, element: usize, address: imp
     }
 }
 
+/// The same for AdaIN's calls, of the content and of the style.
+pub fn both_to_addresses<R: Real>(
+    [content, style]: &mut [CallArg<R>; 2],
+    element: usize,
+    address: impl Fn(Slot) -> u64,
+) {
+    to_addresses(content, element, &address);
+    to_addresses(style, element, |slot| match slot {
+        Slot::X => address(Slot::Style),
+        _ => 0,
+    });
+}
+
 /// The buffers that a kernel takes behind a call and chunks, in this order.
 pub fn buffers_of(kernel: Kernel) -> &'static [Slot] {
     use Slot::{Affines, Gradients, Out, Parts};

@@ -1,6 +1,6 @@
 //! candle's CUDA device: its memory, and launches on its stream.
 
-use super::arguments::{buffers_of, to_addresses};
+use super::arguments::{both_to_addresses, buffers_of, to_addresses};
 use super::memory::{self, Pointer};
 use super::module::Kernels;
 use crate::gpu::abi::ParamSum;
@@ -166,16 +166,11 @@ impl Gpu for Cuda {
                 // chunks and the buffers of `buffers_of`, and none reads more arguments than it has.
                 unsafe { self.launch_kernel(&function, size, &mut args) }
             }
-            Arg::AdaIn([content, style]) => {
-                let of_style = |slot| match slot {
-                    Slot::X => address(Slot::Style),
-                    _ => 0,
-                };
-                to_addresses(content, dtype.size_in_bytes(), address);
-                to_addresses(style, dtype.size_in_bytes(), of_style);
-                let mut narrow = [content.with::<f32>(), style.with::<f32>()];
+            Arg::AdaIn(calls) => {
+                both_to_addresses(calls, dtype.size_in_bytes(), address);
+                let mut narrow = calls.each_ref().map(|call| call.with::<f32>());
                 let mut args = match dtype {
-                    DType::F64 => [as_arg(content), as_arg(style)],
+                    DType::F64 => calls.each_mut().map(as_arg),
                     _ => narrow.each_mut().map(as_arg),
                 };
                 // SAFETY: promised by the caller; the kernel takes two calls.

@@ -7,7 +7,7 @@ use crate::gpu::launch::Slot;
 use crate::gpu::{bwd, fwd};
 use crate::plan::{Caps, Kernel, Pass, Phase};
 use crate::shapes::{Format, ParamShape, ParamSpec, Planes};
-use crate::spec::{Activation, Extras, GradMask, NormSpec};
+use crate::spec::{Activation, Extras, GradMask, NormSpec, ScaleStat};
 use crate::tuning::{CALL_BYTES_F32, CALL_X_AT_F32, CHUNKS_BYTES, VECTOR_BYTES};
 use candle_core::{DType, Layout, Result};
 use recorder::{Recorded, Recorder, address_of};
@@ -22,7 +22,7 @@ const GPUS: [(u32, Caps); 4] = [
 ];
 
 /// The shapes that are counted.
-const CASES: [Case; 21] = [
+const CASES: [Case; 23] = [
     Case::new([32, 256, 7, 7]),
     Case::new([32, 256, 14, 14]),
     Case::new([32, 256, 15, 15]),
@@ -41,6 +41,8 @@ const CASES: [Case; 21] = [
     Case::new([32, 256, 28, 28]).channels_last(),
     Case::new([32, 256, 56, 56]).channels_last(),
     Case::new([32, 256, 128, 128]).channels_last(),
+    Case::new([32, 256, 14, 14]).adain(),
+    Case::new([32, 256, 56, 56]).adain(),
     Case::new([32, 256, 28, 28]).full(),
     Case::new([32, 256, 56, 56]).full(),
     Case::new([2, 320, 64, 64]).in_groups(32).full(),
@@ -55,6 +57,8 @@ struct Case {
     format: Format,
     /// With a residual and SiLU.
     full: bool,
+    /// AdaIN, with a style of the same size.
+    adain: bool,
 }
 
 impl Case {
@@ -64,6 +68,7 @@ impl Case {
             channels_per_group: 1,
             format: Format::Planar,
             full: false,
+            adain: false,
         }
     }
 
@@ -82,6 +87,11 @@ impl Case {
 
     const fn full(self) -> Self {
         Self { full: true, ..self }
+    }
+
+    const fn adain(self) -> Self {
+        let adain = true;
+        Self { adain, ..self }
     }
 
     fn planes(&self) -> Planes {
@@ -118,6 +128,10 @@ impl Case {
         };
         let (gpu, x) = (Recorder::new(caps), (&dtype, &tensor));
         match pass {
+            Pass::Forward if self.adain => {
+                fwd::adain(&gpu, x, &spec, x, &spec, ScaleStat::Std)?;
+            }
+            Pass::Backward if self.adain => {}
             Pass::Forward => {
                 fwd::forward(&gpu, x, &extras, &spec)?;
             }
@@ -147,6 +161,7 @@ impl fmt::Display for Case {
         if self.format == Format::ChannelsLast {
             f.write_str(", channels-last")?;
         }
+        f.write_str(if self.adain { ", AdaIN" } else { "" })?;
         f.write_str(if self.full { ", residual and SiLU" } else { "" })
     }
 }

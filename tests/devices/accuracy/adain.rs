@@ -19,8 +19,8 @@ const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 10] = [
     (2, 3, [3, 1], [120, 0]),
     (2, 2, [300, 0], [201, 1]),
     (1, 67, [1100, 0], [129, 0]),
-    (1, 2, [1500, 1], [2100, 0]),
-    (1, 1, [40, 0], [17_000, 1]),
+    (2, 2, [1500, 1], [2100, 0]),
+    (2, 1, [40, 0], [17_000, 1]),
 ];
 
 /// Against f64 on the CPU, in two passes. Every second style is one for all samples.

@@ -1,6 +1,6 @@
 //! The stand-in for a CUDA device: it writes down what it is to launch.
 
-use super::super::arguments::{buffers_of, to_addresses};
+use super::super::arguments::{both_to_addresses, buffers_of, to_addresses};
 use crate::gpu::Gpu;
 use crate::gpu::bytes::arguments;
 use crate::gpu::launch::{Arg, Launch, Size, Slot};
@@ -19,7 +19,7 @@ pub struct Recorded {
     /// The PTX that has it.
     pub source: String,
     pub size: Size,
-    /// The kernel's parameters as they lie in memory: call, chunks, and the buffers between launches.
+    /// The kernel's parameters as they lie in memory: call, chunks, and the buffers between launches; or calls.
     pub arguments: Vec<u8>,
 }
 
@@ -70,12 +70,13 @@ impl Gpu for Recorder {
     }
 
     unsafe fn launch(&self, mut launch: Launch<Self>) -> Result<()> {
-        let Arg::Call(call) = &mut launch.arg else {
-            return Ok(());
-        };
         let is_bound = |slot| launch.buffers.iter().any(|bound| bound.has(slot));
         let address = |slot| if is_bound(slot) { address_of(slot) } else { 0 };
-        to_addresses(call, launch.dtype.size_in_bytes(), address);
+        match &mut launch.arg {
+            Arg::Call(call) => to_addresses(call, launch.dtype.size_in_bytes(), address),
+            Arg::AdaIn(calls) => both_to_addresses(calls, launch.dtype.size_in_bytes(), address),
+            Arg::Sums(_) => return Ok(()),
+        }
         let buffers: Vec<u64> = buffers_of(launch.kernel)
             .iter()
             .map(|&slot| address(slot))
