@@ -79,12 +79,22 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
         return normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
     });
 
-    A means[3] = {};  // of x, g and the weight
+    // The weight of each vector: kept with those in registers, and asked for again with those in shared memory.
     const auto weight_at = [&](const auto &place) { return group.weight(group.plane(place)); };
+    const Fragment<T, N> &in_registers = fragment;
+    const auto weights = in_registers.map([&](auto, const auto &place) { return weight_at(place); });
+    const auto weight_of = [&](auto k, const auto &place) {
+        if constexpr (std::is_same_v<decltype(k), InShared>) {
+            return weight_at(place);
+        } else {
+            return weights[k];
+        }
+    };
+    A means[3] = {};  // of x, g and the weight
     fragment.each([&](auto k, const auto &place) {
         const auto add = [&](A x, A g) { means[0] += x * inverse, means[1] += g * inverse; };
         zip(add, widen(x[k]), widen(g[k]));
-        means[2] += weight_at(place) * PER_VECTOR<T> * inverse;
+        means[2] += weight_of(k, place) * PER_VECTOR<T> * inverse;
     });
     team.template sum<2>(means);
     const A mean = means[0], g_mean = means[1], weight_mean = means[2];
@@ -101,7 +111,7 @@ template <typename Team, int N> __device__ void backward(const Call &call) {
     A sums[5] = {};  // of d, d^2, and weight times d, e and d * e
     fragment.each([&](auto k, const auto &place) {
         const Sums of = sums_of(k);
-        const A weight = weight_at(place);
+        const A weight = weight_of(k, place);
         zip([&](A x) { sums[1] += (x - mean) * (x - mean); }, widen(x[k]));
         sums[0] += of.d;
         sums[2] += weight * of.d, sums[3] += weight * of.e, sums[4] += weight * of.de;

@@ -3,6 +3,7 @@
 // needed.
 #pragma once
 #include "span.cuh"
+#include <utility>
 
 // A vector of a thread behind those in its registers.
 struct InShared {

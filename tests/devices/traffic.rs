@@ -118,11 +118,11 @@ fn cases() -> Vec<Case> {
     }
     // In shared memory, of enough planes and groups: in f16 in registers forward, where they are half as large.
     let shared: [(&str, Run, (usize, usize, usize), [f64; 2], usize); 3] = [
-        ("forward", plain, (1, 34, 16_640), [1., 1.], 1),
+        ("forward", plain, (2, 17, 16_640), [1., 1.], 1),
         (
             "backward, ReLU, residual",
             fused_backward,
-            (1, 34, 16_640),
+            (2, 17, 16_640),
             [3., 2.],
             2,
         ),

@@ -26,9 +26,13 @@ fn behind_one(t: &Tensor) -> Result<Tensor> {
 fn planes_and_groups(device: &Device) -> Result<()> {
     let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
     let mut random = Random::new(9, device);
-    for (i, dtype) in common::on(device, &DTYPES).into_iter().enumerate() {
-        for (j, (n, c, groups, vectors, more)) in SHAPES.into_iter().enumerate() {
-            let full = (i + j) % 2 == 0;
+    let cases = || {
+        SHAPES
+            .into_iter()
+            .flat_map(|shape| [(shape, false), (shape, true)])
+    };
+    for dtype in common::on(device, &DTYPES) {
+        for ((n, c, groups, vectors, more), full) in cases() {
             let spatial = vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more;
             let (mean, std, bound) = data(dtype)[0];
             let x = random.tensor((n, c, spatial), dtype, mean, std)?;
