@@ -58,8 +58,10 @@ template <typename Team, int N> __device__ void adain(const Call &call, const Ca
     team.template sum<1>(sums);
     const Stats<A> by = style.stats(means[1], sums[2], sums[3]);
     const A weight = by.scale_stat(of_style.spec.stat), bias = by.mean.high + by.mean.rest;
-    const OfPlane<Affine<A>> affine{
-        {call.spec, content.stats(means[0], sums[0], sums[1]), weight, bias}};
+    // No slope is asked for, as the compiler sees here.
+    Spec spec = call.spec;
+    spec.stats_gradient = 0;
+    const OfPlane<Affine<A>> affine{{spec, content.stats(means[0], sums[0], sums[1]), weight, bias}};
     const PerElement<T> per_element(call, plane);
     content.fragment.forget();
     content.fragment.write(at<T>(call.out, plane), [&](auto k, const auto &place) {

@@ -117,7 +117,8 @@ fn cases() -> Vec<Case> {
         }
     }
     // In shared memory, of enough planes and groups: in f16 in registers forward, where they are half as large.
-    let shared: [(&str, Run, (usize, usize, usize), [f64; 2], usize); 3] = [
+    type Shared = (&'static str, Run, (usize, usize, usize), [f64; 2], usize);
+    let shared: [Shared; 3] = [
         ("forward", plain, (2, 17, 16_640), [1., 1.], 1),
         (
             "backward, ReLU, residual",

@@ -453,7 +453,7 @@ proptest! {
                 let per_vector = VECTOR_BYTES / job.element;
                 // A thread for each channel, and whole groups.
                 prop_assert!(threads >= team * per_vector);
-                prop_assert!(job.given || (team * per_vector) % job.channels_per_group == 0);
+                prop_assert!(job.given || (team * per_vector).is_multiple_of(job.channels_per_group));
                 let vectors = planes.c.div_ceil(per_vector);
                 prop_assert_eq!(grid, planes.n * vectors.div_ceil(team) * count);
             }

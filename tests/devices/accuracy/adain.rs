@@ -10,7 +10,7 @@ use candle_instance_norm::{AdaInConfig, adain};
 
 /// Samples and channels; vectors of 16 bytes and more elements of a plane of the content, and of the style: for
 /// some lanes of a warp, blocks and clusters, and for more than one launch.
-const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 10] = [
+const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 12] = [
     (3, 11, [0, 1], [3, 0]),
     (3, 5, [6, 1], [2, 1]),
     (1, 5, [12, 0], [16, 0]),
@@ -18,7 +18,9 @@ const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 10] = [
     (2, 3, [60, 0], [33, 1]),
     (2, 3, [3, 1], [120, 0]),
     (2, 2, [300, 0], [201, 1]),
+    (1, 2, [77, 1], [600, 0]),
     (1, 67, [1100, 0], [129, 0]),
+    (1, 67, [140, 1], [1100, 1]),
     (2, 2, [1500, 1], [2100, 0]),
     (2, 1, [40, 0], [17_000, 1]),
 ];
@@ -34,7 +36,12 @@ fn sizes(device: &Device) -> Result<()> {
             };
             let of_style = ([n, 1][i % 2], c, elements(style));
             for &(mean, std, bound) in data(dtype) {
-                let content = random.tensor((n, c, elements(content)), dtype, mean, std)?;
+                // Some start between two vectors, the result never.
+                let (len, start) = (elements(content), i % 3);
+                let content = random.tensor(start + n * c * len, dtype, mean, std)?;
+                let content = content
+                    .narrow(0, start, n * c * len)?
+                    .reshape((n, c, len))?;
                 let style = random.tensor(of_style, dtype, 0.5, 2.)?;
                 // Of one element there is no unbiased variance.
                 let config = AdaInConfig {
