@@ -2,11 +2,11 @@
 
 use super::Gpu;
 use super::call::Call;
-use super::launch::Slot;
-use super::multi_pass::MultiPass;
-use super::params::sum_params;
+use super::launch::{SHARES, Slot};
+use super::multi_pass::{self, Asked};
+use super::params::{ParamGrad, sum_params};
 use crate::plan::Pass;
-use crate::shapes::{ParamSpec, Planes, acc_dtype};
+use crate::shapes::{ParamSpec, Planes};
 use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 use candle_core::{DType, Result};
 
@@ -20,7 +20,6 @@ pub fn backward<G: Gpu>(
 ) -> Result<Gradients<G::Storage>> {
     let (dtype, planes) = (G::dtype(x.0), &spec.planes);
     G::check(dtype)?;
-    let of_plane = |param: Option<ParamSpec>| param.filter(|p| !p.is_per_element());
     if planes.elements() == 0 {
         return empty(gpu, dtype, planes, wanted);
     }
@@ -28,44 +27,43 @@ pub fn backward<G: Gpu>(
         let new = || gpu.alloc(dtype, planes.elements());
         wanted.then(new).transpose()
     };
-    let shares = |param: Option<ParamSpec>| {
-        let new = |_| gpu.alloc(acc_dtype(dtype), planes.count());
-        of_plane(param).map(new).transpose()
-    };
+    let mut dx = elements(wanted.x)?;
+    let mut dv = elements(wanted.v)?;
     let mut dweights = elements(wanted.weight.is_some_and(|p| p.is_per_element()))?;
-    let mut grads = Gradients {
-        x: elements(wanted.x)?,
-        weight: shares(wanted.weight)?,
-        bias: shares(wanted.bias)?,
-        v: elements(wanted.v)?,
-        mean: shares(wanted.mean)?,
-        rstd: shares(wanted.rstd)?,
+    let params = [wanted.weight, wanted.bias, wanted.mean, wanted.rstd];
+    let new = |param: Option<ParamSpec>| {
+        let of_plane = param.filter(|p| !p.is_per_element());
+        of_plane.map(|p| ParamGrad::new(gpu, p, planes)).transpose()
     };
-    {
-        let mut call = Call::new(gpu, spec, x)?;
-        call.dy(dy)?;
-        call.extras(extras)?;
-        call.result(Slot::Out, grads.x.as_mut());
-        call.result(Slot::Dv, grads.v.as_mut());
-        call.result(Slot::Dweights, dweights.as_mut());
-        call.result(Slot::ShareWeight, grads.weight.as_mut());
-        call.result(Slot::ShareBias, grads.bias.as_mut());
-        call.result(Slot::ShareMean, grads.mean.as_mut());
-        call.result(Slot::ShareRstd, grads.rstd.as_mut());
-        launch(&mut call)?;
+    let [weight, bias, mean, rstd] = params.map(new);
+    let mut params = [weight?, bias?, mean?, rstd?];
+    let mut call = Call::new(gpu, spec, x)?;
+    call.dy(dy)?;
+    call.extras(extras)?;
+    call.result(Slot::Out, dx.as_mut());
+    call.result(Slot::Dv, dv.as_mut());
+    call.result(Slot::Dweights, dweights.as_mut());
+    let mut sums = vec![];
+    for (slot, param) in SHARES.into_iter().zip(&mut params) {
+        let Some(param) = param else { continue };
+        if param.is_shares(dtype, planes) {
+            call.result(slot, Some(&mut param.storage));
+        } else {
+            call.reserve(slot, planes.count());
+            sums.push((slot, param));
+        }
     }
-    let shares = [
-        grads.weight.zip(wanted.weight),
-        grads.bias.zip(wanted.bias),
-        grads.mean.zip(wanted.mean),
-        grads.rstd.zip(wanted.rstd),
-    ];
-    let [weight, bias, mean, rstd] = sum_params(gpu, dtype, shares, planes)?;
+    launch(&mut call)?;
+    let (workspace, shares) = call.into_workspace();
+    if let Some(shares) = shares {
+        sum_params(gpu, dtype, (workspace, &shares), sums, planes)?;
+    }
+    let [weight, bias, mean, rstd] = params.map(|param| param.map(|param| param.storage));
     Ok(Gradients {
-        x: grads.x,
+        x: dx,
         weight: dweights.or(weight),
         bias,
-        v: grads.v,
+        v: dv,
         mean,
         rstd,
     })
@@ -73,45 +71,22 @@ pub fn backward<G: Gpu>(
 
 /// Fills the results of the call: gradients per element, and the planes' shares of the others.
 fn launch<G: Gpu>(call: &mut Call<G>) -> Result<()> {
-    let (_, plan) = call.plan(Pass::Backward)?;
+    let (job, plan) = call.plan(Pass::Backward)?;
     if plan.is_on_chip() {
         // SAFETY: x, dy and the tensors of their size hold the planes at their strides, the
         // parameters `period` numbers each, the gradients per element an element for each of x, the
         // others a number for each plane; the plan covers every plane.
         return unsafe { call.launch_on_chip(Pass::Backward, &plan) };
     }
-    let [dx, dv, dweights] = [Slot::Out, Slot::Dv, Slot::Dweights].map(|slot| call.has(slot));
-    let given = call.has(Slot::Mean);
-    // The coefficients of the forward pass recompute its elements: an activation needs those before
-    // anything is summed, a weight per element (z, to be exact) when the gradients are written.
-    let activation = call.spec.activation != Activation::None;
-    let affines_first = activation || (given && dweights);
-    let affines_after = !affines_first && dweights;
-    let sums = call.has_shares() || affines_after || (dx && !given);
-    let mut run = MultiPass::new(call, plan)?;
-    let mut affines = None;
-    if affines_first {
-        let parts = if given {
-            None
-        } else {
-            run.measure(Pass::Forward, &None)?
-        };
-        affines = run.affines(&parts)?;
-    }
-    let parts = if sums {
-        run.measure(Pass::Backward, &affines)?
-    } else {
-        None
+    let asked = Asked {
+        given: job.given,
+        activation: call.spec.activation != Activation::None,
+        dx: call.has(Slot::Out),
+        dv: call.has(Slot::Dv),
+        dweights: call.has(Slot::Dweights),
+        shares: call.has_shares(),
     };
-    let [gradients, after] = if sums || dx {
-        run.gradients(&parts, [dx, affines_after])?
-    } else {
-        [None, None]
-    };
-    if dx || dv || dweights {
-        run.write_gradients(&affines.or(after), &gradients)?;
-    }
-    Ok(())
+    multi_pass::run(call, &plan, &multi_pass::backward(plan.tier, asked))
 }
 
 /// No element, no gradient: x has none, and the parameters' are sums of nothing.

@@ -1,9 +1,10 @@
 //! A call: the inputs and results of an op as the kernels take them.
 
-use super::launch::{Access, Arg, Bound, Launch, Size, Slot};
+use super::launch::{Access, Arg, Bound, Launch, SHARES, Size, Slot};
+use super::workspace::Workspace;
 use super::{Gpu, abi};
 use crate::plan::{self, GpuPlan, Job, Kernel, Pass, Tier};
-use crate::shapes::{Format, PlaneLayout, Planes, adjacent};
+use crate::shapes::{Format, PlaneLayout, Planes, acc_dtype, adjacent};
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::{DType, Layout, Result};
@@ -16,6 +17,9 @@ pub struct Call<'a, G: Gpu> {
     pub dtype: DType,
     arg: abi::CallArg<G::Real>,
     bound: Vec<Bound<'a, G::Storage>>,
+    workspace: Workspace,
+    /// The workspace's numbers, as soon as they are allocated.
+    storage: Option<G::Storage>,
     aligned: bool,
 }
 
@@ -51,6 +55,8 @@ impl<'a, G: Gpu> Call<'a, G> {
             dtype,
             arg: abi::CallArg::new(spec),
             bound: vec![],
+            workspace: Workspace::default(),
+            storage: None,
             aligned: is_aligned(layout, gpu.misalignment(x)?, dtype),
         };
         call.arg.x = call.tensor(layout)?;
@@ -119,15 +125,31 @@ impl<'a, G: Gpu> Call<'a, G> {
         });
     }
 
+    /// Room in the workspace for what one launch leaves for a later one.
+    pub fn reserve(&mut self, slot: Slot, numbers: usize) {
+        self.workspace.reserve(slot, numbers);
+    }
+
+    /// Allocates the workspace, if anything is reserved in it.
+    pub fn allocate(&mut self) -> Result<()> {
+        let (len, dtype) = (self.workspace.len(), acc_dtype(self.dtype));
+        let new = || self.gpu.alloc(dtype, len);
+        self.storage = (len > 0).then(new).transpose()?;
+        Ok(())
+    }
+
+    /// The workspace after the launches, and its numbers.
+    pub fn into_workspace(self) -> (Workspace, Option<G::Storage>) {
+        (self.workspace, self.storage)
+    }
+
     pub fn has(&self, slot: Slot) -> bool {
-        self.bound.iter().any(|bound| bound.has(slot))
+        self.workspace.has(slot) || self.bound.iter().any(|bound| bound.has(slot))
     }
 
     /// True if a plane's share of any gradient is wanted.
     pub fn has_shares(&self) -> bool {
-        use Slot::{ShareBias, ShareMean, ShareRstd, ShareWeight};
-        let shares = [ShareWeight, ShareBias, ShareMean, ShareRstd];
-        shares.into_iter().any(|slot| self.has(slot))
+        SHARES.into_iter().any(|slot| self.has(slot))
     }
 
     /// True if nothing goes beside the normalization of planes: PLAIN of the CUDA kernels.
@@ -166,52 +188,44 @@ impl<'a, G: Gpu> Call<'a, G> {
         }
     }
 
-    /// Runs a kernel on the tensors of this call and `more`.
-    ///
-    /// # Safety
-    ///
-    /// Each tensor of the call, and of `more`, holds what the kernel accesses in this grid.
-    pub unsafe fn launch(
-        &mut self,
-        kernel: Kernel,
-        (grid, threads): (u32, u32),
-        chunks: plan::Chunks,
-        more: Vec<Bound<G::Storage>>,
-    ) -> Result<()> {
-        // SAFETY: promised by the caller; a launch of several passes has no clusters and no more shared memory.
-        unsafe { self.run(kernel, Size::new(grid, threads), chunks.into(), more) }
-    }
-
     /// Runs the one kernel of a plan that keeps planes on chip.
     ///
     /// # Safety
     ///
     /// Each tensor of the call holds what the kernel accesses for this plan.
     pub unsafe fn launch_on_chip(&mut self, pass: Pass, plan: &GpuPlan) -> Result<()> {
+        self.allocate()?;
         let kernel = Kernel::of(plan.tier, pass, plan::Phase::Write);
-        let size = Size::of(plan);
         let chunks = match plan.tier {
             Tier::Strip(chunks) => chunks.into(),
             _ => abi::ChunksArg::default(),
         };
         // SAFETY: promised by the caller; of these kernels those of strips alone read chunks.
-        unsafe { self.run(kernel, size, chunks, vec![]) }
+        unsafe { self.launch(kernel, Size::of(plan), chunks, 0) }
     }
 
+    /// Runs a kernel on the tensors of this call and these `slots` of the workspace.
+    ///
     /// # Safety
     ///
-    /// Each tensor of the call, and of `more`, holds what the kernel accesses in a launch of this size, which
-    /// has the clusters and the shared memory that the kernel takes.
-    unsafe fn run(
+    /// Each tensor of the call, and of these slots, holds what the kernel accesses in a launch of this size,
+    /// which has the clusters and the shared memory that the kernel takes.
+    pub unsafe fn launch(
         &mut self,
         kernel: Kernel,
         size: Size,
         chunks: abi::ChunksArg,
-        more: Vec<Bound<G::Storage>>,
+        slots: u32,
     ) -> Result<()> {
         let plain = self.is_plain();
+        let shares = SHARES.into_iter().filter(|slot| self.workspace.has(*slot));
+        let slots = shares.fold(slots, |slots, slot| slots | slot.bit());
         let own = self.bound.iter_mut().map(Bound::reborrow);
-        let buffers: Vec<_> = own.chain(more).collect();
+        let of_workspace = self.storage.as_mut().map(|storage| Bound {
+            slots,
+            storage: Access::Write(storage),
+        });
+        let buffers: Vec<_> = own.chain(of_workspace).collect();
         let mut arg = self.arg;
         arg.shape.present = buffers.iter().fold(0, |slots, b| slots | b.slots);
         let launch = Launch {
@@ -222,9 +236,9 @@ impl<'a, G: Gpu> Call<'a, G> {
             arg: Arg::Call(arg),
             chunks,
             buffers,
+            workspace: self.workspace,
         };
-        // SAFETY: promised by the caller; the call's results alone are bound to be written, and
-        // whatever is of `more`.
+        // SAFETY: promised by the caller; the call's results and the workspace alone are bound to be written.
         unsafe { self.gpu.launch(launch) }
     }
 
@@ -275,6 +289,7 @@ impl<'a, G: Gpu> Call<'a, G> {
             arg: Arg::AdaIn([self.arg, style.arg]),
             chunks: abi::ChunksArg::default(),
             buffers,
+            workspace: Workspace::default(),
         };
         // SAFETY: promised by the caller; the result alone is bound to be written.
         unsafe { self.gpu.launch(launch) }

@@ -3,7 +3,7 @@
 use super::Gpu;
 use super::call::Call;
 use super::launch::Slot;
-use super::multi_pass::MultiPass;
+use super::multi_pass;
 use crate::plan::Pass;
 use crate::shapes::acc_dtype;
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
@@ -52,19 +52,9 @@ fn launch<G: Gpu>(call: &mut Call<G>) -> Result<()> {
         // `period` numbers each, the output an element for each of x; the plan covers every plane.
         return unsafe { call.launch_on_chip(Pass::Forward, &plan) };
     }
-    let given = call.has(Slot::Mean);
     let merges = plan.merges_as_it_writes(&job);
-    let mut run = MultiPass::new(call, plan)?;
-    let parts = if given {
-        None
-    } else {
-        run.measure(Pass::Forward, &None)?
-    };
-    if merges {
-        return run.write(&None, &parts);
-    }
-    let affines = run.affines(&parts)?;
-    run.write(&affines, &None)
+    let steps = multi_pass::forward(plan.tier, job.given, merges);
+    multi_pass::run(call, &plan, &steps)
 }
 
 /// The mean of every plane, then the other statistic of every plane.
@@ -92,9 +82,7 @@ pub fn stats<G: Gpu>(
             unsafe { call.launch_on_chip(Pass::Forward, &plan) }?;
         } else {
             call.result(Slot::Out, Some(&mut output));
-            let mut run = MultiPass::new(&mut call, plan)?;
-            let parts = run.measure(Pass::Forward, &None)?;
-            run.stats(&parts)?;
+            multi_pass::run(&mut call, &plan, &multi_pass::stats(plan.tier))?;
         }
     }
     Ok(output)

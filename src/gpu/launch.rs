@@ -1,5 +1,6 @@
 //! A launch as plain data.
 
+use super::workspace::Workspace;
 use super::{Gpu, abi};
 use crate::plan::{GpuPlan, Kernel};
 use candle_core::DType;
@@ -16,8 +17,9 @@ pub struct Launch<'a, G: Gpu> {
     pub size: Size,
     pub arg: Arg<G::Real>,
     pub chunks: abi::ChunksArg,
-    /// In the order in which kernels take those of several passes.
     pub buffers: Vec<Bound<'a, G::Storage>>,
+    /// Where in their storage the buffers between launches begin.
+    pub workspace: Workspace,
 }
 
 #[derive(Clone, Copy)]
@@ -146,8 +148,44 @@ pub enum Slot {
     Style,
 }
 
+/// The planes' shares of gradients.
+pub const SHARES: [Slot; 4] = [
+    Slot::ShareWeight,
+    Slot::ShareBias,
+    Slot::ShareMean,
+    Slot::ShareRstd,
+];
+
 impl Slot {
+    /// All that Metal has a buffer for.
+    #[cfg(any(feature = "metal", test))]
+    pub const BUFFERS: [Self; 19] = [
+        Self::X,
+        Self::Dy,
+        Self::Weights,
+        Self::Biases,
+        Self::Residual,
+        Self::Weight,
+        Self::Bias,
+        Self::Mean,
+        Self::Rstd,
+        Self::Out,
+        Self::Dv,
+        Self::Dweights,
+        Self::ShareWeight,
+        Self::ShareBias,
+        Self::ShareMean,
+        Self::ShareRstd,
+        Self::Parts,
+        Self::Affines,
+        Self::Gradients,
+    ];
+
     pub const fn bit(self) -> u32 {
         1 << self as u32
+    }
+
+    pub const fn bit_if(self, there: bool) -> u32 {
+        if there { self.bit() } else { 0 }
     }
 }

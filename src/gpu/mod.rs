@@ -17,6 +17,7 @@ mod launch;
 pub mod metal;
 mod multi_pass;
 mod params;
+mod workspace;
 
 use crate::plan::Caps;
 use candle_core::{DType, Result};

@@ -3,144 +3,244 @@
 
 use super::Gpu;
 use super::call::Call;
-use super::launch::{Bound, Slot};
+use super::launch::{Size, Slot};
 use crate::plan::{Chunks, GpuPlan, Kernel, Pass, Phase, Tier};
-use crate::shapes::acc_dtype;
 use crate::tuning::{
     AFFINE_NUMBERS, COMOMENTS_NUMBERS, GRADIENT_NUMBERS, MOMENTS_NUMBERS, WARP, WARPS_PER_BLOCK,
 };
 use candle_core::{Result, bail};
 
-/// A call that is computed in several passes.
-pub struct MultiPass<'a, 'c, G: Gpu> {
-    call: &'a mut Call<'c, G>,
-    plan: GpuPlan,
-    chunks: Chunks,
+/// A launch, and the slots of the workspace that it has. Kernels expect of some that they may be absent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    kernel: Kernel,
+    slots: u32,
 }
 
-/// Memory that one launch fills for the next; `None` where a kernel needs none.
-type Buffer<G> = Option<<G as Gpu>::Storage>;
+impl Step {
+    fn new<const N: usize>(kernel: Kernel, slots: [(Slot, bool); N]) -> Self {
+        let bits = slots.map(|(slot, there)| slot.bit_if(there));
+        Self {
+            kernel,
+            slots: bits.into_iter().sum(),
+        }
+    }
+}
 
-impl<'a, 'c, G: Gpu> MultiPass<'a, 'c, G> {
-    pub fn new(call: &'a mut Call<'c, G>, plan: GpuPlan) -> Result<Self> {
-        let (Tier::Split(chunks) | Tier::Columns(chunks)) = plan.tier else {
-            bail!("norm: expected a plan of several passes, got {plan:?}")
+/// What a backward pass in several passes has, and what it is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    pub given: bool,
+    pub activation: bool,
+    /// Gradients per element.
+    pub dx: bool,
+    pub dv: bool,
+    pub dweights: bool,
+    /// The planes' shares of any other.
+    pub shares: bool,
+}
+
+/// The forward pass: by coefficients, or `merges` where each block of the launch that writes makes those itself,
+/// of the parts or the given statistics.
+pub fn forward(tier: Tier, given: bool, merges: bool) -> Vec<Step> {
+    use Slot::{Affines, Parts};
+    let [measure, write] =
+        [Phase::Measure, Phase::Write].map(|phase| Kernel::of(tier, Pass::Forward, phase));
+    let mut steps = vec![];
+    if !given {
+        steps.push(Step::new(measure, [(Parts, true)]));
+    }
+    if merges {
+        steps.push(Step::new(write, [(Parts, !given)]));
+    } else {
+        steps.push(affines(given));
+        steps.push(Step::new(write, [(Affines, true)]));
+    }
+    steps
+}
+
+/// The mean and another statistic of every plane, which are the call's result.
+pub fn stats(tier: Tier) -> Vec<Step> {
+    let measure = Kernel::of(tier, Pass::Forward, Phase::Measure);
+    [measure, Kernel::Stats]
+        .map(|kernel| Step::new(kernel, [(Slot::Parts, true)]))
+        .into()
+}
+
+/// The coefficients of the forward pass.
+fn affines(given: bool) -> Step {
+    let slots = [(Slot::Parts, !given), (Slot::Affines, true)];
+    Step::new(Kernel::Finish(Pass::Forward), slots)
+}
+
+pub fn backward(tier: Tier, asked: Asked) -> Vec<Step> {
+    use Slot::{Affines, Gradients, Parts};
+    let Asked {
+        given,
+        dx,
+        dweights,
+        ..
+    } = asked;
+    // The coefficients of the forward pass recompute its elements: an activation needs those before
+    // anything is summed, a weight per element (z, to be exact) when the gradients are written.
+    let affines_first = asked.activation || (given && dweights);
+    let affines_after = !affines_first && dweights;
+    let sums = asked.shares || affines_after || (dx && !given);
+    let of = |pass, phase| Kernel::of(tier, pass, phase);
+    let mut steps = vec![];
+    if affines_first {
+        if !given {
+            steps.push(Step::new(
+                of(Pass::Forward, Phase::Measure),
+                [(Parts, true)],
+            ));
+        }
+        steps.push(affines(given));
+    }
+    if sums {
+        let slots = [(Affines, affines_first), (Parts, true)];
+        steps.push(Step::new(of(Pass::Backward, Phase::Measure), slots));
+    }
+    if sums || dx {
+        let slots = [(Parts, sums), (Gradients, dx), (Affines, affines_after)];
+        steps.push(Step::new(Kernel::Finish(Pass::Backward), slots));
+    }
+    if dx || asked.dv || dweights {
+        let slots = [(Affines, affines_first || affines_after), (Gradients, dx)];
+        steps.push(Step::new(of(Pass::Backward, Phase::Write), slots));
+    }
+    steps
+}
+
+/// Runs the steps of a call, in their order.
+pub fn run<G: Gpu>(call: &mut Call<G>, plan: &GpuPlan, steps: &[Step]) -> Result<()> {
+    let (Tier::Split(chunks) | Tier::Columns(chunks)) = plan.tier else {
+        bail!("norm: expected a plan of several passes, got {plan:?}")
+    };
+    let planes = call.spec.planes.count();
+    let groups = planes / call.spec.channels_per_group;
+    for step in steps {
+        for slot in [Slot::Affines, Slot::Gradients, Slot::Parts] {
+            if step.slots & slot.bit() != 0 {
+                call.reserve(slot, planes * numbers(slot, step.kernel, chunks));
+            }
+        }
+    }
+    call.allocate()?;
+    for step in steps {
+        // A warp for each group of planes.
+        let of_groups = Size::new(
+            groups.div_ceil(WARPS_PER_BLOCK) as u32,
+            (WARP * WARPS_PER_BLOCK) as u32,
+        );
+        let (size, chunks) = match step.kernel {
+            Kernel::Split(..) | Kernel::Columns(..) => (Size::of(plan), chunks),
+            // A lane for each part of a plane.
+            Kernel::Finish(Pass::Backward) => {
+                let team = chunks.count.next_power_of_two().min(WARP);
+                (of_groups, Chunks { team, ..chunks })
+            }
+            _ => (of_groups, chunks),
         };
-        Ok(Self { call, plan, chunks })
-    }
-
-    /// Numbers of the type of sums, `each` a plane.
-    fn per_plane(&self, each: usize) -> Result<G::Storage> {
-        let planes = self.call.spec.planes.count();
-        self.call
-            .gpu
-            .alloc(acc_dtype(self.call.dtype), planes * each)
-    }
-
-    /// The moments of every chunk: of x, or of x and the gradient, for which `affines` recompute the
-    /// forward pass.
-    pub fn measure(&mut self, pass: Pass, affines: &Buffer<G>) -> Result<Buffer<G>> {
-        let numbers = match pass {
-            Pass::Forward => MOMENTS_NUMBERS,
-            Pass::Backward => COMOMENTS_NUMBERS,
-        };
-        let mut parts = self.per_plane(self.chunks.count * numbers)?;
-        let buffers = [read(Slot::Affines, affines), write(Slot::Parts, &mut parts)];
-        self.elements(pass, Phase::Measure, buffers)?;
-        Ok(Some(parts))
-    }
-
-    /// The coefficients of the forward pass; without parts if statistics are given.
-    pub fn affines(&mut self, parts: &Buffer<G>) -> Result<Buffer<G>> {
-        let mut affines = self.per_plane(AFFINE_NUMBERS)?;
-        let buffers = [read(Slot::Parts, parts), write(Slot::Affines, &mut affines)];
-        self.groups(Kernel::Finish(Pass::Forward), self.chunks, buffers)?;
-        Ok(Some(affines))
-    }
-
-    /// The coefficients of the backward pass and of the forward pass, each if `wanted`, and the
-    /// planes' shares that the call wants.
-    pub fn gradients(&mut self, parts: &Buffer<G>, wanted: [bool; 2]) -> Result<[Buffer<G>; 2]> {
-        let numbers = |wanted: bool, each| wanted.then(|| self.per_plane(each)).transpose();
-        let mut gradients = numbers(wanted[0], GRADIENT_NUMBERS)?;
-        let mut affines = numbers(wanted[1], AFFINE_NUMBERS)?;
-        // A lane for each part of a plane.
-        let chunks = Chunks {
-            team: self.chunks.count.next_power_of_two().min(WARP),
-            ..self.chunks
-        };
-        let buffers = [
-            read(Slot::Parts, parts),
-            gradients.as_mut().and_then(|s| write(Slot::Gradients, s)),
-            affines.as_mut().and_then(|s| write(Slot::Affines, s)),
-        ];
-        self.groups(Kernel::Finish(Pass::Backward), chunks, buffers)?;
-        Ok([gradients, affines])
-    }
-
-    /// The mean and another statistic of every plane, which are the call's result.
-    pub fn stats(&mut self, parts: &Buffer<G>) -> Result<()> {
-        self.groups(Kernel::Stats, self.chunks, [read(Slot::Parts, parts)])
-    }
-
-    /// Maps the elements, by coefficients or, without those, by what was measured or is given.
-    pub fn write(&mut self, affines: &Buffer<G>, parts: &Buffer<G>) -> Result<()> {
-        let buffers = [read(Slot::Affines, affines), read(Slot::Parts, parts)];
-        self.elements(Pass::Forward, Phase::Write, buffers)
-    }
-
-    pub fn write_gradients(&mut self, affines: &Buffer<G>, gradients: &Buffer<G>) -> Result<()> {
-        let buffers = [
-            read(Slot::Affines, affines),
-            read(Slot::Gradients, gradients),
-        ];
-        self.elements(Pass::Backward, Phase::Write, buffers)
-    }
-
-    /// A launch over all elements.
-    fn elements<const N: usize>(
-        &mut self,
-        pass: Pass,
-        phase: Phase,
-        buffers: [Option<Bound<G::Storage>>; N],
-    ) -> Result<()> {
-        let kernel = Kernel::of(self.plan.tier, pass, phase);
-        let size = (self.plan.grid, self.plan.threads);
-        self.launch(kernel, size, self.chunks, buffers)
-    }
-
-    /// A launch of a warp for each group of planes.
-    fn groups<const N: usize>(
-        &mut self,
-        kernel: Kernel,
-        chunks: Chunks,
-        buffers: [Option<Bound<G::Storage>>; N],
-    ) -> Result<()> {
-        let groups = self.call.spec.planes.count() / self.call.spec.channels_per_group;
-        let size = (groups.div_ceil(WARPS_PER_BLOCK), WARP * WARPS_PER_BLOCK);
-        self.launch(kernel, (size.0 as u32, size.1 as u32), chunks, buffers)
-    }
-
-    fn launch<const N: usize>(
-        &mut self,
-        kernel: Kernel,
-        size: (u32, u32),
-        chunks: Chunks,
-        buffers: [Option<Bound<G::Storage>>; N],
-    ) -> Result<()> {
-        let more = buffers.into_iter().flatten().collect();
         // SAFETY: the call's tensors hold `planes` planes at their strides, its parameters `period`
-        // numbers each. The buffers are those of the methods above: so many numbers for each chunk of
-        // the plan or for each plane, filled by earlier launches, or absent where the kernels expect
-        // that. The plan covers every plane.
-        unsafe { self.call.launch(kernel, size, chunks, more) }
+        // numbers each. The workspace has so many numbers for each chunk of the plan or for each plane,
+        // filled by earlier launches; a slot is absent where the kernels expect that. The plan covers
+        // every plane.
+        unsafe { call.launch(step.kernel, size, chunks.into(), step.slots) }?;
+    }
+    Ok(())
+}
+
+/// The numbers that a plane has in a slot.
+fn numbers(slot: Slot, kernel: Kernel, chunks: Chunks) -> usize {
+    match (slot, kernel) {
+        (Slot::Affines, _) => AFFINE_NUMBERS,
+        (Slot::Gradients, _) => GRADIENT_NUMBERS,
+        (_, Kernel::Split(Pass::Backward, _) | Kernel::Columns(Pass::Backward, _)) => {
+            chunks.count * COMOMENTS_NUMBERS
+        }
+        _ => chunks.count * MOMENTS_NUMBERS,
     }
 }
 
-fn read<S>(slot: Slot, storage: &Option<S>) -> Option<Bound<'_, S>> {
-    storage.as_ref().map(|storage| Bound::read(slot, storage))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn write<S>(slot: Slot, storage: &mut S) -> Option<Bound<'_, S>> {
-    Some(Bound::write(slot, storage))
+    const TIER: Tier = Tier::Split(Chunks {
+        count: 2,
+        length: 3,
+        team: 4,
+    });
+
+    /// The slots that a kernel fills; it reads its others.
+    fn filled_by(kernel: Kernel) -> &'static [Slot] {
+        match kernel {
+            Kernel::Split(_, Phase::Measure) => &[Slot::Parts],
+            Kernel::Finish(_) => &[Slot::Affines, Slot::Gradients],
+            _ => &[],
+        }
+    }
+
+    /// Nothing is read that no step before has filled, and nothing filled that no step after reads.
+    fn check(steps: &[Step]) {
+        for (i, step) in steps.iter().enumerate() {
+            for slot in [Slot::Parts, Slot::Affines, Slot::Gradients] {
+                let fills =
+                    |s: &Step| s.slots & slot.bit() != 0 && filled_by(s.kernel).contains(&slot);
+                let reads =
+                    |s: &Step| s.slots & slot.bit() != 0 && !filled_by(s.kernel).contains(&slot);
+                if reads(step) {
+                    assert!(
+                        steps[..i].iter().any(fills),
+                        "{slot:?} of {step:?} in {steps:?}"
+                    );
+                }
+                if fills(step) {
+                    assert!(
+                        steps[i..].iter().any(reads),
+                        "{slot:?} of {step:?} in {steps:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_was_filled() {
+        check(&stats(TIER));
+        for bits in 0..64u32 {
+            let bit = |i: u32| bits >> i & 1 != 0;
+            let asked = Asked {
+                given: bit(0),
+                activation: bit(1),
+                dx: bit(2),
+                dv: bit(3),
+                dweights: bit(4),
+                shares: bit(5),
+            };
+            check(&forward(TIER, bit(0), bit(1)));
+            if asked.dx || asked.dv || asked.dweights || asked.shares {
+                check(&backward(TIER, asked));
+            }
+        }
+    }
+
+    #[test]
+    fn as_few_launches_as_there_can_be() {
+        assert_eq!(forward(TIER, true, true).len(), 1);
+        assert_eq!(forward(TIER, false, true).len(), 2);
+        assert_eq!(forward(TIER, false, false).len(), 3);
+        let dx = Asked {
+            dx: true,
+            ..Asked::default()
+        };
+        assert_eq!(backward(TIER, dx).len(), 3);
+        assert_eq!(backward(TIER, Asked { given: true, ..dx }).len(), 2);
+        let dv = Asked {
+            dv: true,
+            ..Asked::default()
+        };
+        assert_eq!(backward(TIER, dv).len(), 1);
+    }
 }

@@ -2,53 +2,66 @@
 
 use super::call::is_f32_beside;
 use super::launch::{Arg, Bound, Launch, Size, Slot};
+use super::workspace::Workspace;
 use super::{Gpu, abi};
 use crate::plan::Kernel;
 use crate::shapes::{ParamSpec, Planes, acc_dtype};
-use crate::tuning::{MAX_PARAMS, PARAM_THREADS};
+use crate::tuning::PARAM_THREADS;
 use candle_core::{DType, Result};
 
 /// The most numbers of a parameter that a block sums side by side: 32 bytes of f32, a sector.
 const PARAM_COLUMNS: usize = 8;
 
-/// The shares that each plane has of a parameter's gradient.
-type ParamShares<S> = Option<(S, ParamSpec)>;
+/// The gradient of a parameter that has one number for one plane or many.
+pub struct ParamGrad<S> {
+    pub storage: S,
+    param: ParamSpec,
+    /// How many numbers it has.
+    period: usize,
+}
 
-/// The sums of shares over the planes that take the same number.
+impl<S> ParamGrad<S> {
+    pub fn new<G: Gpu<Storage = S>>(gpu: &G, param: ParamSpec, planes: &Planes) -> Result<Self> {
+        let period = param.shape.period(planes);
+        let storage = gpu.alloc(param.dtype, period)?;
+        Ok(Self {
+            storage,
+            param,
+            period,
+        })
+    }
+
+    /// True if the planes' shares are the gradient, for an x of this dtype.
+    pub fn is_shares(&self, x: DType, planes: &Planes) -> bool {
+        self.period == planes.count() && self.param.dtype == acc_dtype(x)
+    }
+}
+
+/// Fills gradients with the sums of shares over the planes that take the same number. The shares are in these
+/// slots of the workspace.
 pub fn sum_params<G: Gpu>(
     gpu: &G,
     dtype: DType,
-    all: [ParamShares<G::Storage>; MAX_PARAMS],
+    (workspace, shares): (Workspace, &G::Storage),
+    mut all: Vec<(Slot, &mut ParamGrad<G::Storage>)>,
     planes: &Planes,
-) -> Result<[Option<G::Storage>; MAX_PARAMS]> {
-    let mut results = [const { None }; MAX_PARAMS];
-    let mut open = vec![];
-    for (result, shares) in results.iter_mut().zip(all) {
-        let Some((shares, param)) = shares else {
-            continue;
-        };
-        let period = param.shape.period(planes);
-        if period == planes.count() && param.dtype == acc_dtype(dtype) {
-            *result = Some(shares);
-            continue;
-        }
-        let result = result.insert(gpu.alloc(param.dtype, period)?);
-        open.push((shares, result, param, period));
-    }
-    for open in open.chunks_mut(G::SUMS_PER_LAUNCH) {
+) -> Result<()> {
+    for some in all.chunks_mut(G::SUMS_PER_LAUNCH) {
         let (mut sums, mut buffers, mut blocks) = (vec![], vec![], 0);
-        for (shares, result, param, period) in open {
+        for (slot, grad) in some {
+            let period = grad.period;
             let columns = period.next_power_of_two().min(PARAM_COLUMNS);
             sums.push(abi::ParamSum {
-                n: (planes.count() / *period) as i32,
-                c: *period as i32,
+                shares: workspace.offset(*slot, 1) as u64,
+                n: (planes.count() / period) as i32,
+                c: period as i32,
                 columns: columns as i32,
-                is_f32: is_f32_beside(dtype, param.dtype),
+                is_f32: is_f32_beside(dtype, grad.param.dtype),
                 ..Default::default()
             });
             blocks = blocks.max(period.div_ceil(columns));
-            buffers.push(Bound::read(Slot::Parts, &*shares));
-            buffers.push(Bound::write(Slot::Out, &mut **result));
+            buffers.push(Bound::read(Slot::Parts, shares));
+            buffers.push(Bound::write(Slot::Out, &mut grad.storage));
         }
         let launch = Launch {
             kernel: Kernel::SumParams,
@@ -58,9 +71,11 @@ pub fn sum_params<G: Gpu>(
             arg: Arg::Sums(sums),
             chunks: abi::ChunksArg::default(),
             buffers,
+            // It is where the sums say.
+            workspace: Workspace::default(),
         };
         // SAFETY: for each parameter, its shares are n * c numbers and its result c of its dtype.
         unsafe { gpu.launch(launch) }?;
     }
-    Ok(results)
+    Ok(())
 }

@@ -30,8 +30,7 @@ pub fn to_addresses<R: Real>(call: &mut CallArg<R>, element: usize, address: imp
         (Slot::ShareRstd, &mut call.shares.rstd),
     ];
     for (slot, origin) in shares {
-        // Sums are f32, or f64 for f64.
-        *origin = at(slot, *origin, element.max(4));
+        *origin = at(slot, *origin, sum_bytes(element));
     }
 }
 
@@ -48,8 +47,19 @@ pub fn both_to_addresses<R: Real>(
     });
 }
 
-/// The buffers that a kernel takes behind a call and chunks, in this order.
-pub fn buffers_of(kernel: Kernel) -> &'static [Slot] {
+/// The bytes of a number of the workspace and of a plane's share: sums are f32, or f64 for f64.
+pub fn sum_bytes(element: usize) -> usize {
+    element.max(size_of::<f32>())
+}
+
+/// The addresses that a kernel takes behind a call and chunks, in this order.
+pub fn behind(kernel: Kernel, address: impl Fn(Slot) -> u64) -> Vec<u64> {
+    let slots = buffers_of(kernel).iter();
+    slots.map(|&slot| address(slot)).collect()
+}
+
+/// The buffers behind a call and chunks.
+fn buffers_of(kernel: Kernel) -> &'static [Slot] {
     use Slot::{Affines, Gradients, Out, Parts};
     match kernel {
         Kernel::Split(pass, phase) | Kernel::Columns(pass, phase) => match (pass, phase) {

@@ -1,6 +1,6 @@
 //! candle's CUDA device: its memory, and launches on its stream.
 
-use super::arguments::{both_to_addresses, buffers_of, to_addresses};
+use super::arguments::{behind, both_to_addresses, sum_bytes, to_addresses};
 use super::memory::{self, Pointer};
 use super::module::Kernels;
 use crate::gpu::abi::ParamSum;
@@ -132,38 +132,34 @@ impl Gpu for Cuda {
             size,
             mut arg,
             mut chunks,
-            ..
+            buffers,
+            workspace,
         } = launch;
         let function = self.kernels.function(kernel, plain, dtype)?;
-        let slots: Vec<u32> = launch.buffers.iter().map(|bound| bound.slots).collect();
-        let pointers = launch.buffers.into_iter().map(|bound| self.pointer(bound));
+        let slots: Vec<u32> = buffers.iter().map(|bound| bound.slots).collect();
+        let pointers = buffers.into_iter().map(|bound| self.pointer(bound));
         // Held until the launch is on its stream.
         let pointers = pointers.collect::<Result<Vec<_>>>()?;
+        let number = sum_bytes(dtype.size_in_bytes());
         let address = |slot: Slot| {
             let at = slots.iter().position(|slots| slots & slot.bit() != 0);
-            at.map_or(0, |at| pointers[at].address)
+            let offset = workspace.offset(slot, number) as u64;
+            at.map_or(0, |at| pointers[at].address + offset)
         };
         match &mut arg {
             Arg::Call(call) => {
                 to_addresses(call, dtype.size_in_bytes(), address);
-                let mut buffers = buffers_of(kernel).iter().map(|&slot| address(slot));
-                let mut buffers: [u64; 3] = [(); 3].map(|()| buffers.next().unwrap_or(0));
-                let [first, second, third] = &mut buffers;
+                let mut behind = behind(kernel, address);
                 // The kernels have numbers of the type of their sums.
                 let mut narrow = call.with::<f32>();
                 let call = match dtype {
                     DType::F64 => as_arg(call),
                     _ => as_arg(&mut narrow),
                 };
-                let mut args = [
-                    call,
-                    as_arg(&mut chunks),
-                    as_arg(first),
-                    as_arg(second),
-                    as_arg(third),
-                ];
+                let mut args = vec![call, as_arg(&mut chunks)];
+                args.extend(behind.iter_mut().map(as_arg));
                 // SAFETY: promised by the caller; a kernel takes a call, those of strips and of several passes then
-                // chunks and the buffers of `buffers_of`, and none reads more arguments than it has.
+                // chunks and the addresses `behind`, and none reads more arguments than it has.
                 unsafe { self.launch_kernel(&function, size, &mut args) }
             }
             Arg::AdaIn(calls) => {
@@ -183,7 +179,7 @@ impl Gpu for Cuda {
                 };
                 for ((of, sum), pointers) in arg.of.iter_mut().zip(sums).zip(pointers.chunks(2)) {
                     *of = ParamSum {
-                        shares: pointers[0].address,
+                        shares: pointers[0].address + sum.shares * number as u64,
                         out: pointers[1].address,
                         ..*sum
                     };

@@ -100,16 +100,24 @@ impl Case {
         Planes { n, c, spatial }
     }
 
+    fn has_affine(&self) -> bool {
+        self.full || self.channels_per_group > 1
+    }
+
     /// The launches of a pass. A group norm has a weight and a bias, and so has what goes with an
     /// activation; their gradients are wanted then, the residual's is not.
     fn launches(&self, caps: Caps, pass: Pass, dtype: DType) -> Result<Vec<Recorded>> {
+        Ok(self.record(caps, pass, dtype)?.into_launches())
+    }
+
+    fn record(&self, caps: Caps, pass: Pass, dtype: DType) -> Result<Recorder> {
         let [n, c, h, w] = self.shape;
         let tensor = Layout::contiguous(match self.format {
             Format::Planar => (n, c, h, w),
             Format::ChannelsLast => (n, h, w, c),
         });
         let param = Layout::contiguous(c);
-        let affine = self.full || self.channels_per_group > 1;
+        let affine = self.has_affine();
         let extras = Extras {
             weight: affine.then_some((&dtype, &param)),
             bias: affine.then_some((&dtype, &param)),
@@ -147,7 +155,7 @@ impl Case {
                 bwd::backward(&gpu, x, &extras, x, &spec, &wanted)?;
             }
         }
-        Ok(gpu.into_launches())
+        Ok(gpu)
     }
 }
 
@@ -213,6 +221,27 @@ fn line(arch: u32, case: &Case, dtype: DType, launch: &Recorded, back: bool) -> 
         "aligned": (planes.spatial * dtype.size_in_bytes()).is_multiple_of(VECTOR_BYTES),
     });
     line.to_string()
+}
+
+#[test]
+fn at_most_one_allocation_beside_the_results() -> Result<()> {
+    let mut most = 0;
+    for (_, caps) in GPUS {
+        for case in CASES {
+            for (pass, results) in [(Pass::Forward, 1), (Pass::Backward, 3)] {
+                let results = match case.has_affine() {
+                    true => results,
+                    false => 1,
+                };
+                let recorder = case.record(caps, pass, DType::BF16)?;
+                let others = recorder.allocations().saturating_sub(results);
+                assert!(others <= 1, "{case}, {pass:?}: {others}");
+                most = most.max(others);
+            }
+        }
+    }
+    assert_eq!(most, 1);
+    Ok(())
 }
 
 #[test]

@@ -71,12 +71,14 @@ impl Gpu for Metal {
         }
         // Metal wants a buffer in every place that a kernel names. Whether one is really there is
         // part of the argument.
-        for index in Slot::X as usize..=Slot::Gradients as usize {
-            let bound = launch.buffers.iter().find(|b| b.slots >> index & 1 != 0);
+        for slot in Slot::BUFFERS {
+            let index = slot as usize;
+            let bound = launch.buffers.iter().find(|b| b.has(slot));
             match (bound, launch.buffers.first()) {
                 // Told as an input, a write would not be waited for.
                 (Some(b), _) if b.is_written() => {
-                    encoder.set_output_buffer(index, Some(b.storage().buffer()), 0)
+                    let offset = launch.workspace.offset(slot, size_of::<f32>());
+                    encoder.set_output_buffer(index, Some(b.storage().buffer()), offset)
                 }
                 (Some(b), _) | (None, Some(b)) => {
                     encoder.set_input_buffer(index, Some(b.storage().buffer()), 0)

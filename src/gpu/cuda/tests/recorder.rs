@@ -1,13 +1,13 @@
 //! The stand-in for a CUDA device: it writes down what it is to launch.
 
-use super::super::arguments::{both_to_addresses, buffers_of, to_addresses};
+use super::super::arguments::{behind, both_to_addresses, to_addresses};
 use crate::gpu::Gpu;
 use crate::gpu::bytes::arguments;
 use crate::gpu::launch::{Arg, Launch, Size, Slot};
 use crate::plan::{Caps, Kernel};
 use crate::tuning::MAX_PARAMS;
 use candle_core::{DType, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// The memory of a slot starts there, and that of the next one so far behind it.
 const ADDRESS: u64 = 0x7f00_0000_0000;
@@ -27,6 +27,7 @@ pub struct Recorded {
 pub struct Recorder {
     caps: Caps,
     launches: RefCell<Vec<Recorded>>,
+    allocations: Cell<usize>,
 }
 
 impl Recorder {
@@ -34,7 +35,12 @@ impl Recorder {
         Self {
             caps,
             launches: RefCell::default(),
+            allocations: Cell::default(),
         }
+    }
+
+    pub fn allocations(&self) -> usize {
+        self.allocations.get()
     }
 
     /// All launches, in their order.
@@ -62,6 +68,7 @@ impl Gpu for Recorder {
     }
 
     fn alloc(&self, dtype: DType, _: usize) -> Result<DType> {
+        self.allocations.update(|count| count + 1);
         Ok(dtype)
     }
 
@@ -72,15 +79,12 @@ impl Gpu for Recorder {
     unsafe fn launch(&self, mut launch: Launch<Self>) -> Result<()> {
         let is_bound = |slot| launch.buffers.iter().any(|bound| bound.has(slot));
         let address = |slot| if is_bound(slot) { address_of(slot) } else { 0 };
+        let buffers = behind(launch.kernel, address);
         match &mut launch.arg {
             Arg::Call(call) => to_addresses(call, launch.dtype.size_in_bytes(), address),
             Arg::AdaIn(calls) => both_to_addresses(calls, launch.dtype.size_in_bytes(), address),
             Arg::Sums(_) => return Ok(()),
         }
-        let buffers: Vec<u64> = buffers_of(launch.kernel)
-            .iter()
-            .map(|&slot| address(slot))
-            .collect();
         let mut arguments = arguments(&launch).concat();
         // An address lies at a multiple of its size.
         arguments.resize(arguments.len().next_multiple_of(size_of::<u64>()), 0);

@@ -16,6 +16,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// The bytes of a number of the workspace.
+const NUMBER: usize = size_of::<f32>();
+
 /// The sanitizer that watches the kernels while they run.
 #[derive(Debug, Clone, Copy, Hash)]
 pub enum Sanitizer {
@@ -153,12 +156,28 @@ impl Gpu for Shim {
 
     unsafe fn launch(&self, launch: Launch<Self>) -> Result<()> {
         let entry = launch.kernel.entry();
-        let memories: Vec<&Memory> = launch.buffers.iter().map(|b| b.storage()).collect();
-        let mut bound = vec![];
-        for slot in Slot::X as usize..=Slot::Gradients as usize {
-            let at = launch.buffers.iter().position(|b| b.slots >> slot & 1 != 0);
-            bound.extend(at.map(|at| [slot, at]));
+        // A memory of its own for each slot of the workspace, so that whatever is written beyond it is noticed.
+        let (mut pieces, mut bound) = (vec![], vec![]);
+        for slot in Slot::BUFFERS {
+            let Some(at) = launch.buffers.iter().position(|b| b.has(slot)) else {
+                continue;
+            };
+            let range = match launch.workspace.range(slot) {
+                Some(numbers) => numbers.start * NUMBER..numbers.end * NUMBER,
+                None => 0..launch.buffers[at].storage().bytes.borrow().len(),
+            };
+            let piece = (at, range);
+            let known = pieces.iter().position(|p| *p == piece);
+            bound.push([slot as usize, known.unwrap_or(pieces.len())]);
+            if known.is_none() {
+                pieces.push(piece);
+            }
         }
+        let memory_of = |at: usize| launch.buffers[at].storage().bytes.borrow_mut();
+        let before = pieces
+            .iter()
+            .map(|(at, range)| memory_of(*at)[range.clone()].to_vec());
+        let before: Vec<Vec<u8>> = before.collect();
         let mut message = Message::default();
         message.blob(entry.as_bytes());
         let order = self.launches.replace(self.launches.get() + 1);
@@ -172,28 +191,25 @@ impl Gpu for Shim {
         for bytes in arguments(&launch) {
             message.blob(bytes);
         }
-        message.number(memories.len() as u64);
-        for memory in &memories {
-            message.blob(&memory.bytes.borrow());
-        }
+        message.number(before.len() as u64);
+        before.iter().for_each(|bytes| message.blob(bytes));
         message.number(bound.len() as u64);
         bound
             .iter()
             .flatten()
             .for_each(|&n| message.number(n as u64));
 
-        let mut answers: Vec<Vec<u8>> = memories.iter().map(|m| m.bytes.borrow().clone()).collect();
+        let mut answers = before.clone();
         if self.runner.exchange(&message.0, &mut answers).is_err() {
             let why = self.runner.last_words();
             return Err(Error::Msg(format!("{entry}: {why}")));
         }
-        for (bound, answer) in launch.buffers.iter().zip(answers) {
-            let memory = bound.storage();
-            if !bound.is_written() && *memory.bytes.borrow() != answer {
+        for (((at, range), before), answer) in pieces.into_iter().zip(before).zip(answers) {
+            if !launch.buffers[at].is_written() && before != answer {
                 let message = format!("{entry}: writes a buffer that the launch only reads");
                 return Err(Error::Msg(message));
             }
-            memory.bytes.replace(answer);
+            memory_of(at)[range].copy_from_slice(&answer);
         }
         self.seen.borrow_mut().insert(entry);
         Ok(())
