@@ -24,10 +24,9 @@ struct Plane {
     __device__ Plane(const Shape &shape, int index)
         : index(index), n((unsigned)index / (unsigned)shape.c), c(index - n * shape.c) {}
 
-    // The place of its number in a parameter. Most have one for each channel, or for each plane.
+    // The place of its number in a parameter, which has one for each channel or for each plane.
     __device__ int in(const Param &param, const Shape &shape) const {
-        if (param.period == shape.c) return c;
-        return param.period == shape.planes ? index : index % param.period;
+        return param.period == shape.c ? c : index;
     }
 };
 

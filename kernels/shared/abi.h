@@ -13,7 +13,7 @@ struct Tensor {
     Integer stride_n, stride_c;
 };
 
-// A parameter or statistic: plane p takes element p % period.
+// A parameter or statistic: plane p takes element p % period. The period is C or all planes.
 struct Param {
     Origin origin;
     int period;

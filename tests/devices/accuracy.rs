@@ -1,9 +1,10 @@
 //! Every kernel against f64, within the bounds that the README promises.
 
 mod adain;
+mod kernels;
 mod shared;
 
-use crate::common::reference::{Affine, Case, Exact, Random};
+use crate::common::reference::{Affine, Case, Exact, Random, wide};
 use crate::common::{self, Tolerance, assert_close, max_abs, to_f64};
 use crate::plan::{self, Caps, Chunks, CpuPlan, GpuPlan, Job, Pass, Tier};
 use crate::{shapes, tuning};
@@ -194,7 +195,6 @@ fn groups(device: &Device) -> Result<()> {
         (6, 2, 40, 1),
         (24, 6, 16, 0),
     ];
-    let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
     let mut random = Random::new(8, device);
     for dtype in common::on(device, &DTYPES) {
         for (i, (c, groups, vectors, more)) in SHAPES.repeat(2).into_iter().enumerate() {
@@ -233,12 +233,10 @@ fn groups(device: &Device) -> Result<()> {
                     .zip(run(inputs)?)
                     .zip(want)
                 {
-                    let (mut exact, scale) = (Exact::default(), max_abs(&want));
-                    to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
                     let what = format!(
                         "{what}, {dtype:?}, {c} in {groups} of {spatial}, last {last}, mean {mean:e}"
                     );
-                    exact.check(&what, &got, bound);
+                    Exact::of(&want).check(&what, &got, bound);
                 }
             }
         }
@@ -255,7 +253,6 @@ fn large_means(device: &Device) -> Result<()> {
     // One more than whole vectors.
     const SIZES: [usize; 7] = [101, 233, 501, 1501, 3997, 8001, 20_013];
     let (large, plain) = ((1e4, 1e-2), (0., 1.));
-    let exact = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
     let mut random = Random::rough(4, device);
     for dtype in common::on(device, &[DType::F32, DType::F64]) {
         // In f64 the reference itself leaves 5e-9 out.
@@ -287,7 +284,7 @@ fn large_means(device: &Device) -> Result<()> {
                 norm.activation(activation).backward(x, dy)
             };
             let got = grads(&x, &dy, &weight, &bias)?;
-            let want = grads(&exact(&x)?, &exact(&dy)?, &exact(&weight)?, &exact(&bias)?)?;
+            let want = grads(&wide(&x)?, &wide(&dy)?, &wide(&weight)?, &wide(&bias)?)?;
             for (what, got, want) in [
                 ("dx", Some(got.x), Some(want.x)),
                 ("dweight", got.weight, want.weight),

@@ -1,11 +1,11 @@
 //! AdaIN, which a GPU computes in one launch where planes of content and style stay on chip together.
 
 use super::{DTYPES, data};
-use crate::common::reference::{Exact, Random};
-use crate::common::{self, max_abs, to_f64};
+use crate::common;
+use crate::common::reference::{Exact, Random, wide};
 use crate::tuning;
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::Device;
 use candle_instance_norm::{AdaInConfig, adain};
 
 /// Samples and channels; vectors of 16 bytes and more elements of a plane of the content, and of the style: for
@@ -27,7 +27,6 @@ const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 12] = [
 
 /// Against f64 on the CPU, in two passes. Every second style is one for all samples.
 fn sizes(device: &Device) -> Result<()> {
-    let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
     let mut random = Random::new(12, device);
     for dtype in common::on(device, &DTYPES) {
         for (i, (n, c, content, style)) in SHAPES.into_iter().enumerate() {
@@ -50,10 +49,8 @@ fn sizes(device: &Device) -> Result<()> {
                 };
                 let got = adain(&content, &style, &config)?;
                 let want = adain(&wide(&content)?, &wide(&style)?, &config)?;
-                let (mut exact, scale) = (Exact::default(), max_abs(&want));
-                to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
                 let what = format!("{dtype:?} {:?} {of_style:?} mean {mean:e}", content.shape());
-                exact.check(&what, &got, bound);
+                Exact::of(&want).check(&what, &got, bound);
             }
         }
     }

@@ -2,8 +2,8 @@
 //! multiprocessors idle. Against f64 on the CPU.
 
 use super::{DTYPES, EPS, data, gradient};
-use crate::common::reference::{Exact, Random};
-use crate::common::{self, max_abs, to_f64};
+use crate::common;
+use crate::common::reference::{Exact, Random, wide};
 use crate::tuning;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -24,7 +24,6 @@ fn behind_one(t: &Tensor) -> Result<Tensor> {
 
 /// With a weight and a bias, and with an activation and a residual too: then the forward pass is in place.
 fn planes_and_groups(device: &Device) -> Result<()> {
-    let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
     let mut random = Random::new(9, device);
     let cases = || {
         SHAPES
@@ -68,10 +67,8 @@ fn planes_and_groups(device: &Device) -> Result<()> {
             let want = run([&a?, &b?, &c?, &d?, &e?])?;
             let names = ["y", "dx", "dweight", "dbias", "dresidual"];
             for ((name, got), want) in names.iter().zip(run(inputs)?).zip(want) {
-                let (mut exact, scale) = (Exact::default(), max_abs(&want));
-                to_f64(&want).into_iter().for_each(|v| exact.push(v, scale));
                 let what = format!("{name}, {dtype:?}, {groups} groups of {spatial}, full: {full}");
-                exact.check(&what, &got, bound);
+                Exact::of(&want).check(&what, &got, bound);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Random tensors from a seed, and instance norm with all its gradients in f64.
 
-use super::to_f64;
+use super::{max_abs, to_f64};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_instance_norm::{NormGrads, instance_norm, instance_norm_backward};
 use half::{bf16, f16};
@@ -77,6 +77,11 @@ impl Random {
     }
 }
 
+/// The same numbers in f64 on the CPU.
+pub fn wide(t: &Tensor) -> Result<Tensor> {
+    t.to_device(&Device::Cpu)?.to_dtype(DType::F64)
+}
+
 /// A weight and a bias.
 pub type Params = (Option<Tensor>, Option<Tensor>);
 
@@ -95,6 +100,14 @@ pub struct Exact {
 }
 
 impl Exact {
+    /// What the CPU computed in f64; errors are measured by the largest of the numbers.
+    pub fn of(wide: &Tensor) -> Self {
+        let (mut exact, scale) = (Self::default(), max_abs(wide));
+        let numbers = to_f64(wide).into_iter();
+        numbers.for_each(|v| exact.push(v, scale));
+        exact
+    }
+
     pub fn push(&mut self, value: f64, scale: f64) {
         self.values.push(value);
         self.scale.push(scale);

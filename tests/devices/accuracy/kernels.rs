@@ -1,0 +1,189 @@
+//! What every kernel on chip can do, in planes of few elements, where the table has a few calls of many.
+
+use super::{EPS, data, gradient};
+use crate::common::reference::{Affine, Case, Exact, Random, wide};
+use crate::common::to_f64;
+use crate::tuning;
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor, Var};
+use candle_instance_norm::{Activation, AdaInConfig, EpsMode, Normalization, adain};
+
+const DTYPES: [DType; 2] = [DType::F32, DType::BF16];
+
+/// Vectors of 16 bytes that a plane has beside a few elements. Of whatever vectors a thread keeps, 1 to 8, each is
+/// the last one of some plane: for 4, 8, 16 and 32 lanes, blocks and clusters.
+const ENDS: [usize; 44] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 22, 25, 28, 34, 42, 50, 58, 70, 90,
+    110, 140, 170, 200, 230, 260, 300, 340, 390, 440, 490, 1300, 1500, 1600, 1700, 1800, 1900,
+    2000,
+];
+
+/// The same and more elements of a plane, for kernels of every tier.
+const SIZES: [(usize, usize); 9] = [
+    (2, 1),
+    (9, 0),
+    (20, 1),
+    (40, 0),
+    (100, 1),
+    (180, 0),
+    (300, 1),
+    (1300, 0),
+    (2100, 1),
+];
+
+fn per_vector(dtype: DType) -> usize {
+    tuning::VECTOR_BYTES / dtype.size_in_bytes()
+}
+
+/// A tensor that starts so many elements behind the start of its storage.
+fn behind(
+    random: &mut Random,
+    shape: (usize, usize, usize),
+    dtype: DType,
+    start: usize,
+) -> Result<Tensor> {
+    let len = shape.0 * shape.1 * shape.2;
+    let all = random.tensor(start + len, dtype, 0., 1.)?;
+    Ok(all.narrow(0, start, len)?.reshape(shape)?)
+}
+
+fn ends(device: &Device) -> Result<()> {
+    let mut random = Random::new(16, device);
+    for dtype in DTYPES {
+        for (i, vectors) in ENDS.into_iter().enumerate() {
+            let spatial = vectors * per_vector(dtype) + 1;
+            let shape = (1, if vectors < 1000 { 3 } else { 2 }, spatial);
+            let x = behind(&mut random, shape, dtype, i % 4)?;
+            let params = random.params(&x, dtype, Affine::Channel)?;
+            let case = Case {
+                what: format!("{dtype:?} {shape:?} on {:?}", device.location()),
+                dy: behind(&mut random, shape, dtype, i % 3)?,
+                x,
+                params,
+                eps: EPS,
+            };
+            case.check(data(dtype)[0].2)?;
+        }
+    }
+    Ok(())
+}
+
+/// Planes of their own, two in a group, or channels-last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Planes,
+    Groups,
+    ChannelsLast,
+}
+
+/// Everything that can go beside a norm, in place and not, against f64 on the CPU.
+fn what_goes_beside(device: &Device) -> Result<()> {
+    let mut random = Random::new(17, device);
+    for (dtype, kind) in DTYPES.into_iter().flat_map(|dtype| {
+        [Kind::Planes, Kind::Groups, Kind::ChannelsLast].map(|kind| (dtype, kind))
+    }) {
+        for (i, (vectors, more)) in SIZES.into_iter().enumerate() {
+            let spatial = vectors * per_vector(dtype);
+            let (c, groups, spatial) = match kind {
+                Kind::Planes => (2, 2, spatial + more),
+                // Whole vectors, which alone stay on chip.
+                Kind::Groups => (4, 2, spatial),
+                Kind::ChannelsLast => (6, 6, vectors + more),
+            };
+            let shape = (2, c, spatial);
+            let tensor = |random: &mut Random, start| match kind {
+                Kind::Planes => behind(random, shape, dtype, start),
+                Kind::Groups => behind(random, shape, dtype, 0),
+                Kind::ChannelsLast => {
+                    Ok(behind(random, (2, spatial, c), dtype, start)?.transpose(1, 2)?)
+                }
+            };
+            let x = tensor(&mut random, i % 4)?;
+            let residual = tensor(&mut random, i % 2)?;
+            let dy = gradient(&mut random, &x, (0., 1.), 1)?;
+            let of_params = [Affine::Channel, Affine::Sample][i % 2];
+            let (weight, bias) = random.params(&x, DType::F32, of_params)?;
+            let (Some(weight), Some(bias)) = (weight, bias) else {
+                unreachable!("both are asked for")
+            };
+            let norm = |[residual, weight, bias]: [&Tensor; 3], activation| {
+                let norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
+                let norm = norm.one_plus_weight().blend(0.75).activation(activation);
+                norm.residual(residual)
+            };
+            // Next to 0 the last digit decides what the derivative of a ReLU is: nothing follows from there.
+            let [a, b, c] = [&residual, &weight, &bias].map(wide);
+            let v = norm([&a?, &b?, &c?], Activation::None).forward(&wide(&x)?)?;
+            let far = v.abs()?.ge(1e-3)?.to_dtype(dtype)?.to_device(device)?;
+            let dy = (dy * far)?;
+            for activation in [
+                Activation::None,
+                Activation::Relu,
+                Activation::LeakyRelu(0.2),
+                Activation::Silu,
+            ] {
+                let run = |[x, dy, residual, weight, bias]: [&Tensor; 5]| -> Result<Vec<Tensor>> {
+                    let norm = norm([residual, weight, bias], activation);
+                    let grads = norm.backward(x, dy)?;
+                    let y = norm.forward(x)?;
+                    let in_place = x.copy()?;
+                    norm.forward_in_place(&in_place)?;
+                    let grads = [Some(grads.x), grads.weight, grads.bias, grads.residual];
+                    let all = [Some(y), Some(in_place)].into_iter().chain(grads);
+                    Ok(all.flatten().collect())
+                };
+                let inputs = [&x, &dy, &residual, &weight, &bias];
+                let [a, b, c, d, e] = inputs.map(wide);
+                let want = run([&a?, &b?, &c?, &d?, &e?])?;
+                let names = ["y", "y in place", "dx", "dweight", "dbias", "dresidual"];
+                for ((name, got), want) in names.iter().zip(run(inputs)?).zip(want) {
+                    let what = format!("{name}, {dtype:?} {kind:?} {shape:?} {activation:?}");
+                    Exact::of(&want).check(&what, &got, data(dtype)[0].2);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The gradients of a style go through its statistics, whatever eps is to them.
+fn gradients_of_statistics(device: &Device) -> Result<()> {
+    let mut random = Random::new(18, device);
+    for dtype in DTYPES {
+        for (i, (vectors, more)) in SIZES.into_iter().enumerate() {
+            let shape = (1, 2, vectors * per_vector(dtype) + more);
+            // The variance of one plane is below eps, of the other above.
+            let scale = Tensor::new(&[[0.5f32], [2.]], device)?.to_dtype(dtype)?;
+            let style = behind(&mut random, shape, dtype, i % 4)?.broadcast_mul(&scale)?;
+            let content = random.tensor((1, 2, 5), dtype, 0., 1.)?;
+            let dy = random.tensor((1, 2, 5), dtype, 0., 1.)?;
+            for eps_mode in [EpsMode::AddToVar, EpsMode::AddToStd, EpsMode::MaxWithVar] {
+                let config = AdaInConfig {
+                    correction: (i % 2) as u32,
+                    eps: 0.5,
+                    eps_mode,
+                    ..Default::default()
+                };
+                let run = |[content, style, dy]: [&Tensor; 3]| -> Result<Tensor> {
+                    let style = Var::from_tensor(style)?;
+                    let y = adain(content, &style, &config)?;
+                    let grads = (y * dy)?.sum_all()?.backward()?;
+                    Ok(grads.get(&style).expect("a gradient").clone())
+                };
+                let inputs = [&content, &style, &dy];
+                let [a, b, c] = inputs.map(wide);
+                let want = run([&a?, &b?, &c?])?;
+                let what = format!("{dtype:?} {shape:?} {config:?}");
+                assert!(to_f64(&want).iter().any(|v| *v != 0.), "{what}");
+                // What rounds the gradient of the style's statistics, in x's own type, is not the kernel's.
+                let bound = if dtype == DType::F32 { 4e-6 } else { 8e-3 };
+                Exact::of(&want).check(&what, &run(inputs)?, bound);
+            }
+        }
+    }
+    Ok(())
+}
+
+test_device!(ends);
+test_device!(what_goes_beside);
+test_device!(gradients_of_statistics);
