@@ -4,7 +4,7 @@ use super::launch::{Access, Arg, Bound, Launch, SHARES, Size, Slot};
 use super::workspace::Workspace;
 use super::{Gpu, abi};
 use crate::plan::{self, GpuPlan, Job, Kernel, Pass, Tier};
-use crate::shapes::{Format, PlaneLayout, Planes, acc_dtype, adjacent};
+use crate::shapes::{Format, PlaneLayout, acc_dtype, adjacent};
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use crate::tuning::VECTOR_BYTES;
 use candle_core::{DType, Layout, Result};
@@ -15,8 +15,8 @@ pub struct Call<'a, G: Gpu> {
     pub spec: &'a NormSpec,
     /// The dtype of x.
     pub dtype: DType,
-    arg: abi::CallArg<G::Real>,
-    bound: Vec<Bound<'a, G::Storage>>,
+    pub arg: abi::CallArg<G::Real>,
+    pub bound: Vec<Bound<'a, G::Storage>>,
     workspace: Workspace,
     /// The workspace's numbers, as soon as they are allocated.
     storage: Option<G::Storage>,
@@ -168,7 +168,7 @@ impl<'a, G: Gpu> Call<'a, G> {
     }
 
     /// The shape of this call, which decides the plan.
-    fn job(&mut self, pass: Pass) -> Job {
+    pub fn job(&mut self, pass: Pass) -> Job {
         let (caps, spatial) = (self.gpu.caps(), self.arg.shape.spatial);
         let bound = self.bound.iter().fold(0, |slots, b| slots | b.slots);
         let adjacent = |(slot, t): (Slot, &mut abi::TensorArg)| {
@@ -239,59 +239,6 @@ impl<'a, G: Gpu> Call<'a, G> {
             workspace: self.workspace,
         };
         // SAFETY: promised by the caller; the call's results and the workspace alone are bound to be written.
-        unsafe { self.gpu.launch(launch) }
-    }
-
-    /// The kernel that computes AdaIN with the statistics of `style`, and its plan, if both stay on chip.
-    pub fn adain(&mut self, style: &mut Self) -> Result<Option<(Kernel, GpuPlan)>> {
-        // Two tensors to keep, as in the backward pass.
-        let (content, style) = (self.job(Pass::Backward), style.job(Pass::Backward));
-        let formats = [content.format, style.format];
-        if !self.gpu.caps().every_kernel || formats != [Format::Planar; 2] {
-            return Ok(None);
-        }
-        let job = Job {
-            planes: Planes {
-                spatial: content.planes.spatial.max(style.planes.spatial),
-                ..content.planes
-            },
-            aligned: content.aligned && style.aligned,
-            plain: false,
-            ..content
-        };
-        let plan = GpuPlan::new(&job, self.gpu.caps())?;
-        plan::tell(&job, &plan);
-        Ok(Kernel::adain(plan.tier).map(|kernel| (kernel, plan)))
-    }
-
-    /// Runs the kernel and the plan of [`adain`](Self::adain).
-    ///
-    /// # Safety
-    ///
-    /// Both calls are those of the plan, and have no tensors but their x and the result of this one.
-    pub unsafe fn launch_adain(
-        mut self,
-        style: Self,
-        kernel: Kernel,
-        plan: &GpuPlan,
-    ) -> Result<()> {
-        let mut buffers: Vec<_> = self.bound.iter_mut().map(Bound::reborrow).collect();
-        let of_style = style.bound.into_iter().map(|bound| Bound {
-            slots: Slot::Style.bit(),
-            ..bound
-        });
-        buffers.extend(of_style);
-        let launch = Launch {
-            kernel,
-            plain: true,
-            dtype: self.dtype,
-            size: Size::of(plan),
-            arg: Arg::AdaIn([self.arg, style.arg]),
-            chunks: abi::ChunksArg::default(),
-            buffers,
-            workspace: Workspace::default(),
-        };
-        // SAFETY: promised by the caller; the result alone is bound to be written.
         unsafe { self.gpu.launch(launch) }
     }
 

@@ -87,35 +87,3 @@ pub fn stats<G: Gpu>(
     }
     Ok(output)
 }
-
-/// AdaIN in one launch, if planes of the content and of the style stay on chip together: the content with the
-/// mean and the other statistic of the style as bias and weight.
-pub fn adain<G: Gpu>(
-    gpu: &G,
-    content: View<G::Storage>,
-    spec: &NormSpec,
-    style: View<G::Storage>,
-    of_style: &NormSpec,
-    stat: ScaleStat,
-) -> Result<Option<G::Storage>> {
-    let dtype = G::dtype(content.0);
-    G::check(dtype)?;
-    if spec.planes.elements() == 0 || of_style.planes.elements() == 0 {
-        return Ok(None);
-    }
-    let mut call = Call::new(gpu, spec, content)?;
-    let mut style = Call::new(gpu, of_style, style)?;
-    style.scale_stat(stat);
-    let Some((kernel, plan)) = call.adain(&mut style)? else {
-        return Ok(None);
-    };
-    let mut output = gpu.alloc(dtype, spec.planes.elements())?;
-    {
-        let mut call = call;
-        call.result(Slot::Out, Some(&mut output));
-        // SAFETY: both tensors hold their planes at their strides, the style as many as the content or
-        // one for each channel, the output an element for each of the content.
-        unsafe { call.launch_adain(style, kernel, &plan) }?;
-    }
-    Ok(Some(output))
-}

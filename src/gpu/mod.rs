@@ -5,6 +5,7 @@
 //! for a device, copies to it, or looks anything up by name after the first call.
 
 mod abi;
+mod adain;
 mod bwd;
 #[cfg(any(feature = "metal", test))]
 mod bytes;
@@ -95,7 +96,7 @@ macro_rules! entries {
             of_style: &NormSpec,
             stat: ScaleStat,
         ) -> Result<Option<$storage>> {
-            fwd::adain(&$of(content.0)?, content, spec, style, of_style, stat)
+            adain::adain(&$of(content.0)?, content, spec, style, of_style, stat)
         }
 
         pub fn backward(

@@ -5,7 +5,7 @@ use super::memory::{self, Pointer};
 use super::module::Kernels;
 use crate::gpu::abi::ParamSum;
 use crate::gpu::launch::{Access, Arg, Bound, Launch, Size, Slot};
-use crate::gpu::{Gpu, bwd, fwd};
+use crate::gpu::{Gpu, adain, bwd, fwd};
 use crate::plan::Caps;
 use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use crate::tuning::{MAX_PARAMS, PARAM_SUMS_BYTES, VECTOR_BYTES};

@@ -4,7 +4,7 @@
 mod recorder;
 
 use crate::gpu::launch::Slot;
-use crate::gpu::{bwd, fwd};
+use crate::gpu::{adain, bwd, fwd};
 use crate::plan::{Caps, Kernel, Pass, Phase};
 use crate::shapes::{Format, ParamShape, ParamSpec, Planes};
 use crate::spec::{Activation, Extras, GradMask, NormSpec, ScaleStat};
@@ -137,7 +137,7 @@ impl Case {
         let (gpu, x) = (Recorder::new(caps), (&dtype, &tensor));
         match pass {
             Pass::Forward if self.adain => {
-                fwd::adain(&gpu, x, &spec, x, &spec, ScaleStat::Std)?;
+                adain::adain(&gpu, x, &spec, x, &spec, ScaleStat::Std)?;
             }
             Pass::Backward if self.adain => {}
             Pass::Forward => {

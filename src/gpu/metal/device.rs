@@ -3,7 +3,7 @@
 use super::module::{element, source};
 use crate::gpu::bytes::arguments;
 use crate::gpu::launch::{Launch, Slot};
-use crate::gpu::{Gpu, bwd, fwd};
+use crate::gpu::{Gpu, adain, bwd, fwd};
 use crate::plan::{Caps, Kernel, Without};
 use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use crate::tuning::WARP;
