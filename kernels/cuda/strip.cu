@@ -115,10 +115,16 @@ template <Tier TIER, int N, int K> struct Strip {
         return total;
     }
 
+    // The first channel of the group of this thread's channel.
+    __device__ int begin_of_group(const Call &call) const {
+        const int size = call.shape.channels_per_group;
+        return threadIdx.x < width ? threadIdx.x / size * size : 0;
+    }
+
     // Calls f(channel) for all of the group of this thread's channel; for none where it has no channel.
     template <typename F> __device__ void of_group(const Call &call, F f) const {
         if (threadIdx.x >= width) return;
-        const int size = call.shape.channels_per_group, begin = threadIdx.x / size * size;
+        const int size = call.shape.channels_per_group, begin = begin_of_group(call);
         for (int channel = begin; channel < begin + size; ++channel) f(channel);
     }
 
@@ -221,28 +227,31 @@ template <Tier TIER, int N> __device__ void backward(const Call &call, const Chu
         };
         places.values(j, add, x, g);
     });
-    // Over the group: of d and d^2, and of each channel's weight times 1, d, e and d * e.
-    A sum_d = 0, square = 0, weights = 0, of_d = 0, of_e = 0, of_de = 0;
+    // Over the group: of d and d^2; of each channel's weight times e and d * e; and of what it has beyond the
+    // first one's weight, times 1 and d. Where all weights are the same, nothing of g_mean remains: of the
+    // weights themselves there would be their roundings, 6e-4 at a mean of 1e4.
+    const A base = exchange.weights[strip.begin_of_group(call)];
+    A sum_d = 0, square = 0, beyond = 0, beyond_d = 0, of_e = 0, of_de = 0;
     strip.of_group(call, [&](int channel) {
         const A weight = exchange.weights[channel], d = strip.template total<3>(0, channel);
         sum_d += d, square += strip.template total<3>(3, channel);
-        weights += weight, of_d += weight * d;
+        beyond += weight - base, beyond_d += (weight - base) * d;
         of_e += weight * strip.template total<3>(1, channel);
         of_de += weight * strip.template total<3>(2, channel);
     });
-    // The rounding error of the mean, and the sum of g * (x - mean) of so many elements.
+    // The rounding error of the mean, and the sum of g * (x - mean), of which x - mean sums to `off`.
     const A rest = sum_d * inverse, spatial = call.shape.spatial;
-    const auto cross = [=](A n, A d, A e, A de) { return de - rest * e + g_mean * (d - n * rest); };
+    const auto cross = [=](A off, A e, A de) { return de - rest * e + g_mean * off; };
     const Stats<A> stats(call.spec, Moments<A>{n, {mean, rest}, not_below_0(square - sum_d * rest)});
     if (strip.has_channel() && strip.team.rank() == 0) {
         const auto of = [&](int i) { return strip.template total<3>(i, threadIdx.x); };
-        const A d = of(0), e = of(1);
-        put_shares<T>(call, plane.index, stats, weight, e + spatial * g_mean, cross(spatial, d, e, of(2)));
+        const A off = call.shape.channels_per_group == 1 ? 0 : of(0) - spatial * rest, e = of(1);
+        put_shares<T>(call, plane.index, stats, weight, e + spatial * g_mean, cross(off, e, of(2)));
     }
     T *to = strip.at(call.out);
     if (to == nullptr) return;
-    const A slope = cross(spatial * weights, of_d, of_e, of_de) * inverse;
-    const A excess = g_mean * (weight - spatial * weights * inverse) - of_e * inverse;
+    const A slope = cross(beyond_d - spatial * beyond * rest, of_e, of_de) * inverse;
+    const A excess = g_mean * (weight - base - beyond * spatial * inverse) - of_e * inverse;
     const auto gradient =
         strip.hand_out(Gradient<A>(call.spec, stats, weight, g_mean, excess, slope));
     strip.places.forget();

@@ -2,13 +2,13 @@
 
 use super::{EPS, data, gradient};
 use crate::common::reference::{Affine, Case, Exact, Random, wide};
-use crate::common::to_f64;
-use crate::tuning;
+use crate::common::{self, to_f64};
+use crate::{shapes, tuning};
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_instance_norm::{Activation, AdaInConfig, EpsMode, Normalization, adain};
 
-const DTYPES: [DType; 2] = [DType::F32, DType::BF16];
+const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F64];
 
 /// Vectors of 16 bytes that a plane has beside a few elements. Of whatever vectors a thread keeps, 1 to 8, each is
 /// the last one of some plane: for 4, 8, 16 and 32 lanes, blocks and clusters.
@@ -31,6 +31,13 @@ const SIZES: [(usize, usize); 9] = [
     (2100, 1),
 ];
 
+const ACTIVATIONS: [Activation; 4] = [
+    Activation::None,
+    Activation::Relu,
+    Activation::LeakyRelu(0.2),
+    Activation::Silu,
+];
+
 fn per_vector(dtype: DType) -> usize {
     tuning::VECTOR_BYTES / dtype.size_in_bytes()
 }
@@ -49,7 +56,7 @@ fn behind(
 
 fn ends(device: &Device) -> Result<()> {
     let mut random = Random::new(16, device);
-    for dtype in DTYPES {
+    for dtype in common::on(device, &DTYPES) {
         for (i, vectors) in ENDS.into_iter().enumerate() {
             let spatial = vectors * per_vector(dtype) + 1;
             let shape = (1, if vectors < 1000 { 3 } else { 2 }, spatial);
@@ -79,7 +86,7 @@ enum Kind {
 /// Everything that can go beside a norm, in place and not, against f64 on the CPU.
 fn what_goes_beside(device: &Device) -> Result<()> {
     let mut random = Random::new(17, device);
-    for (dtype, kind) in DTYPES.into_iter().flat_map(|dtype| {
+    for (dtype, kind) in common::on(device, &DTYPES).into_iter().flat_map(|dtype| {
         [Kind::Planes, Kind::Groups, Kind::ChannelsLast].map(|kind| (dtype, kind))
     }) {
         for (i, (vectors, more)) in SIZES.into_iter().enumerate() {
@@ -98,30 +105,37 @@ fn what_goes_beside(device: &Device) -> Result<()> {
                     Ok(behind(random, (2, spatial, c), dtype, start)?.transpose(1, 2)?)
                 }
             };
-            let x = tensor(&mut random, i % 4)?;
-            let residual = tensor(&mut random, i % 2)?;
-            let dy = gradient(&mut random, &x, (0., 1.), 1)?;
-            let of_params = [Affine::Channel, Affine::Sample][i % 2];
-            let (weight, bias) = random.params(&x, DType::F32, of_params)?;
-            let (Some(weight), Some(bias)) = (weight, bias) else {
-                unreachable!("both are asked for")
-            };
-            let norm = |[residual, weight, bias]: [&Tensor; 3], activation| {
-                let norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
-                let norm = norm.one_plus_weight().blend(0.75).activation(activation);
-                norm.residual(residual)
-            };
-            // Next to 0 the last digit decides what the derivative of a ReLU is: nothing follows from there.
-            let [a, b, c] = [&residual, &weight, &bias].map(wide);
-            let v = norm([&a?, &b?, &c?], Activation::None).forward(&wide(&x)?)?;
-            let far = v.abs()?.ge(1e-3)?.to_dtype(dtype)?.to_device(device)?;
-            let dy = (dy * far)?;
-            for activation in [
-                Activation::None,
-                Activation::Relu,
-                Activation::LeakyRelu(0.2),
-                Activation::Silu,
-            ] {
+            for (j, activation) in ACTIVATIONS.into_iter().enumerate() {
+                let x = tensor(&mut random, j)?;
+                let residual = tensor(&mut random, (j + 2) % 4)?;
+                let dy = gradient(&mut random, &x, (0., 1.), 1)?;
+                let of_params = match ((i + j) % 3, kind) {
+                    (0, Kind::Planes | Kind::ChannelsLast) => x.shape().clone(),
+                    (1, _) => Shape::from((2, c)),
+                    _ => Shape::from(c),
+                };
+                let per_element = of_params.dims().len() == 3;
+                let of_params = match per_element {
+                    true => [tensor(&mut random, j)?, tensor(&mut random, 0)?],
+                    false => {
+                        let wide = shapes::acc_dtype(dtype);
+                        let weight = random.tensor(&of_params, wide, 1., 0.5)?;
+                        [weight, random.tensor(&of_params, wide, 0., 1.)?]
+                    }
+                };
+                let norm = |[residual, weight, bias]: [&Tensor; 3], activation| {
+                    let norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
+                    let norm = norm.one_plus_weight().activation(activation);
+                    // There is no blending beside parameters per element.
+                    let norm = if per_element { norm } else { norm.blend(0.75) };
+                    norm.residual(residual)
+                };
+                let [weight, bias] = &of_params;
+                // Next to 0 the last digit decides what the derivative of a ReLU is: nothing follows from there.
+                let [a, b, c] = [&residual, weight, bias].map(wide);
+                let v = norm([&a?, &b?, &c?], Activation::None).forward(&wide(&x)?)?;
+                let far = v.abs()?.ge(1e-3)?.to_dtype(dtype)?.to_device(device)?;
+                let dy = (dy * far)?;
                 let run = |[x, dy, residual, weight, bias]: [&Tensor; 5]| -> Result<Vec<Tensor>> {
                     let norm = norm([residual, weight, bias], activation);
                     let grads = norm.backward(x, dy)?;
@@ -132,12 +146,15 @@ fn what_goes_beside(device: &Device) -> Result<()> {
                     let all = [Some(y), Some(in_place)].into_iter().chain(grads);
                     Ok(all.flatten().collect())
                 };
-                let inputs = [&x, &dy, &residual, &weight, &bias];
+                let inputs = [&x, &dy, &residual, weight, bias];
                 let [a, b, c, d, e] = inputs.map(wide);
                 let want = run([&a?, &b?, &c?, &d?, &e?])?;
                 let names = ["y", "y in place", "dx", "dweight", "dbias", "dresidual"];
                 for ((name, got), want) in names.iter().zip(run(inputs)?).zip(want) {
-                    let what = format!("{name}, {dtype:?} {kind:?} {shape:?} {activation:?}");
+                    let what = format!(
+                        "{name}, {dtype:?} {kind:?} {shape:?} {activation:?} weight {:?}",
+                        weight.dims()
+                    );
                     Exact::of(&want).check(&what, &got, data(dtype)[0].2);
                 }
             }
@@ -149,12 +166,19 @@ fn what_goes_beside(device: &Device) -> Result<()> {
 /// The gradients of a style go through its statistics, whatever eps is to them.
 fn gradients_of_statistics(device: &Device) -> Result<()> {
     let mut random = Random::new(18, device);
-    for dtype in DTYPES {
-        for (i, (vectors, more)) in SIZES.into_iter().enumerate() {
-            let shape = (1, 2, vectors * per_vector(dtype) + more);
+    for dtype in common::on(device, &DTYPES) {
+        let all = SIZES.into_iter().enumerate();
+        for ((i, (vectors, more)), last) in all.flat_map(|size| [(size, false), (size, true)]) {
             // The variance of one plane is below eps, of the other above.
             let scale = Tensor::new(&[[0.5f32], [2.]], device)?.to_dtype(dtype)?;
-            let style = behind(&mut random, shape, dtype, i % 4)?.broadcast_mul(&scale)?;
+            let style = if last {
+                let style = behind(&mut random, (1, vectors + more, 2), dtype, 0)?;
+                style.broadcast_mul(&scale.t()?)?.transpose(1, 2)?
+            } else {
+                let spatial = vectors * per_vector(dtype) + more;
+                behind(&mut random, (1, 2, spatial), dtype, i % 4)?.broadcast_mul(&scale)?
+            };
+            let shape = style.shape();
             let content = random.tensor((1, 2, 5), dtype, 0., 1.)?;
             let dy = random.tensor((1, 2, 5), dtype, 0., 1.)?;
             for eps_mode in [EpsMode::AddToVar, EpsMode::AddToStd, EpsMode::MaxWithVar] {
@@ -176,7 +200,11 @@ fn gradients_of_statistics(device: &Device) -> Result<()> {
                 let what = format!("{dtype:?} {shape:?} {config:?}");
                 assert!(to_f64(&want).iter().any(|v| *v != 0.), "{what}");
                 // What rounds the gradient of the style's statistics, in x's own type, is not the kernel's.
-                let bound = if dtype == DType::F32 { 4e-6 } else { 8e-3 };
+                let bound = match dtype {
+                    DType::F32 => 4e-6,
+                    DType::F64 => 1e-12,
+                    _ => 8e-3,
+                };
                 Exact::of(&want).check(&what, &run(inputs)?, bound);
             }
         }

@@ -9,39 +9,54 @@ use candle_instance_norm::{Activation, Normalization};
 
 /// Gradients that ask for more digits of a mean than an f32 has: at 1e4, with a deviation of 1e-2, it
 /// leaves out 5 % of that. Of the mean of x through an activation, where the normalized x is computed
-/// again, and of the mean of dy, which dx is centred by. Against f64 on the CPU.
+/// again; of the mean of dy, which dx is centred by; and of both, whose product is the sum of what is left out of
+/// either. Against f64 on the CPU.
 fn gradients(device: &Device) -> Result<()> {
-    // One more than whole vectors.
-    const SIZES: [usize; 7] = [101, 233, 501, 1501, 3997, 8001, 20_013];
+    // One more than whole vectors, down to those of four lanes.
+    const SIZES: [usize; 10] = [13, 29, 61, 101, 233, 501, 1501, 3997, 8001, 20_013];
+    /// Whether x and dy have a large mean, and the activation.
+    const CASES: [(bool, bool, Activation); 3] = [
+        (true, false, Activation::Silu),
+        (false, true, Activation::None),
+        (true, true, Activation::None),
+    ];
+    const C: usize = 4;
+    /// Channels-last or not, and groups.
+    const KINDS: [(bool, usize); 4] = [(false, C), (true, C), (false, 2), (true, 2)];
     let (large, plain) = ((1e4, 1e-2), (0., 1.));
     let mut random = Random::rough(4, device);
     for dtype in common::on(device, &[DType::F32, DType::F64]) {
         // In f64 the reference itself leaves 5e-9 out.
         let bound = if dtype == DType::F64 { 1e-7 } else { 1e-3 };
-        for (i, spatial) in SIZES.repeat(4).into_iter().enumerate() {
-            let (last, of_x) = (i / SIZES.len() % 2 == 1, i / SIZES.len() < 2);
+        let cases = CASES
+            .into_iter()
+            .flat_map(|case| KINDS.map(|kind| (case, kind)));
+        for ((case, kind), spatial) in cases.flat_map(|of| SIZES.map(|spatial| (of, spatial))) {
+            let ((of_x, of_dy, activation), (last, groups)) = (case, kind);
+            // Groups stay on chip where planes are whole vectors.
+            let spatial = match groups {
+                C => spatial,
+                _ => spatial.next_multiple_of(4),
+            };
             let mut tensor = |is_large: bool| {
                 let (mean, std) = if is_large { large } else { plain };
                 if last {
                     random
-                        .tensor((1, spatial, 3), dtype, mean, std)?
+                        .tensor((1, spatial, C), dtype, mean, std)?
                         .transpose(1, 2)
                 } else {
-                    random.tensor((1, 3, spatial), dtype, mean, std)
+                    random.tensor((1, C, spatial), dtype, mean, std)
                 }
             };
-            let (x, dy) = (tensor(of_x)?, tensor(!of_x)?);
-            let (weight, bias) = (
-                random.tensor(3, dtype, 1., 0.3)?,
-                random.tensor(3, dtype, 0., 1.)?,
-            );
-            let activation = if of_x {
-                Activation::Silu
-            } else {
-                Activation::None
+            let (x, dy) = (tensor(of_x)?, tensor(of_dy)?);
+            // Where the weights of a group differ, so do the means of weight * g, by far more than anything else.
+            let weight = match groups {
+                C => random.tensor(C, dtype, 1., 0.3)?,
+                _ => Tensor::full(1.3f32, C, device)?.to_dtype(dtype)?,
             };
+            let bias = random.tensor(C, dtype, 0., 1.)?;
             let grads = |x: &Tensor, dy: &Tensor, weight: &Tensor, bias: &Tensor| {
-                let norm = Normalization::instance(EPS).weight(weight).bias(bias);
+                let norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
                 norm.activation(activation).backward(x, dy)
             };
             let got = grads(&x, &dy, &weight, &bias)?;
@@ -52,7 +67,9 @@ fn gradients(device: &Device) -> Result<()> {
                 ("dbias", got.bias, want.bias),
             ] {
                 let (got, want) = (got.expect("a gradient"), want.expect("a gradient"));
-                let what = format!("{what}, {dtype:?}, {spatial}, last {last}, of x {of_x}");
+                let what = format!(
+                    "{what}, {dtype:?}, {spatial}, last {last}, of x {of_x}, of dy {of_dy}"
+                );
                 let atol = bound * max_abs(&want);
                 assert_close(&what, &got, &want, Tolerance { atol, rtol: 0. });
             }
