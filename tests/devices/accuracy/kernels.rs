@@ -75,6 +75,26 @@ fn ends(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// AdaIN likewise, with the next smaller or larger plane as the style.
+fn ends_of_adain(device: &Device) -> Result<()> {
+    let mut random = Random::new(19, device);
+    for dtype in common::on(device, &DTYPES) {
+        for (i, pair) in ENDS.windows(2).enumerate() {
+            for [content, style] in [[pair[0], pair[1]], [pair[1], pair[0]]] {
+                let shape = |vectors| (1, 2, vectors * per_vector(dtype) + 1);
+                let content = behind(&mut random, shape(content), dtype, i % 4)?;
+                let style = behind(&mut random, shape(style), dtype, i % 3)?;
+                let config = AdaInConfig::default();
+                let want = adain(&wide(&content)?, &wide(&style)?, &config)?;
+                let what = format!("{dtype:?} {:?} {:?}", content.shape(), style.shape());
+                let got = adain(&content, &style, &config)?;
+                Exact::of(&want).check(&what, &got, data(dtype)[0].2);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Planes of their own, two in a group, or channels-last.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -95,7 +115,8 @@ fn what_goes_beside(device: &Device) -> Result<()> {
                 Kind::Planes => (2, 2, spatial + more),
                 // Whole vectors, which alone stay on chip.
                 Kind::Groups => (4, 2, spatial),
-                Kind::ChannelsLast => (6, 6, vectors + more),
+                // More than a vector of them, and no whole number of vectors.
+                Kind::ChannelsLast => (10, 10, vectors + more),
             };
             let shape = (2, c, spatial);
             let tensor = |random: &mut Random, start| match kind {
@@ -163,7 +184,7 @@ fn what_goes_beside(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The gradients of a style go through its statistics, whatever eps is to them.
+/// AdaIN whatever eps is to the variances, and the gradients of the style, which go through its statistics.
 fn gradients_of_statistics(device: &Device) -> Result<()> {
     let mut random = Random::new(18, device);
     for dtype in common::on(device, &DTYPES) {
@@ -188,24 +209,26 @@ fn gradients_of_statistics(device: &Device) -> Result<()> {
                     eps_mode,
                     ..Default::default()
                 };
-                let run = |[content, style, dy]: [&Tensor; 3]| -> Result<Tensor> {
+                let run = |[content, style, dy]: [&Tensor; 3]| -> Result<[Tensor; 2]> {
                     let style = Var::from_tensor(style)?;
                     let y = adain(content, &style, &config)?;
-                    let grads = (y * dy)?.sum_all()?.backward()?;
-                    Ok(grads.get(&style).expect("a gradient").clone())
+                    let grads = (&y * dy)?.sum_all()?.backward()?;
+                    Ok([y, grads.get(&style).expect("a gradient").clone()])
                 };
                 let inputs = [&content, &style, &dy];
                 let [a, b, c] = inputs.map(wide);
-                let want = run([&a?, &b?, &c?])?;
+                let [y, gradient] = run([&a?, &b?, &c?])?;
                 let what = format!("{dtype:?} {shape:?} {config:?}");
-                assert!(to_f64(&want).iter().any(|v| *v != 0.), "{what}");
+                assert!(to_f64(&gradient).iter().any(|v| *v != 0.), "{what}");
+                let [got_y, got] = run(inputs)?;
+                Exact::of(&y).check(&what, &got_y, data(dtype)[0].2);
                 // What rounds the gradient of the style's statistics, in x's own type, is not the kernel's.
                 let bound = match dtype {
                     DType::F32 => 4e-6,
                     DType::F64 => 1e-12,
                     _ => 8e-3,
                 };
-                Exact::of(&want).check(&what, &run(inputs)?, bound);
+                Exact::of(&gradient).check(&what, &got, bound);
             }
         }
     }
@@ -213,5 +236,6 @@ fn gradients_of_statistics(device: &Device) -> Result<()> {
 }
 
 test_device!(ends);
+test_device!(ends_of_adain);
 test_device!(what_goes_beside);
 test_device!(gradients_of_statistics);
