@@ -72,7 +72,18 @@ __device__ void comoments_of(const Call &call, const Chunks &chunks, const Padde
         const auto g = fragment.map([&](auto k, const auto &place) {
             return normalized_grad(x[k], dy[k], affine, call.spec, per_element, place);
         });
-        merge_to(m, [&](int s) { return measure(fragment, x, g, s); });
+        const auto merge_what = [&](const auto &of) {
+            merge_to(m, [&](int s) { return measure(of, x, g, s); });
+        };
+        if constexpr (PLAIN) {
+            merge_what(fragment);
+        } else {
+            // To keep where the vectors are takes up to 239 registers and, on sm_120, more than there are: 186 and
+            // 126 if that is computed again.
+            auto again = fragment;
+            again.forget();
+            merge_what(again);
+        }
     });
     part.put(m, parts);
 }

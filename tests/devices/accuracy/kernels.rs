@@ -192,13 +192,13 @@ fn gradients_of_statistics(device: &Device) -> Result<()> {
         for ((i, (vectors, more)), last) in all.flat_map(|size| [(size, false), (size, true)]) {
             // The variance of one plane is below eps, of the other above.
             let scale = Tensor::new(&[[0.5f32], [2.]], device)?.to_dtype(dtype)?;
-            let style = if last {
-                let style = behind(&mut random, (1, vectors + more, 2), dtype, 0)?;
-                style.broadcast_mul(&scale.t()?)?.transpose(1, 2)?
+            let spatial = if last {
+                vectors + more
             } else {
-                let spatial = vectors * per_vector(dtype) + more;
-                behind(&mut random, (1, 2, spatial), dtype, i % 4)?.broadcast_mul(&scale)?
+                vectors * per_vector(dtype) + more
             };
+            let style = behind(&mut random, (1, 2, spatial), dtype, i % 4)?;
+            let style = style.broadcast_mul(&scale)?;
             let shape = style.shape();
             let content = random.tensor((1, 2, 5), dtype, 0., 1.)?;
             let dy = random.tensor((1, 2, 5), dtype, 0., 1.)?;
@@ -211,7 +211,12 @@ fn gradients_of_statistics(device: &Device) -> Result<()> {
                 };
                 let run = |[content, style, dy]: [&Tensor; 3]| -> Result<[Tensor; 2]> {
                     let style = Var::from_tensor(style)?;
-                    let y = adain(content, &style, &config)?;
+                    let in_memory = if last {
+                        style.transpose(1, 2)?.contiguous()?.transpose(1, 2)?
+                    } else {
+                        style.as_tensor().clone()
+                    };
+                    let y = adain(content, &in_memory, &config)?;
                     let grads = (&y * dy)?.sum_all()?.backward()?;
                     Ok([y, grads.get(&style).expect("a gradient").clone()])
                 };
