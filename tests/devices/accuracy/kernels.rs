@@ -38,6 +38,13 @@ const ACTIVATIONS: [Activation; 4] = [
     Activation::Silu,
 ];
 
+/// For variances of 1.
+const EPS_MODES: [(EpsMode, f64); 3] = [
+    (EpsMode::AddToVar, EPS),
+    (EpsMode::AddToStd, 0.5),
+    (EpsMode::MaxWithVar, 0.5),
+];
+
 fn per_vector(dtype: DType) -> usize {
     tuning::VECTOR_BYTES / dtype.size_in_bytes()
 }
@@ -144,9 +151,10 @@ fn what_goes_beside(device: &Device) -> Result<()> {
                         [weight, random.tensor(&of_params, wide, 0., 1.)?]
                     }
                 };
+                let (mode, eps) = EPS_MODES[(i + j) % 3];
                 let norm = |[residual, weight, bias]: [&Tensor; 3], activation| {
-                    let norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
-                    let norm = norm.one_plus_weight().activation(activation);
+                    let norm = Normalization::group(groups, eps).weight(weight).bias(bias);
+                    let norm = norm.one_plus_weight().activation(activation).eps_mode(mode);
                     // There is no blending beside parameters per element.
                     let norm = if per_element { norm } else { norm.blend(0.75) };
                     norm.residual(residual)

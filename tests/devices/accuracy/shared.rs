@@ -6,52 +6,68 @@ use crate::common;
 use crate::common::reference::{Exact, Random, wide};
 use crate::tuning;
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use candle_instance_norm::{Activation, Normalization};
 
 /// Samples, channels, groups, and the vectors and elements of a plane. Forward a thread has one vector in
 /// shared memory, backward five; a few threads of planes that are no whole vectors have one more.
 const SHAPES: [(usize, usize, usize, usize, usize); 2] =
-    [(1, 34, 34, 4097, 1), (34, 3, 1, 1400, 0)];
+    [(2, 17, 17, 4097, 1), (34, 3, 1, 1400, 0)];
 
-/// A copy that starts one element behind the start of its storage.
-fn behind_one(t: &Tensor) -> Result<Tensor> {
+/// A copy that starts so many elements behind the start of its storage.
+fn behind(t: &Tensor, start: usize) -> Result<Tensor> {
     let flat = t.to_device(&Device::Cpu)?.flatten_all()?;
-    let one = Tensor::zeros(1, t.dtype(), &Device::Cpu)?;
-    let both = Tensor::cat(&[&one, &flat], 0)?.to_device(t.device())?;
-    Ok(both.narrow(0, 1, t.elem_count())?.reshape(t.shape())?)
+    let before = Tensor::zeros(start, t.dtype(), &Device::Cpu)?;
+    let both = Tensor::cat(&[&before, &flat], 0)?.to_device(t.device())?;
+    Ok(both.narrow(0, start, t.elem_count())?.reshape(t.shape())?)
 }
 
-/// With a weight and a bias, and with an activation and a residual too: then the forward pass is in place.
+/// What goes beside the norm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Beside {
+    Nothing,
+    /// Then the forward pass is in place.
+    Residual,
+    /// With weights and biases per element.
+    Elements,
+}
+
+/// With a weight and a bias, and with an activation and a residual too.
 fn planes_and_groups(device: &Device) -> Result<()> {
     let mut random = Random::new(9, device);
     let cases = || {
-        SHAPES
-            .into_iter()
-            .flat_map(|shape| [(shape, false), (shape, true)])
+        SHAPES.into_iter().flat_map(|shape| {
+            [Beside::Nothing, Beside::Residual, Beside::Elements].map(|b| (shape, b))
+        })
     };
     for dtype in common::on(device, &DTYPES) {
-        for ((n, c, groups, vectors, more), full) in cases() {
+        for ((n, c, groups, vectors, more), beside) in cases() {
             let spatial = vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more;
             let (mean, std, bound) = data(dtype)[0];
+            // Groups stay on chip where x is aligned.
             let x = random.tensor((n, c, spatial), dtype, mean, std)?;
+            let x = behind(&x, 2 * more)?;
             let residual = random.tensor((n, c, spatial), dtype, 0., 1.)?;
-            let dy = behind_one(&gradient(&mut random, &x, (mean, std), 1)?)?;
+            let dy = behind(&gradient(&mut random, &x, (mean, std), 1)?, 1)?;
             // The sums of 1e6 products are more than an f16 holds.
             let of_params = if dtype == DType::F64 {
                 dtype
             } else {
                 DType::F32
             };
-            let weight = random.tensor(c, of_params, 1., 0.3)?;
-            let bias = random.tensor(c, of_params, 0., 1.)?;
+            let (of_params, shape) = match beside {
+                Beside::Elements => (dtype, x.shape().clone()),
+                _ => (of_params, Shape::from(c)),
+            };
+            let weight = random.tensor(&shape, of_params, 1., 0.3)?;
+            let bias = random.tensor(&shape, of_params, 0., 1.)?;
             let run = |[x, residual, dy, weight, bias]: [&Tensor; 5]| -> Result<Vec<Tensor>> {
                 let mut norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
-                if full {
+                if beside != Beside::Nothing {
                     norm = norm.activation(Activation::Silu).residual(residual);
                 }
                 let grads = norm.backward(x, dy)?;
-                let y = if full {
+                let y = if beside == Beside::Residual {
                     // In f64 on the CPU, x is the reference's too.
                     let y = x.copy()?;
                     norm.forward_in_place(&y)?;
@@ -67,7 +83,7 @@ fn planes_and_groups(device: &Device) -> Result<()> {
             let want = run([&a?, &b?, &c?, &d?, &e?])?;
             let names = ["y", "dx", "dweight", "dbias", "dresidual"];
             for ((name, got), want) in names.iter().zip(run(inputs)?).zip(want) {
-                let what = format!("{name}, {dtype:?}, {groups} groups of {spatial}, full: {full}");
+                let what = format!("{name}, {dtype:?}, {groups} groups of {spatial}, {beside:?}");
                 Exact::of(&want).check(&what, &got, bound);
             }
         }
