@@ -31,7 +31,7 @@ template <typename Team, int N> struct BlockPart {
     __device__ auto fragment() const {
         const int from = first + threadIdx.x / WARP * of_warp;
         const Run<T> run(SHARED ? min(from + of_warp, end) : end);
-        return FragmentOf<Team, T, N, GRADIENT_ROWS<T>>{run, from + (int)threadIdx.x % WARP, WARP, {-1}};
+        return FragmentOf<Team, T, N, GRADIENT_ROWS<T>>{run, from + (int)(threadIdx.x % WARP), WARP, {-1}};
     }
 
     // Calls put(plane, sums) for every plane of the block, in one thread each. `sums_of(p)` is what this

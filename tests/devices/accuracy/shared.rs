@@ -1,20 +1,22 @@
 //! Planes and groups that take shared memory on GPUs without clusters, where enough of them leave few
 //! multiprocessors idle. Against f64 on the CPU.
 
+use super::kernels::check_gradients_of_style;
 use super::{DTYPES, EPS, data, gradient};
 use crate::common;
 use crate::common::reference::{Exact, Random, wide};
 use crate::tuning;
 use anyhow::Result;
 use candle_core::{DType, Device, Shape, Tensor};
-use candle_instance_norm::{Activation, Normalization};
+use candle_instance_norm::{Activation, EpsMode, Normalization};
 
 /// Samples, channels, groups, and the vectors and elements of a plane. Forward a thread has one vector of planes
 /// in shared memory and nine of the larger groups, the smaller ones fit in registers; backward five and more of
 /// either. A few threads of planes that are no whole vectors have one more.
 const SHAPES: [(usize, usize, usize, usize, usize); 3] = [
     (2, 17, 17, 4097, 1),
-    (34, 3, 1, 1400, 0),
+    // One vector more than all threads have as many of.
+    (34, 3, 1, 1195, 0),
     (34, 3, 1, 2740, 0),
 ];
 
@@ -30,7 +32,7 @@ fn behind(t: &Tensor, start: usize) -> Result<Tensor> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Beside {
     Nothing,
-    /// Then the forward pass is in place.
+    /// Then the forward pass is in place, and the weight is one more.
     Residual,
     /// With weights and biases per element.
     Elements,
@@ -47,7 +49,12 @@ fn planes_and_groups(device: &Device) -> Result<()> {
     for dtype in common::on(device, &DTYPES) {
         for ((n, c, groups, vectors, more), beside) in cases() {
             let spatial = vectors * tuning::VECTOR_BYTES / dtype.size_in_bytes() + more;
-            let (mean, std, bound) = data(dtype)[0];
+            // Of a large mean every vector counts, however near the mean the first estimate has to be.
+            let all = data(dtype);
+            let (mean, std, bound) = match beside {
+                Beside::Nothing => all[all.len() - 1],
+                _ => all[0],
+            };
             // Groups stay on chip where x is aligned.
             let x = random.tensor((n, c, spatial), dtype, mean, std)?;
             let x = behind(&x, 2 * more)?;
@@ -69,6 +76,9 @@ fn planes_and_groups(device: &Device) -> Result<()> {
                 let mut norm = Normalization::group(groups, EPS).weight(weight).bias(bias);
                 if beside != Beside::Nothing {
                     norm = norm.activation(Activation::Silu).residual(residual);
+                }
+                if beside == Beside::Residual {
+                    norm = norm.one_plus_weight();
                 }
                 let grads = norm.backward(x, dy)?;
                 let y = if beside == Beside::Residual {
@@ -95,4 +105,18 @@ fn planes_and_groups(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// The gradients of AdaIN's style, whose statistics are measured in shared memory. In f64, of which there are the
+/// fewest elements.
+fn styles(device: &Device) -> Result<()> {
+    let mut random = Random::new(20, device);
+    for dtype in common::on(device, &[DType::F64]) {
+        let style = random.tensor((17, 2, 8195), dtype, 0., 1.)?;
+        for eps_mode in [EpsMode::AddToVar, EpsMode::MaxWithVar] {
+            check_gradients_of_style(&mut random, &style, false, 1, eps_mode)?;
+        }
+    }
+    Ok(())
+}
+
 test_device!(planes_and_groups);
+test_device!(styles);
