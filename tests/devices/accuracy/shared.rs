@@ -8,16 +8,16 @@ use crate::common::reference::{Exact, Random, wide};
 use crate::tuning;
 use anyhow::Result;
 use candle_core::{DType, Device, Shape, Tensor};
-use candle_instance_norm::{Activation, EpsMode, Normalization};
+use candle_instance_norm::{Activation, EpsMode, Normalization, instance_stats};
 
 /// Samples, channels, groups, and the vectors and elements of a plane. Forward a thread has one vector of planes
 /// in shared memory and nine of the larger groups, the smaller ones fit in registers; backward five and more of
 /// either. A few threads of planes that are no whole vectors have one more.
 const SHAPES: [(usize, usize, usize, usize, usize); 3] = [
     (2, 17, 17, 4097, 1),
-    // One vector more than all threads have as many of.
-    (34, 3, 1, 1195, 0),
-    (34, 3, 1, 2740, 0),
+    (17, 6, 2, 1400, 0),
+    // Sixteen vectors for each of 512 threads, and one.
+    (17, 6, 2, 2731, 0),
 ];
 
 /// A copy that starts so many elements behind the start of its storage.
@@ -118,5 +118,15 @@ fn styles(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// The statistics of planes as results: the mean is the f32 next to the exact one.
+fn statistics(device: &Device) -> Result<()> {
+    let x = Random::rough(21, device).tensor((17, 2, 16_389), DType::F32, 1e4, 1e-2)?;
+    let (got, want) = (instance_stats(&x, EPS)?, instance_stats(&wide(&x)?, EPS)?);
+    Exact::of(&want.mean).check("mean", &got.mean, f64::from(f32::EPSILON) / 2.);
+    Exact::of(&want.rstd).check("rstd", &got.rstd, 1e-4);
+    Ok(())
+}
+
 test_device!(planes_and_groups);
+test_device!(statistics);
 test_device!(styles);
