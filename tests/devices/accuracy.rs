@@ -142,7 +142,14 @@ test_device!(table);
 /// blocks and of clusters, with whole vectors or not, and, beyond what those hold, parts of planes that take a
 /// thread several rounds.
 fn channels_last(device: &Device) -> Result<()> {
-    const SHAPES: [(usize, usize, usize); 7] = [
+    const SHAPES: [(usize, usize, usize); 12] = [
+        // Of whatever places a thread keeps, each is the last one of some strip.
+        (1, 20, 12),
+        (1, 20, 28),
+        (1, 20, 44),
+        (1, 20, 60),
+        // Four warps a block, in half types.
+        (1, 60, 1000),
         (2, 5, 700),
         (1, 264, 131),
         (3, 33, 260),
@@ -181,8 +188,14 @@ test_device!(channels_last);
 /// f64 on the CPU.
 fn groups(device: &Device) -> Result<()> {
     /// Channels, groups, and the vectors and elements of a plane.
-    const SHAPES: [(usize, usize, usize, usize); 8] = [
+    const SHAPES: [(usize, usize, usize, usize); 11] = [
         (6, 2, 40, 0),
+        // A plane ends with the last vector but one of a warp, where the next begins.
+        (4, 2, 127, 0),
+        // More planes than a warp has lanes, which the launch between merges.
+        (100, 1, 9, 1),
+        // A strip of two groups.
+        (16, 2, 10, 0),
         (12, 2, 6, 0),
         (6, 2, 100, 0),
         (8, 1, 640, 0),

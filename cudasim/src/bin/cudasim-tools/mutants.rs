@@ -200,8 +200,8 @@ fn explanation<'a>(explained: &'a str, kernel: &str, (source, rule, _, nth): &Ch
         let mut parts = line.splitn(4, " | ").map(str::trim);
         let (of, by, text, why) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let is_it = *rule == by || format!("{rule} {nth}") == by;
-        let fits = kernel.starts_with(of.trim_end_matches('*')) && is_it && source.contains(text);
-        (fits && !text.is_empty()).then_some(why)
+        let is_of = of.strip_suffix('*').map_or(kernel == of, |start| kernel.starts_with(start));
+        (is_of && is_it && source.contains(text) && !text.is_empty()).then_some(why)
     })
 }
 
