@@ -188,12 +188,14 @@ test_device!(channels_last);
 /// f64 on the CPU.
 fn groups(device: &Device) -> Result<()> {
     /// Channels, groups, and the vectors and elements of a plane.
-    const SHAPES: [(usize, usize, usize, usize); 11] = [
+    const SHAPES: [(usize, usize, usize, usize); 12] = [
         (6, 2, 40, 0),
         // A plane ends with the last vector but one of a warp, where the next begins.
         (4, 2, 127, 0),
         // More planes than a warp has lanes, which the launch between merges.
         (100, 1, 9, 1),
+        // Two parts of each plane.
+        (4, 2, 1100, 1),
         // A strip of two groups.
         (16, 2, 10, 0),
         (12, 2, 6, 0),
