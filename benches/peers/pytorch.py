@@ -127,6 +127,7 @@ ALL, HALVES, TWO, BF16 = ["f32", "f16", "bf16"], ["f16", "bf16"], ["f32", "bf16"
 # already, of 0.35 s each to load and 193 rows of 0.12 s make 60 s. To compile one takes 2 to 4 s.
 EAGER, COMPILED = "eager", "compiled"
 SETS = {
+    "cpu": {EAGER: [Rows("instance_norm", SHAPES, list(DTYPES), [FORWARD, TOGETHER])]},
     "speed": {EAGER: [Rows("instance_norm", SHAPES, list(DTYPES), [FORWARD, TOGETHER])]},
     "gpu": {
         EAGER: [
@@ -385,6 +386,41 @@ def measure(job, f, cache, device, gpu, seconds):
     }
 
 
+def serve(args, device):
+    """Turns on request, as `speed serve` answers them: see benches/speed/serve.rs."""
+    calls = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if "turn" in request:
+                answer = {"ms": turn(calls[request["turn"]], request["seconds"])}
+            else:
+                calls = {}
+                peers = PEERS.get(request["op"], {})
+                for peer, f in peers.items():
+                    job = Job(request["op"], peer, False, tuple(request["shape"]), request["dtype"], request["direction"], (None,))
+                    calls[peer] = call_on_new_tensors(job, f, device)
+                answer = {"contenders": list(calls)}
+        except Exception as error:
+            answer = {"error": one_line(error)}
+        print(json.dumps(answer), flush=True)
+
+
+def turn(call, seconds):
+    """The median time of a call. The first fifth of the time is for caches and the allocator."""
+    start = time.perf_counter()
+    while True:
+        call()
+        if time.perf_counter() - start > seconds / 5:
+            break
+    times = []
+    while len(times) < 3 or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return statistics.median(times) * 1e3
+
+
 class Results:
     """The file is written after each row, so that a run that is killed leaves what it has."""
 
@@ -499,6 +535,7 @@ def arguments():
     parser.add_argument("--part", type=part, metavar="I/N", default=(1, 1), help="only every Nth function")
     parser.add_argument("--compile-only", action="store_true", help="call what is compiled once, for the cache")
     parser.add_argument("--json", metavar="FILE", help="write the rows here")
+    parser.add_argument("--serve", action="store_true", help="turns on request, for paired.py")
     args = parser.parse_args()
     cuda = args.device == "cuda"
     args.set = args.set or ("gpu" if cuda else "speed")
@@ -517,6 +554,8 @@ def main():
     device = torch.device(args.device)
     gpu = Gpu() if args.device == "cuda" else None
     name = torch.cuda.get_device_name(gpu.device) if gpu else torch.backends.cpu.get_cpu_capability()
+    if args.serve:
+        return serve(args, device)
     print(f"torch {torch.__version__}, {args.device} ({name}), {torch.get_num_threads()} threads", file=sys.stderr)
 
     todo = [job for job in jobs(args) if job.compiled or not args.compile_only]

@@ -11,7 +11,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream};
 use candle_core::{CudaDevice, Result};
 use std::sync::Arc;
 
-use crate::timing::{Contender, Measured, median, take_turns};
+use super::timing::{Contender, Measured, median, take_turns};
 
 /// The least time of a graph, about: the gap between two replays is some 10 us.
 const MIN_GRAPH_SECONDS: f64 = 5e-4;

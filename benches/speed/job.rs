@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
+use anyhow::Context;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::rows::{Op, ROWS, Row, in_format, is_for};
-use crate::timing::{Call, Contender, Measured, medians, random};
-use crate::{Args, Cache, Direction};
+use super::rows::{Op, ROWS, Row, in_format, is_for};
+use super::timing::{Call, Contender, Measured, medians, random};
+use super::{Args, Cache, Direction};
 
 /// The most sets of a composed op: with dozens of launches per call, a graph of thousands of calls takes
 /// longer to make than everything else.
@@ -62,6 +63,55 @@ pub fn jobs(args: &Args) -> Vec<Job<'_>> {
     jobs
 }
 
+/// A row that another program asks for.
+pub struct Request {
+    row: &'static Row,
+    shape: Vec<usize>,
+    dtype: DType,
+    direction: Direction,
+}
+
+impl Request {
+    pub fn parse(request: &Value) -> anyhow::Result<Self> {
+        let text = |key: &str| {
+            let text = request[key].as_str();
+            text.with_context(|| format!("{key}: expected text, got {}", request[key]))
+        };
+        let op = text("op")?;
+        let row = ROWS.iter().find(|row| row.op == op);
+        let direction = Direction::from_str(text("direction")?, false);
+        let shape = request["shape"]
+            .as_array()
+            .context("shape: expected an array")?;
+        let sizes = shape.iter().map(|size| Some(size.as_u64()? as usize));
+        Ok(Self {
+            row: row.with_context(|| format!("there is no op {op}"))?,
+            shape: sizes
+                .collect::<Option<_>>()
+                .context("shape: expected sizes")?,
+            dtype: text("dtype")?.parse()?,
+            direction: direction.map_err(anyhow::Error::msg)?,
+        })
+    }
+
+    /// The contenders by name; none where the op has no such pass.
+    pub fn calls(&self, device: &Device) -> Result<Vec<(&'static str, Call)>> {
+        let job = Job {
+            row: self.row,
+            shape: &self.shape,
+            dtype: self.dtype,
+            direction: self.direction,
+            cache: Cache::Warm,
+        };
+        let Some(((ours, copy, composed), _)) = job.set(device)? else {
+            return Ok(vec![]);
+        };
+        let mut calls = vec![("ours", ours), ("copy", copy)];
+        calls.extend(composed.map(|call| ("composed", call)));
+        Ok(calls)
+    }
+}
+
 /// Ours, copy and composed on one set of tensors; composed is missing where candle has no such pass.
 type Set = (Call, Call, Option<Call>);
 
@@ -87,6 +137,14 @@ impl Job<'_> {
                 let dy = in_format(self.row.op, random(self.shape, self.dtype, device)?)?;
                 let ours = Call::new(move || norm.backward(&x, &dy));
                 (ours, None, backward)
+            }
+            Direction::Both => {
+                let Some(norm) = op.backward else {
+                    return Ok(None);
+                };
+                let dy = in_format(self.row.op, random(self.shape, self.dtype, device)?)?;
+                let ours = Call::new(move || Ok((norm.forward(&x)?, norm.backward(&x, &dy)?)));
+                (ours, None, forward + backward)
             }
             Direction::Autograd if backward == 0 => return Ok(None),
             Direction::Autograd => {
@@ -146,7 +204,7 @@ impl Job<'_> {
         match (self.cache, args.sets, &args.device) {
             (Cache::Cold, Some(sets), _) => Ok(sets.max(1)),
             #[cfg(feature = "cuda")]
-            (Cache::Cold, None, Device::Cuda(gpu)) => crate::graph::sets(gpu, bytes),
+            (Cache::Cold, None, Device::Cuda(gpu)) => super::graph::sets(gpu, bytes),
             _ => Ok(1),
         }
     }

@@ -22,6 +22,7 @@ mod graph;
 mod job;
 mod modes;
 mod rows;
+mod serve;
 mod timing;
 
 use std::fs::{File, rename};
@@ -85,12 +86,17 @@ enum Mode {
     Host,
     /// Some calls, once each, for a profiler.
     Profile,
+    /// Turns on request, see benches/peers.
+    Serve,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Direction {
     Forward,
     Backward,
+    /// Forward, then backward from a given gradient.
+    #[value(name = "forward+backward")]
+    Both,
     /// Both passes as candle's autograd runs them.
     Autograd,
 }
@@ -118,13 +124,17 @@ fn write(path: &Path, rows: &[Value]) -> anyhow::Result<()> {
     rename(&unfinished, path).with_context(|| path.display().to_string())
 }
 
-fn main() -> anyhow::Result<()> {
+/// Public for the benchmark with another allocator.
+pub fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    timing::print_header(&args.device)?;
+    if !matches!(args.mode, Some(Mode::Serve)) {
+        timing::print_header(&args.device)?;
+    }
     let rows = match args.mode {
         Some(Mode::First) => modes::first(&args.device)?,
         Some(Mode::Host) => modes::host(&args.device)?,
         Some(Mode::Profile) => return modes::profile(&args.device),
+        Some(Mode::Serve) => return serve::serve(&args.device),
         None => table(&args)?,
     };
     args.json.map_or(Ok(()), |path| write(&path, &rows))

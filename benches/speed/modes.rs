@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Var};
 use candle_instance_norm::{Activation, Normalization, instance_norm, instance_stats};
 use serde_json::{Value, json};
 
-use crate::timing::random;
+use super::timing::random;
 
 const EPS: f64 = 1e-5;
 const HOST_CALLS: u32 = 2000;

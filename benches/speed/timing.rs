@@ -67,7 +67,7 @@ pub struct Measured {
 pub fn medians(contenders: &[Contender], device: &Device, seconds: f64) -> Vec<Result<Measured>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(gpu) = device {
-        return crate::graph::medians(contenders, gpu, seconds);
+        return super::graph::medians(contenders, gpu, seconds);
     }
     let share = seconds / contenders.len() as f64;
     let mut clocks: Vec<Result<HostClock>> = contenders

@@ -1,100 +1,72 @@
-//! Activations and their gradients, over slices.
+//! Activations and their gradients, over registers.
 
 use super::element::Acc;
 use super::simd::Simd;
+use super::vector::{Single, Vector};
 use crate::spec::Activation;
 
-/// Compiles `$loop` for each activation, called `$f` in it: a choice within the loop would keep the
-/// loop from becoming vector code.
-macro_rules! with_activation {
-    ($activation:expr, $f:ident => $loop:expr) => {{
-        use $crate::cpu::activation::{leaky_relu, relu, silu};
-        match $activation {
-            Activation::None => {
-                let $f = |v| v;
-                $loop
-            }
-            Activation::Relu => {
-                let $f = relu;
-                $loop
-            }
-            Activation::LeakyRelu(slope) => {
-                let slope = Acc::from_f64(slope);
-                let $f = |v| leaky_relu(v, slope);
-                $loop
-            }
-            Activation::Silu => {
-                let $f = silu::<S, _>;
-                $loop
-            }
-        }
-    }};
-}
-pub(super) use with_activation;
-
+/// `activation(v)`
 #[inline(always)]
-pub fn relu<A: Acc>(v: A) -> A {
-    // NaN stays NaN.
-    if v < A::default() { A::default() } else { v }
-}
-
-#[inline(always)]
-pub fn leaky_relu<A: Acc>(v: A, slope: A) -> A {
-    if v > A::default() { v } else { v * slope }
-}
-
-#[inline(always)]
-pub fn silu<S: Simd, A: Acc>(v: A) -> A {
-    v / (A::from_f64(1.) + A::exp::<S>(A::default() - v))
-}
-
-/// `v = dy * activation'(v)`
-#[inline(always)]
-pub fn pull_back<S: Simd, A: Acc>(activation: Activation, dy: &[A], v: &mut [A]) {
-    let (zero, one) = (A::default(), A::from_f64(1.));
+pub fn activate<S: Simd, A: Acc>(activation: Activation, v: A::Vector<S>) -> A::Vector<S> {
+    let zero = A::Vector::<S>::default();
     match activation {
-        Activation::None => v.copy_from_slice(dy),
-        Activation::Relu => {
-            for (v, &dy) in v.iter_mut().zip(dy) {
-                *v = if *v > zero { dy } else { zero };
-            }
-        }
+        Activation::None => v,
+        // NaN stays NaN.
+        Activation::Relu => v.if_less(zero, zero, v),
         Activation::LeakyRelu(slope) => {
-            let slope = A::from_f64(slope);
-            for (v, &dy) in v.iter_mut().zip(dy) {
-                *v = if *v > zero { dy } else { dy * slope };
-            }
+            let scaled = v * A::Vector::<S>::splat(A::from_f64(slope));
+            zero.if_less(v, v, scaled)
+        }
+        Activation::Silu => v / (one::<S, A>() + (zero - v).exp()),
+    }
+}
+
+/// `dy * activation'(v)`
+#[inline(always)]
+pub fn pull_back<S: Simd, A: Acc>(
+    activation: Activation,
+    dy: A::Vector<S>,
+    v: A::Vector<S>,
+) -> A::Vector<S> {
+    let zero = A::Vector::<S>::default();
+    match activation {
+        Activation::None => dy,
+        Activation::Relu => zero.if_less(v, dy, zero),
+        Activation::LeakyRelu(slope) => {
+            let scaled = dy * A::Vector::<S>::splat(A::from_f64(slope));
+            zero.if_less(v, dy, scaled)
         }
         Activation::Silu => {
-            for (v, &dy) in v.iter_mut().zip(dy) {
-                let s = sigmoid::<S, A>(*v);
-                *v = dy * (s * S::mul_add(*v, one - s, one));
-            }
+            let one = one::<S, A>();
+            let sigmoid = one / (one + (zero - v).exp());
+            dy * (sigmoid * v.mul_add(one - sigmoid, one))
         }
     }
 }
 
 #[inline(always)]
-fn sigmoid<S: Simd, A: Acc>(v: A) -> A {
-    let one = A::from_f64(1.);
-    one / (one + A::exp::<S>(A::default() - v))
+fn one<S: Simd, A: Acc>() -> A::Vector<S> {
+    A::Vector::<S>::splat(A::from_f64(1.))
 }
 
-/// e^x within 2 ulp for |x| < 87, in arithmetic that becomes vector code; clamped beyond, where a
-/// sigmoid is 0 or 1. The polynomial is Cephes' `expf`, of degree 5 after Cody and Waite's
-/// reduction.
+/// e^x within 2 ulp for |x| < 87; clamped beyond, where a sigmoid is 0 or 1. The polynomial is
+/// Cephes' `expf`, of degree 5 after Cody and Waite's reduction.
 #[inline(always)]
-pub fn exp_f32<S: Simd>(x: f32) -> f32 {
+pub fn exp_f32<V: Single>(x: V) -> V {
+    const LIMIT: f32 = 87.;
     const TO_INTEGER: f32 = 12582912.; // 1.5 * 2^23: adding it rounds to an integer
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = if x < -87. { -87. } else { x };
-    let clamped = if clamped > 87. { 87. } else { clamped };
-    let shifted = S::mul_add(clamped, std::f32::consts::LOG2_E, TO_INTEGER);
-    let n = shifted - TO_INTEGER;
-    let r = S::mul_add(n, -LN2_HIGH, clamped);
-    let r = S::mul_add(n, -LN2_LOW, r);
-    let mut p = 1.987_569_1e-4;
+    let [low, high] = [-LIMIT, LIMIT].map(V::splat);
+    // NaN stays NaN.
+    let clamped = x.if_less(low, low, x);
+    let clamped = high.if_less(clamped, high, clamped);
+    let to_integer = V::splat(TO_INTEGER);
+    let shifted = clamped.mul_add(V::splat(std::f32::consts::LOG2_E), to_integer);
+    let n = shifted - to_integer;
+    let r = n.mul_add(V::splat(-LN2_HIGH), clamped);
+    let r = n.mul_add(V::splat(-LN2_LOW), r);
+    let mut p = V::splat(1.987_569_1e-4);
     for c in [
         1.398_199_9e-3,
         8.333_452e-3,
@@ -104,10 +76,10 @@ pub fn exp_f32<S: Simd>(x: f32) -> f32 {
         1.,
         1.,
     ] {
-        p = S::mul_add(p, r, c);
+        p = p.mul_add(r, V::splat(c));
     }
-    // The integer is in the low bits of `shifted`; added to the exponent it multiplies by 2^n.
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+    // The integer is in the last bits of `shifted`.
+    p.add_to_exponent(shifted)
 }
 
 #[cfg(test)]
@@ -122,7 +94,10 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self) -> f32 {
-            exp_f32::<S>(self.0)
+            S::F32::splat(self.0)
+                .exp()
+                .first(1, S::F32::default())
+                .sum()
         }
     }
 

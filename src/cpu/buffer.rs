@@ -1,10 +1,12 @@
 //! Memory that a pass writes its results to, a span at a time and by several threads.
 
-use super::element::Element;
-use super::operand::Span;
+use super::element::{Element, Register};
+use super::operand::{Reader, Span, check};
+use super::simd::Simd;
+use super::vector::Part;
+use crate::plan::STREAM_BYTES;
 use crate::shapes::Planes;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::slice;
 
 /// A result with as many elements as x, in the order of its format: new memory, without writing
@@ -20,8 +22,8 @@ pub struct UninitBuffer<'a, T> {
 
 // SAFETY: a buffer owns its elements or has borrowed them exclusively, as a `&mut [T]` would.
 unsafe impl<T: Send> Send for UninitBuffer<'_, T> {}
-// SAFETY: through a shared buffer elements are reached by `slice` alone, whose callers keep
-// different threads to different elements, as with `&mut [T]`s of a slice that has been split.
+// SAFETY: through a shared buffer elements are reached by a span alone, whose users keep different
+// threads to different elements, as with `&mut [T]`s of a slice that has been split.
 unsafe impl<T: Send> Sync for UninitBuffer<'_, T> {}
 
 impl<'a, T: Element> UninitBuffer<'a, T> {
@@ -49,17 +51,44 @@ impl<'a, T: Element> UninitBuffer<'a, T> {
         }
     }
 
-    /// # Safety
-    ///
-    /// No other slice of any of these elements is used as long as this one is, on any thread.
-    #[allow(clippy::mut_from_ref)] // The caller promises that nobody else has these elements.
     #[inline(always)]
-    pub unsafe fn slice(&self, span: Span) -> &mut [MaybeUninit<T>] {
+    fn start(&self, span: Span) -> *mut T {
         let start = span.plane * self.spatial + span.start;
         assert!(start + span.len <= self.len);
-        // SAFETY: inside the `self.len` elements at `data`, which `self` owns or has borrowed; the
-        // caller promises that this is the only way to them.
-        unsafe { slice::from_raw_parts_mut(self.data.add(start).cast(), span.len) }
+        // SAFETY: inside the `self.len` elements at `data`, which `self` owns or has borrowed.
+        unsafe { self.data.add(start) }
+    }
+
+    #[inline(always)]
+    pub fn writer(&self, span: Span) -> Writer<'_, T> {
+        Writer {
+            start: self.start(span),
+            len: span.len,
+            streams: self.owned.capacity() > 0 && self.len * size_of::<T>() >= STREAM_BYTES,
+            elements: PhantomData,
+        }
+    }
+
+    /// The elements of a tensor to overwrite.
+    ///
+    /// # Safety
+    ///
+    /// The elements of the span are not written while the reader has yet to read them.
+    #[inline(always)]
+    pub unsafe fn reader(&self, span: Span) -> Reader<'_, T> {
+        // SAFETY: `start` has checked the length.
+        unsafe { Reader::of(self.start(span), span.len) }
+    }
+
+    /// The elements of a tensor to overwrite.
+    ///
+    /// # Safety
+    ///
+    /// They are initialised, and nothing else reads or writes them as long as the slice is used.
+    #[allow(clippy::mut_from_ref)] // The caller promises that nobody else has these elements.
+    pub unsafe fn slice(&self, span: Span) -> &mut [T] {
+        // SAFETY: `start` has checked the length; the rest is promised by the caller.
+        unsafe { slice::from_raw_parts_mut(self.start(span), span.len) }
     }
 
     /// The elements of a [`new`](Self::new) buffer.
@@ -72,6 +101,56 @@ impl<'a, T: Element> UninitBuffer<'a, T> {
         // SAFETY: within the capacity, and the caller promises that the elements are initialised.
         unsafe { self.owned.set_len(self.len) };
         self.owned
+    }
+}
+
+/// The elements of a span, to write from registers.
+#[derive(Clone, Copy)]
+pub struct Writer<'a, T> {
+    start: *mut T,
+    len: usize,
+    streams: bool,
+    elements: PhantomData<&'a [T]>,
+}
+
+impl<T: Element> Writer<'_, T> {
+    /// Whether whole registers go past the caches: a large result is in none when it is read.
+    #[inline(always)]
+    pub fn streams(&self) -> bool {
+        self.streams
+    }
+
+    /// The elements before the first address that is aligned to a register of `lanes`.
+    #[inline(always)]
+    pub fn unaligned(&self, lanes: usize) -> usize {
+        let bytes = lanes * size_of::<T>();
+        let over = self.start as usize % bytes;
+        if over == 0 {
+            0
+        } else {
+            (bytes - over) / size_of::<T>()
+        }
+    }
+
+    /// Writes the elements from `at` on, past the caches if it `streams`.
+    ///
+    /// # Safety
+    ///
+    /// The span has as many as the register, or as `part` says, and no other thread uses them. It
+    /// streams whole registers alone, [`unaligned`](Self::unaligned) elements or whole registers
+    /// behind those. The job runs on a processor with the instructions of `S`.
+    #[inline(always)]
+    pub unsafe fn put<S: Simd>(&self, v: Register<S, T>, at: usize, part: Part, streams: bool) {
+        check::<S, T>(at, part, self.len);
+        // SAFETY: promised by the caller.
+        unsafe {
+            let to = self.start.add(at);
+            if streams {
+                T::stream::<S>(v, to);
+            } else {
+                T::store::<S>(v, to, part);
+            }
+        }
     }
 }
 

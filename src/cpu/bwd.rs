@@ -14,22 +14,22 @@
 //! where `rstd_slope` is `rstd^2` for the usual rstd, see `rstd.rs`. Sums of products are taken
 //! about the means of both factors, so that a large mean of either cancels before it is multiplied.
 
-use super::buffer::UninitBuffer;
+use super::activation::pull_back;
+use super::buffer::{UninitBuffer, Writer};
 use super::dispatch;
-use super::element::Element;
+use super::element::{Element, Register};
 use super::gradient::{GradCoefficients, GroupGradient, Share};
-use super::inputs::Inputs;
-use super::loops::{Affine, PullBack, WeightGradient, Weighted};
+use super::inputs::{Inputs, PerElement};
 use super::moments::CoMoments;
-use super::operand::{Operand, Span};
+use super::operand::{Operand, Reader, Span};
 use super::overflow::Rescaled;
-use super::pass::{Converted, GroupPass, Lanes, Scratch, chunk_of};
+use super::pass::GroupPass;
 use super::schedule;
 use super::simd::Simd;
+use super::vector::Part;
 use crate::shapes::ParamSpec;
 use crate::spec::{Activation, Extras, GradMask, Gradients, NormSpec, View};
 use candle_core::{CpuStorage, Result};
-use std::mem::MaybeUninit;
 
 struct Backward<'a, T> {
     inputs: Inputs<'a, T>,
@@ -61,7 +61,7 @@ pub fn backward<T: Element>(
     });
     // SAFETY: the pass has written every element of each of them.
     let [dx, dv, dweight] =
-        [dx, dv, dweight].map(|buffer| buffer.map(|buffer| T::store(unsafe { buffer.filled() })));
+        [dx, dv, dweight].map(|buffer| buffer.map(|buffer| T::storage(unsafe { buffer.filled() })));
     let reduce = |param: Option<ParamSpec>, pick: fn(&Share) -> f64| {
         let param = param.filter(|p| !p.is_per_element());
         param.map(|p| reduce(&shares, spec, p, pick)).transpose()
@@ -105,7 +105,7 @@ fn reduce(
     pick: fn(&Share) -> f64,
 ) -> Result<CpuStorage> {
     fn narrow<T: Element>(sums: Vec<f64>) -> Result<CpuStorage> {
-        Ok(T::store(sums.into_iter().map(T::from_f64).collect()))
+        Ok(T::storage(sums.into_iter().map(T::from_f64).collect()))
     }
     let period = param.shape.period(&spec.planes);
     let mut sums = vec![0f64; period];
@@ -120,57 +120,73 @@ impl<T: Element> Backward<'_, T> {
         self.inputs.spec.activation
     }
 
-    /// The gradient of `v`, in `scratch` unless it is `dy`.
+    /// The gradient of `v` for the elements from `i` on.
+    ///
+    /// # Safety
+    ///
+    /// See [`GroupPass`].
     #[inline(always)]
-    fn dv<'w, S: Simd, V: Lanes<T::Acc>>(
+    unsafe fn dv<S: Simd>(
         &self,
-        [x, dy]: [&'w [T::Acc]; 2],
-        span: Span,
-        k: Affine<V>,
-        scratch: &'w mut [MaybeUninit<T::Acc>],
-        params: &mut Converted<T>,
-    ) -> &'w [T::Acc] {
+        of: &Tensors<'_, T>,
+        i: usize,
+        part: Part,
+        x: Register<S, T>,
+        k: &GradCoefficients<Register<S, T>>,
+    ) -> Register<S, T> {
+        // SAFETY: promised by the caller.
+        let dy = unsafe { of.dy.at::<S>(i, part) };
         let activation = self.activation();
         if activation == Activation::None {
             return dy;
         }
-        let v = self
-            .inputs
-            .values::<S, V>(x, span, k, Activation::None, scratch, params);
-        let v = S::call(v);
-        S::call(PullBack {
-            activation,
-            dy,
-            v: &mut *v,
-        });
-        v
+        // SAFETY: as above.
+        let v = unsafe { self.inputs.value::<S>(&of.params, i, part, x, &k.affine) };
+        pull_back::<S, T::Acc>(activation, dy, v)
     }
 
-    /// `g`: `dv`, times the weight in `scratch` where that is per element.
+    /// `g`: `dv`, times the weight where that is per element.
+    ///
+    /// # Safety
+    ///
+    /// See [`GroupPass`].
     #[inline(always)]
-    fn g<'w, S: Simd>(
+    unsafe fn g<S: Simd>(
         &self,
-        dv: &'w [T::Acc],
-        span: Span,
-        scratch: &'w mut [MaybeUninit<T::Acc>],
-        [weight, ..]: &mut Converted<T>,
-    ) -> &'w [T::Acc] {
-        let Some(from) = self.inputs.weight_per_element() else {
+        of: &Tensors<'_, T>,
+        i: usize,
+        part: Part,
+        dv: Register<S, T>,
+    ) -> Register<S, T> {
+        let Some(weight) = &of.params.weight else {
             return dv;
         };
-        S::call(Weighted {
-            dv,
-            weight: from.read::<S>(span, weight),
-            weight_offset: self.inputs.spec.weight_offset,
-            out: scratch,
-        })
+        // SAFETY: promised by the caller.
+        dv * self
+            .inputs
+            .offset_weight::<S>(unsafe { weight.at::<S>(i, part) })
     }
+}
+
+/// A span of each tensor.
+#[derive(Clone, Copy)]
+struct Tensors<'a, T> {
+    x: Reader<'a, T>,
+    dy: Reader<'a, T>,
+    params: PerElement<'a, T>,
+    dx: Option<Writer<'a, T>>,
+    /// dv and dweight, if either is wanted.
+    others: Option<[Option<Writer<'a, T>>; 2]>,
 }
 
 impl<T: Element> GroupPass<T> for Backward<'_, T> {
     type Measure = CoMoments;
-    type Coefficients<V: Lanes<T::Acc>> = GradCoefficients<V>;
+    type Coefficients<V: Copy + Default + Send + Sync> = GradCoefficients<V>;
     type Share = Share;
+    type Tensors<'a>
+        = Tensors<'a, T>
+    where
+        Self: 'a;
 
     /// The gradient of an activation depends on its input, and so on the statistics.
     fn rounds(&self) -> usize {
@@ -184,35 +200,37 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         round + 1 == self.rounds() || !self.inputs.has_stats()
     }
 
-    fn scratch(&self) -> Scratch<T> {
-        let mut scratch = Scratch::new();
-        if self.activation() != Activation::None {
-            scratch.v = chunk_of();
+    #[inline(always)]
+    fn tensors(&self, span: Span) -> Tensors<'_, T> {
+        let others = self.dv.is_some() || self.dweight.is_some();
+        Tensors {
+            x: self.x.reader(span),
+            dy: self.dy.reader(span),
+            params: self.inputs.per_element(span),
+            dx: self.dx.map(|dx| dx.writer(span)),
+            others: others.then(|| [self.dv, self.dweight].map(|to| to.map(|to| to.writer(span)))),
         }
-        if self.inputs.weight_per_element().is_some() {
-            scratch.g = chunk_of();
-        }
-        scratch
     }
 
     #[inline(always)]
-    unsafe fn load<'w, S: Simd, V: Lanes<T::Acc>>(
-        &'w self,
+    unsafe fn load<S: Simd>(
+        &self,
         round: usize,
-        span: Span,
-        k: GradCoefficients<V>,
-        scratch: &'w mut Scratch<T>,
-    ) -> [&'w [T::Acc]; 2] {
-        let x = self.x.read::<S>(span, &mut scratch.x);
-        if round + 1 < self.rounds() {
-            // The moments of x are wanted alone.
-            return [x, x];
+        of: &Tensors<'_, T>,
+        i: usize,
+        part: Part,
+        k: &GradCoefficients<Register<S, T>>,
+    ) -> [Register<S, T>; 2] {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let x = of.x.at::<S>(i, part);
+            if round + 1 < self.rounds() {
+                // The moments of x are wanted alone.
+                return [x, x];
+            }
+            let dv = self.dv::<S>(of, i, part, x, k);
+            [x, self.g::<S>(of, i, part, dv)]
         }
-        let dy = self.dy.read::<S>(span, &mut scratch.dy);
-        let params = &mut scratch.params;
-        let dv = self.dv::<S, V>([x, dy], span, k.affine, &mut scratch.v, params);
-        let g = self.g::<S>(dv, span, &mut scratch.g, params);
-        [x, &g[..span.len]]
     }
 
     // Compiled once: vector instructions would save 2 % of the instructions of 7x7 planes.
@@ -245,56 +263,42 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
     }
 
     #[inline(always)]
-    unsafe fn write<S: Simd, V: Lanes<T::Acc>>(
+    fn streams_after(&self, of: &Tensors<'_, T>, lanes: usize) -> Option<usize> {
+        // Another result may lie otherwise.
+        let alone = of.dx.filter(|dx| dx.streams() && of.others.is_none());
+        alone.map(|dx| dx.unaligned(lanes))
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd>(
         &self,
-        span: Span,
-        k: GradCoefficients<V>,
-        scratch: &mut Scratch<T>,
+        of: &Tensors<'_, T>,
+        i: usize,
+        part: Part,
+        k: &GradCoefficients<Register<S, T>>,
+        streams: bool,
     ) {
-        let len = span.len;
-        let x = self.x.read::<S>(span, &mut scratch.x);
-        let dy = self.dy.read::<S>(span, &mut scratch.dy);
-        let params = &mut scratch.params;
-        let dv = self.dv::<S, V>([x, dy], span, k.affine, &mut scratch.v, params);
-        if let Some(to) = self.dv {
-            // SAFETY: the caller has the span to itself, and each buffer is sliced once.
-            let to = unsafe { to.slice(span) };
-            let out = T::out(to, &mut scratch.output);
-            for (out, &dv) in out[..len].iter_mut().zip(&dv[..len]) {
-                out.write(dv);
+        // SAFETY: promised by the caller.
+        unsafe {
+            let x = of.x.at::<S>(i, part);
+            let dv = self.dv::<S>(of, i, part, x, k);
+            if let Some([to_dv, to_dweight]) = &of.others {
+                if let Some(to) = to_dv {
+                    to.put::<S>(dv, i, part, false);
+                }
+                if let Some(to) = to_dweight {
+                    to.put::<S>(k.affine.of(x) * dv, i, part, false);
+                }
             }
-            // SAFETY: the loop has written every element.
-            unsafe { T::narrow::<S>(to, &mut scratch.output) }
-        }
-        if let Some(to) = self.dweight {
-            // SAFETY: as for `dv`.
-            let to = unsafe { to.slice(span) };
-            let (k, out) = (k.affine, T::out(to, &mut scratch.output));
-            S::call(WeightGradient { x, dv, k, out });
-            // SAFETY: the job has written every element.
-            unsafe { T::narrow::<S>(to, &mut scratch.output) }
-        }
-        if let Some(to) = self.dx {
-            let g = &self.g::<S>(dv, span, &mut scratch.g, params)[..len];
-            let (mean, g_mean, rest) = (k.affine.mean.cut(len), k.g_mean.cut(len), k.rest.cut(len));
-            let (a, b) = (k.a.cut(len), k.b.cut(len));
-            // SAFETY: as for `dv`.
-            let to = unsafe { to.slice(span) };
-            let out = T::out(to, &mut scratch.output);
-            for i in 0..len {
-                let from_x = S::mul_add(mean.at(i) - x[i], b.at(i), rest.at(i));
-                out[i].write(S::mul_add(g[i] - g_mean.at(i), a.at(i), from_x));
+            if let Some(to) = &of.dx {
+                let g = self.g::<S>(of, i, part, dv);
+                to.put::<S>(k.dx(x, g), i, part, streams);
             }
-            // SAFETY: the loop has written every element.
-            unsafe { T::narrow::<S>(to, &mut scratch.output) }
         }
     }
 
     #[inline(always)]
-    fn map<V: Lanes<T::Acc>, W: Lanes<T::Acc>>(
-        coefficients: GradCoefficients<V>,
-        f: impl FnMut(V) -> W,
-    ) -> GradCoefficients<W> {
-        coefficients.map(f)
+    fn map<V, W>(k: GradCoefficients<V>, f: impl FnMut(V) -> W) -> GradCoefficients<W> {
+        k.map(f)
     }
 }

@@ -36,25 +36,23 @@ fn batch<T: Element, P: GroupPass<T>>(
     // For each sample an array of every coefficient, the channels repeated over a long row.
     let mut lanes = vec![vec![T::Acc::default(); fields::<T, P>() * rows.long]; samples];
     let mut parts = vec![P::Measure::default(); samples * segments * c];
-    let run =
-        |index: usize, lanes: &[Vec<_>], measured: Option<(usize, &mut _)>, scratch: &mut _| {
-            let sample = index / segments;
-            Isa::best().run(RowsJob {
-                pass,
-                rows,
-                span: rows.span(first + sample, index % segments),
-                lanes: &lanes[sample],
-                measured,
-                scratch,
-            });
-        };
+    let run = |index: usize, lanes: &[Vec<_>], measured: Option<(usize, &mut _)>| {
+        let sample = index / segments;
+        Isa::best().run(RowsJob {
+            pass,
+            rows,
+            span: rows.span(first + sample, index % segments),
+            lanes: &lanes[sample],
+            measured,
+        });
+    };
     for round in 0..pass.rounds() {
         if pass.measures(round) {
-            let work = |(index, part): (usize, &mut [P::Measure]), scratch: &mut _| {
-                run(index, &lanes, Some((round, part)), scratch);
+            let work = |(index, part): (usize, &mut [P::Measure]), _: &mut ()| {
+                run(index, &lanes, Some((round, part)));
             };
             let jobs = parts.chunks_mut(c).enumerate().collect();
-            for_each(jobs, || pass.scratch(), work);
+            for_each(jobs, || (), work);
         }
         let mut whole = vec![P::Measure::default(); shares.len()];
         for (whole, parts) in whole.chunks_mut(c).zip(parts.chunks(segments * c)) {
@@ -69,8 +67,8 @@ fn batch<T: Element, P: GroupPass<T>>(
         }
     }
     if pass.writes() {
-        let work = |index, scratch: &mut _| run(index, &lanes, None, scratch);
-        for_each((0..samples * segments).collect(), || pass.scratch(), work);
+        let work = |index, _: &mut ()| run(index, &lanes, None);
+        for_each((0..samples * segments).collect(), || (), work);
     }
 }
 

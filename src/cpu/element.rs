@@ -1,31 +1,15 @@
-//! The four element types, which loops compute on as slices of f32 or f64.
+//! The four element types, which are computed on in registers of f32 or f64.
 
-use super::activation::exp_f32;
-use super::half::{narrow_bf16, widen_bf16};
 use super::simd::Simd;
+use super::vector::{Part, Single, Vector};
 use ::half::{bf16, f16};
 use candle_core::{CpuStorage, WithDType};
-use std::mem::MaybeUninit;
-use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Sub};
 
-/// Elements computed on at once: 8 KiB in f32, so that x, dy and a result stay in a 32 KiB L1.
-pub const CHUNK: usize = 2048;
+/// The type that elements are computed and summed in, f32 or f64. Sums of [chunks](super::sums) are
+/// kept in f64.
+pub trait Acc: Copy + Default + Send + Sync + PartialOrd + 'static {
+    type Vector<S: Simd>: Vector<Item = Self>;
 
-/// The type that a chunk is computed and summed in, f32 or f64. Sums of chunks are kept in f64.
-pub trait Acc:
-    Copy
-    + Default
-    + Send
-    + Sync
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + AddAssign
-    + MulAssign
-    + PartialOrd
-    + 'static
-{
     /// A deviation of less than this times the mean comes of rounding alone, in a constant plane:
     /// one ulp in one element of a plane is more.
     const NOISE: f64;
@@ -36,14 +20,13 @@ pub trait Acc:
 
     fn from_f64(v: f64) -> Self;
     fn to_f64(self) -> f64;
-    /// `self * b + c`, rounded once; a call into libm where there is no instruction for it.
-    fn mul_add(self, b: Self, c: Self) -> Self;
-    fn exp<S: Simd>(self) -> Self;
 }
 
 macro_rules! acc {
-    ($t:ty, $exp:expr, $noise:expr, $large:expr) => {
+    ($t:ident, $vector:ident, $noise:expr, $large:expr) => {
         impl Acc for $t {
+            type Vector<S: Simd> = S::$vector;
+
             const NOISE: f64 = $noise;
             const LARGE: f64 = $large;
 
@@ -55,68 +38,38 @@ macro_rules! acc {
             fn to_f64(self) -> f64 {
                 self as f64
             }
-            #[inline(always)]
-            fn mul_add(self, b: Self, c: Self) -> Self {
-                <$t>::mul_add(self, b, c)
-            }
-            #[inline(always)]
-            fn exp<S: Simd>(self) -> Self {
-                $exp(self)
-            }
         }
     };
 }
 // 2^-45 and 2^-50; less than the reciprocals of the smallest normal numbers.
-acc!(f32, exp_f32::<S>, 1. / (1u64 << 45) as f64, 1e30);
-acc!(f64, f64::exp, 1. / (1u64 << 50) as f64, 1e300);
+acc!(f32, F32, 1. / (1u64 << 45) as f64, 1e30);
+acc!(f64, F64, 1. / (1u64 << 50) as f64, 1e300);
+
+/// The register that elements of a type are computed in.
+pub type Register<S, T> = <<T as Element>::Acc as Acc>::Vector<S>;
 
 /// An element type of x, y and the gradients.
 pub trait Element: WithDType + Send + Sync {
     type Acc: Acc + Element;
 
-    /// Memory to convert one chunk in: empty for the types that need no conversion.
-    fn scratch() -> Vec<MaybeUninit<Self::Acc>>;
+    /// # Safety
+    ///
+    /// See [`Vector`]. So for `store` and `stream`.
+    unsafe fn load<S: Simd>(from: *const Self, part: Part) -> Register<S, Self>;
 
-    /// The values of `chunk` (at most [`CHUNK`] of them), in `scratch` where they need converting.
-    fn widen<'a, S: Simd>(
-        chunk: &'a [Self],
-        scratch: &'a mut [MaybeUninit<Self::Acc>],
-    ) -> &'a [Self::Acc];
-
-    /// The values of `chunk` as a copy in `scratch`, which has [`CHUNK`] elements.
-    fn widen_copy<'a, S: Simd>(
-        chunk: &[Self],
-        scratch: &'a mut [MaybeUninit<Self::Acc>],
-    ) -> &'a [Self::Acc];
-
-    /// The memory for the results of `chunk`: itself, or `scratch` where they need converting.
-    fn out<'a>(
-        chunk: &'a mut [MaybeUninit<Self>],
-        scratch: &'a mut [MaybeUninit<Self::Acc>],
-    ) -> &'a mut [MaybeUninit<Self::Acc>];
-
-    /// Rounds the results in `scratch`, if that is where [`out`](Self::out) put them, into `chunk`.
+    /// Rounds to nearest even.
     ///
     /// # Safety
     ///
-    /// Every element of `out(chunk, scratch)` has been written.
-    unsafe fn narrow<S: Simd>(
-        chunk: &mut [MaybeUninit<Self>],
-        scratch: &mut [MaybeUninit<Self::Acc>],
-    );
+    /// See [`Vector`].
+    unsafe fn store<S: Simd>(v: Register<S, Self>, to: *mut Self, part: Part);
 
-    fn store(values: Vec<Self>) -> CpuStorage;
-}
+    /// # Safety
+    ///
+    /// See [`Vector`]; `to` is aligned to as many elements as the register has.
+    unsafe fn stream<S: Simd>(v: Register<S, Self>, to: *mut Self);
 
-/// The numbers that `memory` has been filled with.
-///
-/// # Safety
-///
-/// Every element has been written.
-#[inline(always)]
-pub unsafe fn written<A>(memory: &mut [MaybeUninit<A>]) -> &mut [A] {
-    // SAFETY: the layout is the same, and the caller promises that the elements are initialised.
-    unsafe { &mut *(memory as *mut [MaybeUninit<A>] as *mut [A]) }
+    fn storage(values: Vec<Self>) -> CpuStorage;
 }
 
 macro_rules! wide {
@@ -124,40 +77,25 @@ macro_rules! wide {
         impl Element for $t {
             type Acc = $t;
 
-            fn scratch() -> Vec<MaybeUninit<$t>> {
-                Vec::new()
+            #[inline(always)]
+            unsafe fn load<S: Simd>(from: *const $t, part: Part) -> Register<S, $t> {
+                // SAFETY: promised by the caller.
+                unsafe { Vector::load(from, part) }
             }
 
             #[inline(always)]
-            fn widen<'a, S: Simd>(chunk: &'a [$t], _: &'a mut [MaybeUninit<$t>]) -> &'a [$t] {
-                chunk
+            unsafe fn store<S: Simd>(v: Register<S, $t>, to: *mut $t, part: Part) {
+                // SAFETY: promised by the caller.
+                unsafe { v.store(to, part) }
             }
 
             #[inline(always)]
-            fn widen_copy<'a, S: Simd>(
-                chunk: &[$t],
-                scratch: &'a mut [MaybeUninit<$t>],
-            ) -> &'a [$t] {
-                let copy = &mut scratch[..chunk.len()];
-                for (copy, &v) in copy.iter_mut().zip(chunk) {
-                    copy.write(v);
-                }
-                // SAFETY: the loop has written every element.
-                unsafe { written(copy) }
+            unsafe fn stream<S: Simd>(v: Register<S, $t>, to: *mut $t) {
+                // SAFETY: promised by the caller.
+                unsafe { v.stream(to) }
             }
 
-            #[inline(always)]
-            fn out<'a>(
-                chunk: &'a mut [MaybeUninit<$t>],
-                _: &'a mut [MaybeUninit<$t>],
-            ) -> &'a mut [MaybeUninit<$t>] {
-                chunk
-            }
-
-            #[inline(always)]
-            unsafe fn narrow<S: Simd>(_: &mut [MaybeUninit<$t>], _: &mut [MaybeUninit<$t>]) {}
-
-            fn store(values: Vec<$t>) -> CpuStorage {
+            fn storage(values: Vec<$t>) -> CpuStorage {
                 CpuStorage::$variant(values)
             }
         }
@@ -167,56 +105,34 @@ wide!(f32, F32);
 wide!(f64, F64);
 
 macro_rules! half {
-    ($t:ty, $variant:ident, $widen:expr, $narrow:expr) => {
+    ($t:ty, $variant:ident, $widen:ident, $narrow:ident) => {
+        // Both types are `repr(transparent)` over u16.
         impl Element for $t {
             type Acc = f32;
 
-            fn scratch() -> Vec<MaybeUninit<f32>> {
-                vec![MaybeUninit::uninit(); CHUNK]
+            #[inline(always)]
+            unsafe fn load<S: Simd>(from: *const $t, part: Part) -> S::F32 {
+                // SAFETY: promised by the caller.
+                Single::$widen(unsafe { S::F32::load_bits(from.cast(), part) })
             }
 
             #[inline(always)]
-            fn widen<'a, S: Simd>(
-                chunk: &'a [$t],
-                scratch: &'a mut [MaybeUninit<f32>],
-            ) -> &'a [f32] {
-                Self::widen_copy::<S>(chunk, scratch)
+            unsafe fn store<S: Simd>(v: S::F32, to: *mut $t, part: Part) {
+                // SAFETY: promised by the caller.
+                unsafe { S::F32::store_bits(v.$narrow(), to.cast(), part) }
             }
 
             #[inline(always)]
-            fn widen_copy<'a, S: Simd>(
-                chunk: &[$t],
-                scratch: &'a mut [MaybeUninit<f32>],
-            ) -> &'a [f32] {
-                let wide = &mut scratch[..chunk.len()];
-                $widen(chunk, wide);
-                // SAFETY: the conversion writes as many elements as both slices have.
-                unsafe { written(wide) }
+            unsafe fn stream<S: Simd>(v: S::F32, to: *mut $t) {
+                // SAFETY: promised by the caller.
+                unsafe { S::F32::stream_bits(v.$narrow(), to.cast()) }
             }
 
-            #[inline(always)]
-            fn out<'a>(
-                chunk: &'a mut [MaybeUninit<$t>],
-                scratch: &'a mut [MaybeUninit<f32>],
-            ) -> &'a mut [MaybeUninit<f32>] {
-                &mut scratch[..chunk.len()]
-            }
-
-            #[inline(always)]
-            unsafe fn narrow<S: Simd>(
-                chunk: &mut [MaybeUninit<$t>],
-                scratch: &mut [MaybeUninit<f32>],
-            ) {
-                // SAFETY: the caller promises that the elements `out` returned are written: these.
-                let wide = unsafe { written(&mut scratch[..chunk.len()]) };
-                $narrow(wide, chunk);
-            }
-
-            fn store(values: Vec<$t>) -> CpuStorage {
+            fn storage(values: Vec<$t>) -> CpuStorage {
                 CpuStorage::$variant(values)
             }
         }
     };
 }
-half!(f16, F16, S::widen_f16, S::narrow_f16);
-half!(bf16, BF16, widen_bf16, narrow_bf16);
+half!(f16, F16, from_f16, to_f16);
+half!(bf16, BF16, from_bf16, to_bf16);

@@ -1,15 +1,17 @@
 //! The forward pass: `y = activation((x - mean) * scale + shift ...)`, see [`NormSpec`].
 
-use super::buffer::UninitBuffer;
-use super::element::{Acc, Element, written};
-use super::inputs::Inputs;
-use super::loops::Affine;
+use super::activation::activate;
+use super::affine::Affine;
+use super::buffer::{UninitBuffer, Writer};
+use super::element::{Acc, Element, Register};
+use super::inputs::{Inputs, PerElement};
 use super::moments::Moments;
-use super::operand::{self, Operand, Span};
+use super::operand::{self, Operand, Reader, Span};
 use super::overflow::{Rescaled, moments, rescale};
-use super::pass::{GroupPass, Lanes, Scratch, chunk_of};
+use super::pass::GroupPass;
 use super::schedule;
 use super::simd::Simd;
+use super::vector::Part;
 use crate::shapes::Format;
 use crate::spec::{Extras, NormSpec, ScaleStat, View};
 use candle_core::{CpuStorage, Layout, Result};
@@ -30,7 +32,7 @@ pub fn forward<T: Element>(
     let y = UninitBuffer::<T>::new(&spec.planes);
     run(Operand::new(x, spec)?, Inputs::new(extras, spec)?, Some(&y));
     // SAFETY: the pass has written every element.
-    Ok(T::store(unsafe { y.filled() }))
+    Ok(T::storage(unsafe { y.filled() }))
 }
 
 /// Overwrites x, which is contiguous, with the result of [`forward`].
@@ -61,7 +63,7 @@ pub fn stats<T: Element>(
     let means = planes.iter().map(|plane| plane.mean * plane.unit);
     let seconds = planes.iter().map(|plane| spec.rule.stat(stat, plane));
     let all = means.chain(seconds).map(Acc::from_f64).collect();
-    Ok(<T::Acc as Element>::store(all))
+    Ok(<T::Acc as Element>::storage(all))
 }
 
 /// Runs the pass, and once more in larger units where sums overflow.
@@ -110,51 +112,63 @@ impl<T: Element> Forward<'_, T> {
         };
         let len = planes * spatial;
         // SAFETY: the caller promises that the elements are this function's alone.
+        // In place, they are the elements of x.
         let values = unsafe { self.y?.slice(Span { plane, start, len }) };
-        // SAFETY: in place, they are the elements of x.
-        let values = unsafe { written(values) };
         let units = rescale(values, spec)?;
         Some(moments(values, &units, spec))
     }
 }
 
+/// A span of each tensor. In place, both `x` and `y` are that of x.
+#[derive(Clone, Copy)]
+struct Tensors<'a, T> {
+    x: Option<Reader<'a, T>>,
+    params: PerElement<'a, T>,
+    y: Option<Writer<'a, T>>,
+}
+
 impl<T: Element> GroupPass<T> for Forward<'_, T> {
     type Measure = Moments;
-    type Coefficients<V: Lanes<T::Acc>> = Affine<V>;
+    type Coefficients<V: Copy + Default + Send + Sync> = Affine<V>;
     /// The moments of the plane, not of its group.
     type Share = Moments;
+    type Tensors<'a>
+        = Tensors<'a, T>
+    where
+        Self: 'a;
 
     fn measures(&self, _: usize) -> bool {
         !self.inputs.has_stats()
     }
 
-    fn scratch(&self) -> Scratch<T> {
-        let mut scratch = Scratch::new();
-        if self.x.is_none() {
-            scratch.x = chunk_of();
+    #[inline(always)]
+    fn tensors(&self, span: Span) -> Tensors<'_, T> {
+        let x = match (&self.x, self.y) {
+            (Some(x), _) => Some(x.reader(span)),
+            // SAFETY: in place; each element is loaded before it is written, see `GroupPass`.
+            (None, Some(y)) => Some(unsafe { y.reader(span) }),
+            (None, None) => None,
+        };
+        Tensors {
+            x,
+            params: self.inputs.per_element(span),
+            y: self.y.map(|y| y.writer(span)),
         }
-        scratch
     }
 
     #[inline(always)]
-    unsafe fn load<'w, S: Simd, V: Lanes<T::Acc>>(
-        &'w self,
+    unsafe fn load<S: Simd>(
+        &self,
         _: usize,
-        span: Span,
-        _: Affine<V>,
-        scratch: &'w mut Scratch<T>,
-    ) -> [&'w [T::Acc]; 2] {
-        let x = match (&self.x, self.y) {
-            (Some(x), _) => x.read::<S>(span, &mut scratch.x),
-            (None, Some(y)) => {
-                // SAFETY: the caller has the span to itself and is done with what this returns
-                // before it writes. In place, the elements are those of x.
-                let x = unsafe { written(y.slice(span)) };
-                T::widen::<S>(x, &mut scratch.x)
-            }
-            (None, None) => &[],
-        };
-        [x, &[]]
+        of: &Tensors<'_, T>,
+        i: usize,
+        part: Part,
+        _: &Affine<Register<S, T>>,
+    ) -> [Register<S, T>; 2] {
+        let none = Register::<S, T>::default();
+        let Some(x) = &of.x else { return [none; 2] };
+        // SAFETY: promised by the caller.
+        [unsafe { x.at::<S>(i, part) }, none]
     }
 
     // Compiled once: vector instructions would save 2 % of the instructions of 7x7 planes.
@@ -185,36 +199,33 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
     }
 
     #[inline(always)]
-    unsafe fn write<S: Simd, V: Lanes<T::Acc>>(
-        &self,
-        span: Span,
-        coefficients: Affine<V>,
-        scratch: &mut Scratch<T>,
-    ) {
-        let Some(y) = self.y else { return };
-        // SAFETY: the caller has the span to itself and no loaded values of it in use.
-        let y = unsafe { y.slice(span) };
-        let x = match &self.x {
-            Some(x) => x.read::<S>(span, &mut scratch.x),
-            // SAFETY: in place, the elements are those of x until the results replace them.
-            None => T::widen_copy::<S>(unsafe { written(y) }, &mut scratch.x),
-        };
-        let (k, activation) = (coefficients, self.inputs.spec.activation);
-        let out = T::out(y, &mut scratch.output);
-        let params = &mut scratch.params;
-        let values = self
-            .inputs
-            .values::<S, V>(x, span, k, activation, out, params);
-        values.write::<S>();
-        // SAFETY: `values` has written every element of `out`.
-        unsafe { T::narrow::<S>(y, &mut scratch.output) }
+    fn streams_after(&self, of: &Tensors<'_, T>, lanes: usize) -> Option<usize> {
+        of.y.filter(Writer::streams).map(|y| y.unaligned(lanes))
     }
 
     #[inline(always)]
-    fn map<V: Lanes<T::Acc>, W: Lanes<T::Acc>>(
-        coefficients: Affine<V>,
-        f: impl FnMut(V) -> W,
-    ) -> Affine<W> {
-        coefficients.map(f)
+    unsafe fn write<S: Simd>(
+        &self,
+        of: &Tensors<'_, T>,
+        i: usize,
+        part: Part,
+        k: &Affine<Register<S, T>>,
+        streams: bool,
+    ) {
+        let (Some(x), Some(y)) = (&of.x, &of.y) else {
+            return;
+        };
+        // SAFETY: promised by the caller.
+        unsafe {
+            let x = x.at::<S>(i, part);
+            let v = self.inputs.value::<S>(&of.params, i, part, x, k);
+            let v = activate::<S, T::Acc>(self.inputs.spec.activation, v);
+            y.put::<S>(v, i, part, streams);
+        }
+    }
+
+    #[inline(always)]
+    fn map<V, W>(k: Affine<V>, f: impl FnMut(V) -> W) -> Affine<W> {
+        k.map(f)
     }
 }

@@ -1,10 +1,11 @@
 //! The coefficients of dx, and the planes' shares of the other gradients, from the measurements of a
 //! group, in f64. The formulas are those of `bwd.rs`.
 
+use super::affine::Affine;
 use super::element::{Acc, Element};
 use super::inputs::{Inputs, split};
-use super::loops::Affine;
 use super::moments::{CoMoments, Moments};
+use super::vector::Vector;
 
 /// `dx = (g - g_mean) * a - (x - mean) * b + rest`
 #[derive(Clone, Copy, Default)]
@@ -26,6 +27,14 @@ impl<V> GradCoefficients<V> {
             b: f(self.b),
             rest: f(self.rest),
         }
+    }
+}
+
+impl<V: Vector> GradCoefficients<V> {
+    #[inline(always)]
+    pub fn dx(&self, x: V, g: V) -> V {
+        let from_x = (self.affine.mean - x).mul_add(self.b, self.rest);
+        (g - self.g_mean).mul_add(self.a, from_x)
     }
 }
 
@@ -104,7 +113,7 @@ impl GroupGradient {
         let rest = (1. - alpha) * high + of_x * (w * high - self.sum) + b * rest_of_mean;
         let in_range = group.var() < T::Acc::LARGE && self.cross.is_finite();
         k.affine.mean = mean;
-        if inputs.weight_per_element().is_some() {
+        if inputs.has_weight_per_element() {
             // The gradient of the weight needs them, and no activation has asked for them before.
             k.affine.scale = Acc::from_f64(rstd);
             k.affine.shift = Acc::from_f64(-rest_of_mean * rstd);

@@ -1,15 +1,14 @@
 //! The inputs beside x, and what both passes compute with them: `v`, the values before the
 //! activation, see [`NormSpec`].
 
-use super::element::{Acc, Element};
-use super::loops::{Affine, Values};
+use super::affine::Affine;
+use super::element::{Acc, Element, Register};
 use super::moments::{Measure, Moments};
-use super::operand::{Operand, Span, per_plane};
-use super::pass::{Converted, Lanes};
+use super::operand::{Operand, Reader, Span, per_plane};
 use super::simd::Simd;
-use crate::spec::{Activation, Extras, NormSpec, View};
+use super::vector::{Part, Vector};
+use crate::spec::{Extras, NormSpec, View};
 use candle_core::{CpuStorage, Result};
-use std::mem::MaybeUninit;
 
 /// The optional inputs, by how far they reach.
 pub struct Inputs<'a, T> {
@@ -64,8 +63,8 @@ impl<'a, T: Element> Inputs<'a, T> {
         self.per_plane.stats.is_some()
     }
 
-    pub fn weight_per_element(&self) -> Option<&Operand<'a, T>> {
-        self.per_element.weight.as_ref()
+    pub fn has_weight_per_element(&self) -> bool {
+        self.per_element.weight.is_some()
     }
 
     /// The factor of the normalized values of a plane: 1 beside a weight per element.
@@ -141,28 +140,80 @@ impl<'a, T: Element> Inputs<'a, T> {
         }
     }
 
-    /// `out = activation(v)`, for `v` the affine function of x with these coefficients, then with
-    /// the parameters per element and the residual.
+    /// The elements of a span in the parameters per element and the residual.
     #[inline(always)]
-    pub fn values<'w, 'o, S: Simd, V: Lanes<T::Acc>>(
-        &'w self,
-        x: &'w [T::Acc],
-        span: Span,
-        k: Affine<V>,
-        activation: Activation,
-        out: &'o mut [MaybeUninit<T::Acc>],
-        [weight, bias, residual]: &'w mut Converted<T>,
-    ) -> Values<'w, 'o, T::Acc, V> {
+    pub fn per_element(&self, span: Span) -> PerElement<'a, T> {
         let from = &self.per_element;
-        Values {
-            x,
-            k,
-            weight: from.weight.as_ref().map(|w| w.read::<S>(span, weight)),
-            weight_offset: self.spec.weight_offset,
-            bias: from.bias.as_ref().map(|b| b.read::<S>(span, bias)),
-            residual: from.residual.as_ref().map(|r| r.read::<S>(span, residual)),
-            activation,
-            out,
+        let reader = |operand: Option<Operand<'a, T>>| operand.map(|operand| operand.reader(span));
+        if from.weight.is_none() && from.bias.is_none() && from.residual.is_none() {
+            return PerElement::default();
+        }
+        PerElement {
+            any: true,
+            weight: reader(from.weight),
+            bias: reader(from.bias),
+            residual: reader(from.residual),
+        }
+    }
+
+    /// `v` of the elements from `i` on: the affine function of x with these coefficients, then with
+    /// the parameters per element and the residual.
+    ///
+    /// # Safety
+    ///
+    /// See [`GroupPass`](super::pass::GroupPass).
+    #[inline(always)]
+    pub unsafe fn value<S: Simd>(
+        &self,
+        with: &PerElement<T>,
+        i: usize,
+        part: Part,
+        x: Register<S, T>,
+        k: &Affine<Register<S, T>>,
+    ) -> Register<S, T> {
+        let mut v = k.of(x);
+        if !with.any {
+            return v;
+        }
+        // SAFETY: promised by the caller, here and below.
+        unsafe {
+            if let Some(weight) = &with.weight {
+                v = v * self.offset_weight::<S>(weight.at::<S>(i, part));
+            }
+            if let Some(bias) = &with.bias {
+                v = v + bias.at::<S>(i, part);
+            }
+            if let Some(residual) = &with.residual {
+                v = v + residual.at::<S>(i, part);
+            }
+        }
+        v
+    }
+
+    /// `weight + weight_offset`, for a weight per element.
+    #[inline(always)]
+    pub fn offset_weight<S: Simd>(&self, weight: Register<S, T>) -> Register<S, T> {
+        weight + Register::<S, T>::splat(Acc::from_f64(self.spec.weight_offset))
+    }
+}
+
+/// The elements of a span in the inputs that have the shape of x, if there are any.
+#[derive(Clone, Copy)]
+pub struct PerElement<'a, T> {
+    any: bool,
+    pub weight: Option<Reader<'a, T>>,
+    bias: Option<Reader<'a, T>>,
+    residual: Option<Reader<'a, T>>,
+}
+
+impl<T> Default for PerElement<'_, T> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            any: false,
+            weight: None,
+            bias: None,
+            residual: None,
         }
     }
 }

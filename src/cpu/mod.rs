@@ -1,16 +1,15 @@
 //! The CPU backend: rayon over planes or parts of planes, SIMD chosen at run time.
 
 mod activation;
+mod affine;
 mod buffer;
 mod bwd;
 mod channels_last;
-mod chunks;
 mod element;
 mod fwd;
 mod gradient;
 mod half;
 mod inputs;
-mod loops;
 mod moments;
 mod operand;
 mod overflow;
@@ -21,6 +20,9 @@ mod rstd;
 mod schedule;
 mod simd;
 mod sums;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use crate::spec::{Extras, GradMask, Gradients, NormSpec, ScaleStat, View};
 use ::half::{bf16, f16};

@@ -8,7 +8,7 @@
 //! fewer elements), so no relative accuracy is lost: one sweep is as good as two.
 
 use super::element::Acc;
-use super::simd::Simd;
+use super::vector::Vector;
 
 /// The measurements of a plane's values, from sums of each value less a shift near their mean. The
 /// default is the measurement of nothing.
@@ -20,11 +20,21 @@ pub trait Measure: Copy + Default + Send + Sync {
     const STREAMS: usize;
 
     /// The sums with one more value of each stream, less its shift.
-    fn step<S: Simd, A: Acc>(sums: [A; 4], values: [A; 2]) -> [A; 4];
+    fn step<V: Vector>(sums: [V; 4], values: [V; 2]) -> [V; 4];
     /// The measurements of `n` values with these sums.
     fn from_sums(n: f64, shifts: [f64; 2], sums: [f64; 4]) -> Self;
     /// The measurements of these values and the `next` ones together.
-    fn merge(&self, next: &Self) -> Self;
+    #[inline(always)]
+    fn merge(&self, next: &Self) -> Self {
+        let (n, more) = (self.x().n, next.x().n);
+        if n == 0. {
+            return *next;
+        }
+        self.merge_with(next, more / (n + more))
+    }
+
+    /// [`merge`](Self::merge), where it is known which share of all values are the `next` ones.
+    fn merge_with(&self, next: &Self, share_of_next: f64) -> Self;
     fn means(&self) -> [f64; 2];
     fn x(&self) -> Moments;
 }
@@ -62,8 +72,8 @@ impl Measure for Moments {
     const STREAMS: usize = 1;
 
     #[inline(always)]
-    fn step<S: Simd, A: Acc>([s, ss, t, st]: [A; 4], [d, _]: [A; 2]) -> [A; 4] {
-        [s + d, S::mul_add(d, d, ss), t, st]
+    fn step<V: Vector>([s, ss, t, st]: [V; 4], [d, _]: [V; 2]) -> [V; 4] {
+        [s + d, d.mul_add(d, ss), t, st]
     }
 
     #[inline(always)]
@@ -80,17 +90,12 @@ impl Measure for Moments {
 
     /// Chan, Golub and LeVeque's update.
     #[inline(always)]
-    fn merge(&self, next: &Self) -> Self {
-        if self.n == 0. {
-            return *next;
-        }
-        let n = self.n + next.n;
+    fn merge_with(&self, next: &Self, share_of_next: f64) -> Self {
         let delta = next.mean - self.mean;
-        let weight_of_next = next.n / n;
         Self {
-            n,
-            mean: self.mean + delta * weight_of_next,
-            m2: self.m2 + next.m2 + delta * delta * self.n * weight_of_next,
+            n: self.n + next.n,
+            mean: self.mean + delta * share_of_next,
+            m2: self.m2 + next.m2 + delta * delta * self.n * share_of_next,
             unit: self.unit,
         }
     }
@@ -119,8 +124,8 @@ impl Measure for CoMoments {
     const STREAMS: usize = 2;
 
     #[inline(always)]
-    fn step<S: Simd, A: Acc>([s, ss, t, st]: [A; 4], [d, e]: [A; 2]) -> [A; 4] {
-        [s + d, S::mul_add(d, d, ss), t + e, S::mul_add(d, e, st)]
+    fn step<V: Vector>([s, ss, t, st]: [V; 4], [d, e]: [V; 2]) -> [V; 4] {
+        [s + d, d.mul_add(d, ss), t + e, d.mul_add(e, st)]
     }
 
     #[inline(always)]
@@ -134,19 +139,14 @@ impl Measure for CoMoments {
     }
 
     #[inline(always)]
-    fn merge(&self, next: &Self) -> Self {
-        if self.x.n == 0. {
-            return *next;
-        }
-        let x = self.x.merge(&next.x);
+    fn merge_with(&self, next: &Self, share_of_next: f64) -> Self {
         let g_delta = next.g_mean - self.g_mean;
-        let weight_of_next = next.x.n / x.n;
         Self {
-            x,
-            g_mean: self.g_mean + g_delta * weight_of_next,
+            x: self.x.merge_with(&next.x, share_of_next),
+            g_mean: self.g_mean + g_delta * share_of_next,
             cross: self.cross
                 + next.cross
-                + (next.x.mean - self.x.mean) * g_delta * self.x.n * weight_of_next,
+                + (next.x.mean - self.x.mean) * g_delta * self.x.n * share_of_next,
         }
     }
 

@@ -1,12 +1,13 @@
 //! Tensors of the shape of x, read where they lie, and parameters.
 
-use super::element::Element;
+use super::element::{Element, Register};
 use super::simd::Simd;
+use super::vector::Part;
 use crate::shapes::{Format, PlaneLayout, adjacent};
 use crate::spec::{NormSpec, View};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, WithDType, bail};
-use std::mem::MaybeUninit;
+use std::marker::PhantomData;
 
 /// `len` adjacent elements, from element `start` of a plane on. Channels-last, where the elements
 /// of a plane are not adjacent, all spans start from plane 0, the beginning of the tensor.
@@ -15,15 +16,6 @@ pub struct Span {
     pub plane: usize,
     pub start: usize,
     pub len: usize,
-}
-
-impl Span {
-    /// `len` elements of these, from the one at `at` on.
-    #[inline(always)]
-    pub fn part(self, at: usize, len: usize) -> Self {
-        let start = self.start + at;
-        Self { start, len, ..self }
-    }
 }
 
 /// A tensor of the shape of x, to read.
@@ -72,17 +64,9 @@ impl<'a, T: Element> Operand<'a, T> {
         &self.data[start..start + span.len]
     }
 
-    /// The values of a span, in `scratch` where they need converting.
     #[inline(always)]
-    pub fn read<'s, S: Simd>(
-        &self,
-        span: Span,
-        scratch: &'s mut [MaybeUninit<T::Acc>],
-    ) -> &'s [T::Acc]
-    where
-        'a: 's,
-    {
-        T::widen::<S>(self.slice(span), scratch)
+    pub fn reader(&self, span: Span) -> Reader<'a, T> {
+        Reader::new(self.slice(span))
     }
 
     /// All elements, in the order of the format of `spec`.
@@ -96,6 +80,63 @@ impl<'a, T: Element> Operand<'a, T> {
         let slices = (0..count).map(|plane| self.slice(Span { plane, start, len }));
         slices.collect::<Vec<_>>().concat()
     }
+}
+
+/// The elements of a span, to read in registers.
+#[derive(Clone, Copy)]
+pub struct Reader<'a, T> {
+    start: *const T,
+    len: usize,
+    elements: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Element> Reader<'a, T> {
+    #[inline(always)]
+    pub fn new(elements: &'a [T]) -> Self {
+        Self {
+            start: elements.as_ptr(),
+            len: elements.len(),
+            elements: PhantomData,
+        }
+    }
+
+    /// A reader of memory that is written meanwhile, element by element after it is read.
+    ///
+    /// # Safety
+    ///
+    /// `start` is to `len` elements, for as long as the reader is used.
+    #[inline(always)]
+    pub unsafe fn of(start: *const T, len: usize) -> Self {
+        Self {
+            start,
+            len,
+            elements: PhantomData,
+        }
+    }
+
+    /// The elements from `at` on.
+    ///
+    /// # Safety
+    ///
+    /// The span has them: as many as the register, or as `part` says. The job runs on a processor
+    /// with the instructions of `S`.
+    #[inline(always)]
+    pub unsafe fn at<S: Simd>(&self, at: usize, part: Part) -> Register<S, T> {
+        check::<S, T>(at, part, self.len);
+        // SAFETY: promised by the caller.
+        unsafe { T::load::<S>(self.start.add(at), part) }
+    }
+}
+
+/// In debug builds, and so in tests: the elements of a part are elements of the span.
+#[inline(always)]
+pub fn check<S: Simd, T: Element>(at: usize, part: Part, len: usize) {
+    use super::vector::Vector;
+    let count = match part {
+        Part::Whole => Register::<S, T>::LEN,
+        Part::First(n) => n,
+    };
+    debug_assert!(at + count <= len, "{at} and {count} of {len}");
 }
 
 /// The numbers of a parameter per channel or per sample, in f64: each is read once a plane.

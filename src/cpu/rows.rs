@@ -3,13 +3,15 @@
 //! Rows of few channels are taken several at once, as one long row in which the channels repeat,
 //! so that every loop has enough lanes.
 
-use super::element::{Acc, Element};
+use super::element::{Acc, Element, Register};
 use super::moments::Measure;
 use super::operand::Span;
-use super::pass::{GroupPass, Scratch};
+use super::pass::GroupPass;
 use super::simd::{Simd, SimdJob};
-use super::sums::{add_row, narrow, wide};
+use super::sums::{narrow, wide};
+use super::vector::{Part, Vector};
 use crate::plan::SEGMENT;
+use std::ops::Range;
 
 /// Lanes that are summed side by side: 1 KiB of f32 for every sum and shift, all in an L1.
 const PIECE: usize = 256;
@@ -60,7 +62,7 @@ impl RowLayout {
     }
 }
 
-/// One segment of a sample: whole rows.
+/// One segment of a sample: whole rows, of which the last of the sample may be short.
 pub struct RowsJob<'a, T: Element, P: GroupPass<T>> {
     pub pass: &'a P,
     pub rows: &'a RowLayout,
@@ -69,7 +71,16 @@ pub struct RowsJob<'a, T: Element, P: GroupPass<T>> {
     pub lanes: &'a [T::Acc],
     /// The round to measure for and the result for each channel; or `None` to write.
     pub measured: Option<(usize, &'a mut [P::Measure])>,
-    pub scratch: &'a mut Scratch<T>,
+}
+
+/// Numbers of the lanes of a piece.
+type Numbers<T> = [<T as Element>::Acc; PIECE];
+
+/// Some lanes of a long row: the first one, and how many.
+#[derive(Clone, Copy)]
+struct Piece {
+    start: usize,
+    width: usize,
 }
 
 impl<T: Element, P: GroupPass<T>> SimdJob for RowsJob<'_, T, P> {
@@ -89,145 +100,241 @@ impl<T: Element, P: GroupPass<T>> SimdJob for RowsJob<'_, T, P> {
 }
 
 impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
-    /// The coefficients of `width` lanes.
+    /// The coefficients of the lanes from `lane` on, in registers.
     #[inline(always)]
-    fn coefficients(&self, piece: usize, width: usize) -> P::Coefficients<&'a [T::Acc]> {
-        let (lanes, mut start) = (self.lanes, piece);
-        P::map(P::Coefficients::<T::Acc>::default(), |_| {
-            let field = &lanes[start..start + width];
-            start += self.rows.long;
-            field
+    fn coefficients<S: Simd>(&self, lane: usize, part: Part) -> P::Coefficients<Register<S, T>> {
+        let mut fields = self.lanes.chunks_exact(self.rows.long);
+        P::map(P::Coefficients::<T::Acc>::default(), |v| {
+            match fields.next() {
+                // SAFETY: a row has no more lanes than the array, and the job runs on a processor with
+                // the instructions of `S`.
+                Some(field) => unsafe { Vector::load(field[lane..].as_ptr(), part) },
+                None => Vector::splat(v),
+            }
         })
     }
 
-    /// A piece of a row. The last row may be short, at the end of a sample.
+    /// # Safety
+    ///
+    /// As in [`GroupPass`], for the whole span.
     #[inline(always)]
-    fn row(&self, row: usize, piece: usize, width: usize) -> Span {
-        let start = row * self.rows.long + piece;
-        let len = width.min(self.span.len.saturating_sub(start));
-        self.span.part(start, len)
-    }
-
-    /// Safety: as in [`GroupPass`], for the whole span.
-    #[inline(always)]
-    unsafe fn measure<S: Simd>(&mut self, round: usize, parts: &mut [P::Measure]) {
+    unsafe fn measure<S: Simd>(&self, round: usize, parts: &mut [P::Measure]) {
         parts.fill(P::Measure::default());
-        for piece in (0..self.rows.long).step_by(PIECE) {
-            let width = PIECE.min(self.rows.long - piece);
+        for start in (0..self.rows.long).step_by(PIECE) {
+            let width = PIECE.min(self.rows.long - start);
             // SAFETY: promised by the caller.
-            let lanes = unsafe { self.measure_piece::<S>(round, piece, width) };
-            for (lane, m) in lanes.iter().enumerate() {
-                let part = &mut parts[(piece + lane) % self.rows.c];
-                *part = part.merge(m);
-            }
+            unsafe { self.measure_piece::<S>(round, Piece { start, width }, parts) };
         }
     }
 
-    /// The measurements of every lane of a piece of the rows.
+    /// Merges the measurements of a piece of all rows into those of its channels.
     ///
-    /// Safety: as in [`GroupPass`], for the whole span.
+    /// # Safety
+    ///
+    /// As in [`GroupPass`], for the whole span.
     #[inline(always)]
-    unsafe fn measure_piece<S: Simd>(
-        &mut self,
-        round: usize,
-        piece: usize,
-        width: usize,
-    ) -> Vec<P::Measure> {
-        let row_count = self.span.len.div_ceil(self.rows.long);
-        let k = self.coefficients(piece, width);
-        let mut totals = vec![P::Measure::default(); width];
-        // SAFETY: promised by the caller.
-        let mut shifts = unsafe { self.shifts::<S>(round, piece, width) };
-        let mut sums = [(); 4].map(|_| vec![T::Acc::default(); width]);
-        for block in (0..row_count).step_by(ROWS) {
-            let rows = block..row_count.min(block + ROWS);
-            for sums in &mut sums[..2 * P::Measure::STREAMS] {
-                sums.fill(T::Acc::default());
+    unsafe fn measure_piece<S: Simd>(&self, round: usize, piece: Piece, parts: &mut [P::Measure]) {
+        let (tensors, long) = (self.pass.tensors(self.span), self.rows.long);
+        let whole = self.span.len / long;
+        let mut totals = [P::Measure::default(); PIECE];
+        let mut shifts = [[T::Acc::default(); PIECE]; 2];
+        let mut sums = [[T::Acc::default(); PIECE]; 4];
+        let for_shift = whole.min(SHIFT_ROWS);
+        // SAFETY: promised by the caller, so here and below.
+        unsafe { self.sum::<S>(round, &tensors, 0..for_shift, piece, &shifts, &mut sums) };
+        for i in 0..P::Measure::STREAMS {
+            for lane in 0..piece.width {
+                let mean = sums[2 * i][lane].to_f64() / for_shift.max(1) as f64;
+                shifts[i][lane] = T::Acc::from_f64(mean);
             }
-            for row in rows.clone() {
-                let span = self.row(row, piece, width);
-                if span.len > 0 {
-                    // SAFETY: promised by the caller.
-                    let streams = unsafe { self.pass.load::<S, _>(round, span, k, self.scratch) };
-                    add_row::<S, _, P::Measure>(&mut sums, &shifts, streams);
+        }
+        for first in (0..whole).step_by(ROWS) {
+            let rows = first..whole.min(first + ROWS);
+            // SAFETY: as above.
+            unsafe { self.sum::<S>(round, &tensors, rows.clone(), piece, &shifts, &mut sums) };
+            let share = rows.len() as f64 / rows.end as f64;
+            let count = rows.len() as f64;
+            merge::<T, _>(&mut totals[..piece.width], &mut shifts, &sums, count, share);
+        }
+        // The last row of the sample, which may be short.
+        let last = (self.span.len - whole * long).saturating_sub(piece.start);
+        if last > 0 {
+            let width = last.min(piece.width);
+            let piece = Piece { width, ..piece };
+            // SAFETY: as above.
+            unsafe { self.sum::<S>(round, &tensors, whole..whole + 1, piece, &shifts, &mut sums) };
+            let share = 1. / (whole + 1) as f64;
+            merge::<T, _>(&mut totals[..width], &mut shifts, &sums, 1., share);
+        }
+        for (lane, total) in totals.iter().enumerate().take(piece.width) {
+            let part = &mut parts[(piece.start + lane) % self.rows.c];
+            *part = part.merge(total);
+        }
+    }
+
+    /// The sums of some rows in every lane of a piece, less its shifts.
+    ///
+    /// # Safety
+    ///
+    /// As in [`GroupPass`], for these rows.
+    #[inline(always)]
+    unsafe fn sum<S: Simd>(
+        &self,
+        round: usize,
+        tensors: &P::Tensors<'_>,
+        rows: Range<usize>,
+        piece: Piece,
+        shifts: &[Numbers<T>; 2],
+        sums: &mut [Numbers<T>; 4],
+    ) {
+        let lanes = Register::<S, T>::LEN;
+        let mut lane = 0;
+        // SAFETY: promised by the caller; the registers are of lanes of the piece.
+        unsafe {
+            if P::Measure::STREAMS == 1 {
+                while lane + 4 * lanes <= piece.width {
+                    self.columns::<S, 4>(
+                        round,
+                        tensors,
+                        &rows,
+                        piece.start,
+                        lane,
+                        Part::Whole,
+                        shifts,
+                        sums,
+                    );
+                    lane += 4 * lanes;
                 }
             }
-            let last = self.row(rows.end - 1, piece, width);
-            merge(&mut totals, &mut shifts, &sums, rows.len(), last.len);
-        }
-        totals
-    }
-
-    /// The means of the first rows, for every lane.
-    ///
-    /// Safety: as in [`GroupPass`], for the whole span.
-    #[inline(always)]
-    unsafe fn shifts<S: Simd>(
-        &mut self,
-        round: usize,
-        piece: usize,
-        width: usize,
-    ) -> [Vec<T::Acc>; 2] {
-        let k = self.coefficients(piece, width);
-        let mut shifts = [(); 2].map(|_| vec![T::Acc::default(); width]);
-        // Whole rows, or the only one there is.
-        let whole = (self.span.len.div_ceil(self.rows.long) - 1).clamp(1, SHIFT_ROWS);
-        let weight = T::Acc::from_f64(1. / whole as f64);
-        for row in 0..whole {
-            let span = self.row(row, piece, width);
-            // SAFETY: promised by the caller.
-            let streams = unsafe { self.pass.load::<S, _>(round, span, k, self.scratch) };
-            for (shifts, values) in shifts.iter_mut().zip(streams) {
-                for (shift, &value) in shifts.iter_mut().zip(values) {
-                    *shift += value * weight;
-                }
-            }
-        }
-        shifts
-    }
-
-    /// Safety: as in [`GroupPass`], for the whole span.
-    #[inline(always)]
-    unsafe fn write<S: Simd>(&mut self) {
-        for row in (0..self.span.len).step_by(self.rows.long) {
-            let end = self.rows.long.min(self.span.len - row);
-            for piece in (0..end).step_by(PIECE) {
-                let len = PIECE.min(end - piece);
-                let (span, k) = (
-                    self.span.part(row + piece, len),
-                    self.coefficients(piece, len),
+            while lane + 2 * lanes <= piece.width {
+                self.columns::<S, 2>(
+                    round,
+                    tensors,
+                    &rows,
+                    piece.start,
+                    lane,
+                    Part::Whole,
+                    shifts,
+                    sums,
                 );
-                // SAFETY: promised by the caller.
-                unsafe { self.pass.write::<S, _>(span, k, self.scratch) }
+                lane += 2 * lanes;
             }
+            while lane < piece.width {
+                let part = match piece.width - lane {
+                    left if left < lanes => Part::First(left),
+                    _ => Part::Whole,
+                };
+                self.columns::<S, 1>(round, tensors, &rows, piece.start, lane, part, shifts, sums);
+                lane += lanes;
+            }
+        }
+    }
+
+    /// [`sum`](Self::sum) of `N` registers.
+    ///
+    /// # Safety
+    ///
+    /// As in [`GroupPass`], for these rows; the piece has the lanes.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn columns<S: Simd, const N: usize>(
+        &self,
+        round: usize,
+        tensors: &P::Tensors<'_>,
+        rows: &Range<usize>,
+        start: usize,
+        lane: usize,
+        part: Part,
+        shifts: &[Numbers<T>; 2],
+        sums: &mut [Numbers<T>; 4],
+    ) {
+        let zero = Register::<S, T>::default();
+        let (mut all, mut shift) = ([[zero; 4]; N], [[zero; 2]; N]);
+        let mut k = [P::Coefficients::default(); N];
+        let width = Register::<S, T>::LEN;
+        for n in 0..N {
+            let lane = lane + n * width;
+            k[n] = self.coefficients::<S>(start + lane, part);
+            for i in 0..P::Measure::STREAMS {
+                // SAFETY: the piece has the lanes; the job runs where it may.
+                shift[n][i] = unsafe { Vector::load(shifts[i][lane..].as_ptr(), part) };
+            }
+        }
+        for row in rows.clone() {
+            for n in 0..N {
+                let at = row * self.rows.long + start + lane + n * width;
+                // SAFETY: promised by the caller.
+                let [x, g] = unsafe { self.pass.load::<S>(round, tensors, at, part, &k[n]) };
+                all[n] = P::Measure::step(all[n], [x - shift[n][0], g - shift[n][1]]);
+            }
+        }
+        for n in 0..N {
+            let lane = lane + n * width;
+            for i in 0..2 * P::Measure::STREAMS {
+                // SAFETY: as for the shifts.
+                unsafe { all[n][i].store(sums[i][lane..].as_mut_ptr(), part) };
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As in [`GroupPass`], for the whole span.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self) {
+        let (tensors, long) = (self.pass.tensors(self.span), self.rows.long);
+        let width = Register::<S, T>::LEN;
+        let streams = self.pass.streams_after(&tensors, width) == Some(0) && long % width == 0;
+        for row in (0..self.span.len).step_by(long) {
+            let end = long.min(self.span.len - row);
+            let mut lane = 0;
+            while lane + width <= end {
+                let k = self.coefficients::<S>(lane, Part::Whole);
+                // SAFETY: promised by the caller, so here and below.
+                unsafe {
+                    self.pass
+                        .write::<S>(&tensors, row + lane, Part::Whole, &k, streams)
+                };
+                lane += width;
+            }
+            if lane < end {
+                let part = Part::First(end - lane);
+                let k = self.coefficients::<S>(lane, part);
+                // SAFETY: as above.
+                unsafe { self.pass.write::<S>(&tensors, row + lane, part, &k, false) };
+            }
+        }
+        if streams {
+            S::fence();
         }
     }
 }
 
-/// Merges the sums of some rows, of which the last has `last` lanes, into the totals of the lanes;
-/// their means are the next shifts.
+/// Merges the sums of `count` rows, `share` of all so far, into the totals of the lanes; their means
+/// are the next shifts.
 #[inline(always)]
-fn merge<A: Acc, M: Measure>(
+fn merge<T: Element, M: Measure>(
     totals: &mut [M],
-    shifts: &mut [Vec<A>; 2],
-    sums: &[Vec<A>; 4],
-    rows: usize,
-    last: usize,
+    shifts: &mut [Numbers<T>; 2],
+    sums: &[Numbers<T>; 4],
+    count: f64,
+    share: f64,
 ) {
     for (lane, total) in totals.iter_mut().enumerate() {
-        let count = rows - (lane >= last) as usize;
-        if count == 0 {
-            continue;
-        }
-        let (mut shift, mut sum) = ([A::default(); 2], [0.; 4]);
+        let (mut shift, mut sum) = ([T::Acc::default(); 2], [0.; 4]);
         for i in 0..M::STREAMS {
             shift[i] = shifts[i][lane];
         }
         for k in 0..2 * M::STREAMS {
             sum[k] = sums[k][lane].to_f64();
         }
-        *total = total.merge(&M::from_sums(count as f64, wide(shift), sum));
-        let means = narrow::<A>(total.means());
+        let next = M::from_sums(count, wide(shift), sum);
+        *total = if share == 1. {
+            next
+        } else {
+            total.merge_with(&next, share)
+        };
+        let means = narrow::<T::Acc>(total.means());
         for i in 0..M::STREAMS {
             shifts[i][lane] = means[i];
         }

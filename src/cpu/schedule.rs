@@ -1,13 +1,13 @@
 //! One schedule for every pass over planes: measure, finish the numbers of a group, write results.
 
 use super::channels_last;
-use super::chunks::{measure, shifts_of, write};
 use super::element::Element;
 use super::moments::Measure;
 use super::operand::Span;
-use super::pass::{GroupPass, Scratch};
+use super::pass::GroupPass;
 use super::pool::for_each;
 use super::simd::{Isa, Simd, SimdJob};
+use super::sums::{measure, shifts_of, write};
 use crate::plan::{CpuPlan, L1_ELEMENTS, SEGMENT};
 use crate::shapes::Format;
 use crate::spec::NormSpec;
@@ -58,7 +58,6 @@ struct WholeGroups<'a, T: Element, P: GroupPass<T>> {
     shifts: Vec<[T::Acc; 2]>,
     measures: Vec<P::Measure>,
     coefficients: Vec<P::Coefficients<T::Acc>>,
-    scratch: Scratch<T>,
 }
 
 impl<'a, T: Element, P: GroupPass<T>> WholeGroups<'a, T, P> {
@@ -75,7 +74,6 @@ impl<'a, T: Element, P: GroupPass<T>> WholeGroups<'a, T, P> {
             shifts: vec![[T::Acc::default(); 2]; planes],
             measures: vec![P::Measure::default(); planes],
             coefficients: vec![P::Coefficients::default(); planes],
-            scratch: pass.scratch(),
         }
     }
 }
@@ -91,7 +89,6 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
             shifts,
             measures,
             coefficients,
-            scratch,
             ..
         } = self;
         let (pass, spatial, mut first) = (*pass, *spatial, self.first);
@@ -103,15 +100,14 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
                 if pass.measures(round) {
                     for i in 0..planes {
                         let (span, k) = (segment(first + i, 0, spatial), coefficients[i]);
-                        // SAFETY: jobs are of different planes, and this one is done with what it
-                        // has loaded before it writes. So here and below.
-                        shifts[i] = unsafe { shifts_of::<S, _, _>(pass, round, span, k, scratch) };
+                        // SAFETY: jobs are of different planes, and this one loads no element that
+                        // it has written. So here and below.
+                        shifts[i] = unsafe { shifts_of::<S, _, _>(pass, round, span, k) };
                     }
                     for i in 0..planes {
                         let (span, k) = (segment(first + i, 0, spatial), coefficients[i]);
                         // SAFETY: as above, here and below.
-                        let mut m =
-                            unsafe { measure::<S, _, _>(pass, round, span, k, shifts[i], scratch) };
+                        let mut m = unsafe { measure::<S, _, _>(pass, round, span, k, shifts[i]) };
                         for start in (SEGMENT..spatial).step_by(SEGMENT) {
                             let mut next = P::Measure::default();
                             S::call(SegmentJob {
@@ -119,7 +115,6 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
                                 span: segment(first + i, start, spatial),
                                 coefficients: k,
                                 measured: Some((round, &mut next)),
-                                scratch,
                             });
                             m = m.merge(&next);
                         }
@@ -132,7 +127,7 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
             if pass.writes() {
                 for (i, &k) in coefficients.iter().enumerate().rev() {
                     // SAFETY: as above.
-                    unsafe { write::<S, _, _>(pass, plane(first + i, spatial), k, scratch) }
+                    unsafe { write::<S, _, _>(pass, plane(first + i, spatial), k) }
                 }
             }
             first += planes;
@@ -151,23 +146,22 @@ fn in_segments<T: Element, P: GroupPass<T>>(
     let segments = spatial.div_ceil(SEGMENT);
     let mut coefficients = vec![P::Coefficients::default(); planes];
     let mut parts = vec![P::Measure::default(); planes * segments];
-    let run = |index, coefficients: &[_], measured: Option<(usize, &mut _)>, scratch: &mut _| {
+    let run = |index, coefficients: &[_], measured: Option<(usize, &mut _)>| {
         let plane = index / segments;
         Isa::best().run(SegmentJob {
             pass,
             span: segment(first + plane, index % segments * SEGMENT, spatial),
             coefficients: coefficients[plane],
             measured,
-            scratch,
         });
     };
     for round in 0..pass.rounds() {
         if pass.measures(round) {
-            let work = |(index, part): (usize, &mut P::Measure), scratch: &mut _| {
-                run(index, &coefficients, Some((round, part)), scratch);
+            let work = |(index, part): (usize, &mut P::Measure), _: &mut ()| {
+                run(index, &coefficients, Some((round, part)));
             };
             let jobs = parts.iter_mut().enumerate().collect();
-            for_each(jobs, || pass.scratch(), work);
+            for_each(jobs, || (), work);
         }
         let mut whole = vec![P::Measure::default(); planes];
         for (whole, parts) in whole.iter_mut().zip(parts.chunks(segments)) {
@@ -179,8 +173,8 @@ fn in_segments<T: Element, P: GroupPass<T>>(
         unsafe { pass.finish(round, first, &whole, &mut coefficients, shares) }
     }
     if pass.writes() {
-        let work = |index, scratch: &mut _| run(index, &coefficients, None, scratch);
-        for_each((0..planes * segments).collect(), || pass.scratch(), work);
+        let work = |index, _: &mut ()| run(index, &coefficients, None);
+        for_each((0..planes * segments).collect(), || (), work);
     }
 }
 
@@ -203,7 +197,6 @@ struct SegmentJob<'a, T: Element, P: GroupPass<T>> {
     coefficients: P::Coefficients<T::Acc>,
     /// The round to measure for and the result; or `None` to write.
     measured: Option<(usize, &'a mut P::Measure)>,
-    scratch: &'a mut Scratch<T>,
 }
 
 impl<T: Element, P: GroupPass<T>> SimdJob for SegmentJob<'_, T, P> {
@@ -217,10 +210,10 @@ impl<T: Element, P: GroupPass<T>> SimdJob for SegmentJob<'_, T, P> {
         unsafe {
             match self.measured {
                 Some((round, to)) => {
-                    let shifts = shifts_of::<S, _, _>(pass, round, span, k, self.scratch);
-                    *to = measure::<S, _, _>(pass, round, span, k, shifts, self.scratch);
+                    let shifts = shifts_of::<S, _, _>(pass, round, span, k);
+                    *to = measure::<S, _, _>(pass, round, span, k, shifts);
                 }
-                None => write::<S, _, _>(pass, span, k, self.scratch),
+                None => write::<S, _, _>(pass, span, k),
             }
         }
     }

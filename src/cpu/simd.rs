@@ -1,37 +1,26 @@
 //! Run-time choice of the instruction set.
 //!
-//! Jobs are plain loops over arrays, written once and generic over a [`Simd`]. [`Isa::run`] is
-//! compiled with each job for every instruction set; [`Isa::best`] picks one at run time. All
-//! loops of a job must be `#[inline(always)]`, without closures handed to `map`, `fold` and the
-//! like: a function that is compiled apart from the job is compiled for the baseline. What several
-//! jobs have in common is a job, too, which they run by [`Simd::call`]: it is compiled once for each
-//! set, not in each of them.
+//! A job is written once, generic over a [`Simd`], in registers of its types. [`Isa::run`] is
+//! compiled with each job for every instruction set; [`Isa::best`] picks one at run time. All that
+//! a job calls must be `#[inline(always)]`, without closures handed to `map`, `fold` and the like
+//! where registers are computed on: a function that is compiled apart from the job is compiled for
+//! the baseline. What several jobs have in common may be a job, too, which they run by
+//! [`Simd::call`]: it is compiled once for each set, not in each of them.
 
-use super::element::Acc;
-use super::half::{narrow_f16, widen_f16};
-use ::half::f16;
-use std::mem::MaybeUninit;
+use super::vector::{Array, Single, Vector};
 use std::sync::OnceLock;
 
-/// The instructions that the compiler does not find by itself in a loop.
+/// An instruction set, and the registers that it has.
 pub trait Simd {
-    /// `a * b + c`, fused where that is one instruction.
-    fn mul_add<A: Acc>(a: A, b: A, c: A) -> A;
+    type F32: Single;
+    type F64: Vector<Item = f64>;
 
     /// Runs `job`, compiled as a function of its own for this set.
     fn call<J: SimdJob>(job: J) -> J::Output;
 
-    /// Converts as many elements as both slices have.
+    /// Waits until other threads see what was [streamed](Vector::stream).
     #[inline(always)]
-    fn widen_f16(from: &[f16], to: &mut [MaybeUninit<f32>]) {
-        widen_f16(from, to)
-    }
-
-    /// Converts as many elements as both slices have, rounding to nearest even.
-    #[inline(always)]
-    fn narrow_f16(from: &[f32], to: &mut [MaybeUninit<f16>]) {
-        narrow_f16(from, to)
-    }
+    fn fence() {}
 }
 
 /// Work that [`Isa::run`] compiles for every instruction set.
@@ -87,26 +76,20 @@ impl Isa {
             // SAFETY: the crate takes `Isa` values from `available` alone, which offers this one
             // only after the processor reported its features.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::avx2(job) },
+            Self::Avx2 => unsafe { super::x86::avx2(job) },
             // SAFETY: as for `Avx2`.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::avx512(job) },
+            Self::Avx512 => unsafe { super::x86::avx512(job) },
         }
     }
 }
 
 struct Baseline;
 
+/// Two registers of SSE2 or NEON side by side, for two latencies at a time.
 impl Simd for Baseline {
-    #[inline(always)]
-    fn mul_add<A: Acc>(a: A, b: A, c: A) -> A {
-        if cfg!(target_arch = "aarch64") {
-            a.mul_add(b, c)
-        } else {
-            // Without the instruction `mul_add` is a call into libm.
-            a * b + c
-        }
-    }
+    type F32 = Array<f32, 8>;
+    type F64 = Array<f64, 4>;
 
     #[inline(never)]
     fn call<J: SimdJob>(job: J) -> J::Output {
@@ -114,97 +97,106 @@ impl Simd for Baseline {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
+#[cfg(test)]
+mod tests {
     use super::*;
-    use std::arch::x86_64::*;
+    use crate::cpu::vector::Part;
 
-    /// # Safety
-    ///
-    /// The processor has AVX2, FMA and F16C.
-    #[inline(never)]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn avx2<J: SimdJob>(job: J) -> J::Output {
-        job.run::<Avx2>()
+    struct Check;
+
+    impl SimdJob for Check {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self) {
+            check::<S::F32>(|v| v as f32);
+            check::<S::F64>(|v| v as f64);
+        }
     }
 
-    /// # Safety
-    ///
-    /// The processor has AVX-512 F, BW, DQ and VL, FMA and F16C.
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
-    pub unsafe fn avx512<J: SimdJob>(job: J) -> J::Output {
-        job.run::<Avx512>()
-    }
-
-    /// Conversions in vectors of `$width`, and the rest one by one.
-    macro_rules! simd {
-        ($name:ident, $call:ident, $width:literal, $widen:expr, $narrow:expr) => {
-            struct $name;
-
-            impl Simd for $name {
-                #[inline(always)]
-                fn mul_add<A: Acc>(a: A, b: A, c: A) -> A {
-                    a.mul_add(b, c)
-                }
-
-                #[inline(always)]
-                fn call<J: SimdJob>(job: J) -> J::Output {
-                    // SAFETY: `$name` is private to this module, and named outside of its `impl` only
-                    // by `$call`, whose caller has promised what this call needs.
-                    unsafe { $call(job) }
-                }
-
-                #[inline(always)]
-                fn widen_f16(from: &[f16], to: &mut [MaybeUninit<f32>]) {
-                    let (from, from_rest) = from.as_chunks::<$width>();
-                    let (to, to_rest) = to.as_chunks_mut::<$width>();
-                    for (from, to) in from.iter().zip(to) {
-                        // SAFETY: both pointers are to `$width` elements, and the processor has the
-                        // instructions, see `call`.
-                        unsafe { $widen(from.as_ptr(), to.as_mut_ptr()) }
-                    }
-                    widen_f16(from_rest, to_rest);
-                }
-
-                #[inline(always)]
-                fn narrow_f16(from: &[f32], to: &mut [MaybeUninit<f16>]) {
-                    let (from, from_rest) = from.as_chunks::<$width>();
-                    let (to, to_rest) = to.as_chunks_mut::<$width>();
-                    for (from, to) in from.iter().zip(to) {
-                        // SAFETY: as in `widen_f16`.
-                        unsafe { $narrow(from.as_ptr(), to.as_mut_ptr()) }
-                    }
-                    narrow_f16(from_rest, to_rest);
-                }
-            }
+    /// Every method of a register against the same of its lanes.
+    #[inline(always)]
+    fn check<V: Vector>(number: impl Fn(i32) -> V::Item)
+    where
+        V::Item: PartialEq + std::fmt::Debug + Default,
+    {
+        let numbers = |factor: i32| (1..=V::LEN as i32).map(|i| number(factor * i)).collect();
+        let of = |values: &Vec<V::Item>, part| {
+            // SAFETY: there are as many as a register has, and the job runs where it may.
+            unsafe { V::load(values.as_ptr(), part) }
         };
+        let lanes = |v: V, part| {
+            let mut lanes = vec![number(-1); V::LEN];
+            // SAFETY: as above.
+            unsafe { v.store(lanes.as_mut_ptr(), part) };
+            lanes
+        };
+        let whole = |v: V| lanes(v, Part::Whole);
+        let (a, b): (Vec<_>, Vec<_>) = (numbers(1), numbers(10));
+        let (va, vb) = (of(&a, Part::Whole), of(&b, Part::Whole));
+        let ten = V::splat(number(10));
+        assert_eq!(whole(va), a);
+        assert_eq!(whole(vb / va), whole(ten));
+        assert_eq!(whole(va * ten), b);
+        assert_eq!(whole(va + va - va), a);
+        assert_eq!(whole(va.mul_add(ten, vb)), numbers(20));
+        let n = V::LEN as i32;
+        assert_eq!(va.sum(), number(n * (n + 1) / 2));
+        for count in 1..V::LEN {
+            let part = Part::First(count);
+            let mixed: Vec<_> = [&a[..count], &b[count..]].concat();
+            assert_eq!(whole(va.first(count, vb)), mixed);
+            let mut loaded = a[..count].to_vec();
+            // What is behind the part is not loaded: it may be another page.
+            let v = of(&loaded, part);
+            loaded.resize(V::LEN, V::Item::default());
+            assert_eq!(whole(v), loaded);
+            let mut stored = a[..count].to_vec();
+            stored.resize(V::LEN, number(-1));
+            assert_eq!(lanes(va, part), stored);
+            let bound = V::splat(number(count as i32 + 1));
+            assert_eq!(whole(va.if_less(bound, va, vb)), mixed);
+        }
     }
 
-    simd!(
-        Avx2,
-        avx2,
-        8,
-        |from: *const f16, to: *mut MaybeUninit<f32>| _mm256_storeu_ps(
-            to.cast(),
-            _mm256_cvtph_ps(_mm_loadu_si128(from.cast()))
-        ),
-        |from: *const f32, to: *mut MaybeUninit<f16>| _mm_storeu_si128(
-            to.cast(),
-            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(from))
-        )
-    );
-    simd!(
-        Avx512,
-        avx512,
-        16,
-        |from: *const f16, to: *mut MaybeUninit<f32>| _mm512_storeu_ps(
-            to.cast(),
-            _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
-        ),
-        |from: *const f32, to: *mut MaybeUninit<f16>| _mm256_storeu_si256(
-            to.cast(),
-            _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(from))
-        )
-    );
+    #[test]
+    fn registers_compute_lane_by_lane() {
+        for isa in Isa::available() {
+            isa.run(Check);
+        }
+    }
+
+    struct Stream;
+
+    impl SimdJob for Stream {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self) {
+            #[repr(align(64))]
+            struct Aligned([f32; 16], [u16; 32]);
+
+            let mut memory = Aligned([0.; 16], [0; 32]);
+            let values: Vec<f32> = (1..17).map(|i| i as f32).collect();
+            // SAFETY: both are large enough and aligned for any register.
+            unsafe {
+                let v = S::F32::load(values.as_ptr(), Part::Whole);
+                v.stream(memory.0.as_mut_ptr());
+                S::F32::stream_bits(v.to_bf16(), memory.1.as_mut_ptr());
+            }
+            S::fence();
+            let width = S::F32::LEN;
+            assert_eq!(memory.0[..width], values[..width]);
+            for (bits, v) in memory.1.iter().zip(&values[..width]) {
+                assert_eq!(*bits as u32, v.to_bits() >> 16);
+            }
+        }
+    }
+
+    #[test]
+    fn streaming_stores_all_lanes() {
+        for isa in Isa::available() {
+            isa.run(Stream);
+        }
+    }
 }

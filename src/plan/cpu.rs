@@ -10,6 +10,10 @@ pub const SEGMENT: usize = 32 * 1024;
 /// an L1 cache.
 pub const L1_ELEMENTS: usize = 4 * 1024;
 
+/// Results of this size and more are written past the caches, which do not hold them until they are
+/// read: a store into a cache reads the line first.
+pub const STREAM_BYTES: usize = 32 << 20;
+
 /// The division of the planes among threads. A group is the planes that share their statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuPlan {

@@ -9,7 +9,7 @@ mod kernel;
 #[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code))]
 mod overrides;
 
-pub use cpu::{CpuPlan, L1_ELEMENTS, SEGMENT};
+pub use cpu::{CpuPlan, L1_ELEMENTS, SEGMENT, STREAM_BYTES};
 #[allow(unused_imports)] // likewise
 pub use gpu::{Caps, Chunks, GpuPlan, Job, Pass, Tier};
 #[allow(unused_imports)]

@@ -1,0 +1,425 @@
+//! Registers of AVX2 and AVX-512.
+
+use super::activation::exp_f32;
+use super::simd::{Simd, SimdJob};
+use super::vector::{Part, Single, Vector, copy_in, copy_out};
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+/// # Safety
+///
+/// The processor has AVX2, FMA and F16C.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn avx2<J: SimdJob>(job: J) -> J::Output {
+    job.run::<Avx2>()
+}
+
+/// # Safety
+///
+/// The processor has AVX-512 F, BW, DQ and VL, FMA and F16C.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+pub unsafe fn avx512<J: SimdJob>(job: J) -> J::Output {
+    job.run::<Avx512>()
+}
+
+macro_rules! set {
+    ($name:ident, $call:ident, $f32:ident, $f64:ident) => {
+        struct $name;
+
+        impl Simd for $name {
+            type F32 = $f32;
+            type F64 = $f64;
+
+            #[inline(always)]
+            fn call<J: SimdJob>(job: J) -> J::Output {
+                // SAFETY: `$name` is private to this module, and named outside of its `impl` only
+                // by `$call`, whose caller has promised what this call needs.
+                unsafe { $call(job) }
+            }
+
+            #[inline(always)]
+            fn fence() {
+                // SAFETY: a part of SSE, which every x86-64 has.
+                unsafe { _mm_sfence() }
+            }
+        }
+    };
+}
+set!(Avx2, avx2, F32x8, F64x4);
+set!(Avx512, avx512, F32x16, F64x8);
+
+/// The mask of the first `n` of up to 32 lanes.
+#[inline(always)]
+fn mask(n: usize) -> u32 {
+    (1u32 << n) - 1
+}
+
+/// The mask of the first `n` lanes of 32 bits: all ones in these.
+#[inline(always)]
+fn mask_avx2(n: usize) -> __m256i {
+    // SAFETY: see `Vector`, whose methods call this. So for all instructions in this file.
+    unsafe {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes)
+    }
+}
+
+/// The mask of the first `n` lanes of 64 bits.
+#[inline(always)]
+fn wide_mask_avx2(n: usize) -> __m256i {
+    // SAFETY: as in `mask_avx2`.
+    unsafe {
+        let lanes = _mm256_setr_epi64x(0, 1, 2, 3);
+        _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lanes)
+    }
+}
+
+/// A register: its operators and what the sets name alike.
+macro_rules! register {
+    (
+        $name:ident($m:ident): $item:ident, $len:literal,
+        $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $splat:ident,
+        $load:ident, $store:ident, $stream:ident($ptr:ty),
+        less: $less:expr, first: $first:expr, load_first: $load_first:expr,
+        store_first: $store_first:expr, sum: $sum:expr, exp: $exp:expr
+    ) => {
+        #[derive(Clone, Copy)]
+        pub struct $name($m);
+
+        register!($name: Add, add, $add; Sub, sub, $sub; Mul, mul, $mul; Div, div, $div);
+
+        impl Default for $name {
+            #[inline(always)]
+            fn default() -> Self {
+                Self::splat(0.)
+            }
+        }
+
+        impl Vector for $name {
+            type Item = $item;
+            const LEN: usize = $len;
+
+            #[inline(always)]
+            fn splat(v: $item) -> Self {
+                // SAFETY: see `Vector`, as for all instructions in this file.
+                Self(unsafe { $splat(v) })
+            }
+
+            #[inline(always)]
+            fn mul_add(self, b: Self, c: Self) -> Self {
+                // SAFETY: see `Vector`.
+                Self(unsafe { $fma(self.0, b.0, c.0) })
+            }
+
+            #[inline(always)]
+            fn if_less(self, bound: Self, then: Self, otherwise: Self) -> Self {
+                // SAFETY: see `Vector`.
+                Self(unsafe { $less(self.0, bound.0, then.0, otherwise.0) })
+            }
+
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
+
+            #[inline(always)]
+            fn sum(self) -> $item {
+                // SAFETY: see `Vector`.
+                unsafe { $sum(self.0) }
+            }
+
+            #[inline(always)]
+            fn first(self, n: usize, rest: Self) -> Self {
+                // SAFETY: see `Vector`.
+                Self(unsafe { $first(n, self.0, rest.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn load(from: *const $item, part: Part) -> Self {
+                // SAFETY: promised by the caller; a masked load reads no other lanes.
+                Self(unsafe {
+                    match part {
+                        Part::Whole => $load(from),
+                        Part::First(n) => $load_first(n, from),
+                    }
+                })
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $item, part: Part) {
+                // SAFETY: promised by the caller; a masked store writes no other lanes.
+                unsafe {
+                    match part {
+                        Part::Whole => $store(to, self.0),
+                        Part::First(n) => $store_first(n, to, self.0),
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn stream(self, to: *mut $item) {
+                // SAFETY: promised by the caller.
+                unsafe { $stream(to as $ptr, self.0) }
+            }
+        }
+    };
+    ($name:ident: $($op:ident, $f:ident, $instruction:ident);*) => {$(
+        impl $op for $name {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $f(self, other: Self) -> Self {
+                // SAFETY: see `Vector`.
+                Self(unsafe { $instruction(self.0, other.0) })
+            }
+        }
+    )*};
+}
+
+register!(
+    F32x8(__m256): f32, 8,
+    _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_set1_ps,
+    _mm256_loadu_ps, _mm256_storeu_ps, _mm256_stream_ps(*mut f32),
+    less: |v, bound, then, otherwise| {
+        _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_LT_OQ>(v, bound))
+    },
+    first: |n, v, rest| _mm256_blendv_ps(rest, v, _mm256_castsi256_ps(mask_avx2(n))),
+    load_first: |n, from| _mm256_maskload_ps(from, mask_avx2(n)),
+    store_first: |n, to, v| _mm256_maskstore_ps(to, mask_avx2(n), v),
+    sum: |v| {
+        let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+        _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
+    },
+    exp: exp_f32
+);
+
+register!(
+    F64x4(__m256d): f64, 4,
+    _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_div_pd, _mm256_fmadd_pd, _mm256_set1_pd,
+    _mm256_loadu_pd, _mm256_storeu_pd, _mm256_stream_pd(*mut f64),
+    less: |v, bound, then, otherwise| {
+        _mm256_blendv_pd(otherwise, then, _mm256_cmp_pd::<_CMP_LT_OQ>(v, bound))
+    },
+    first: |n, v, rest| _mm256_blendv_pd(rest, v, _mm256_castsi256_pd(wide_mask_avx2(n))),
+    load_first: |n, from| _mm256_maskload_pd(from, wide_mask_avx2(n)),
+    store_first: |n, to, v| _mm256_maskstore_pd(to, wide_mask_avx2(n), v),
+    sum: |v| {
+        let half = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd::<1>(v));
+        _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)))
+    },
+    exp: exp_of_lanes::<F64x4, 4>
+);
+
+register!(
+    F32x16(__m512): f32, 16,
+    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_set1_ps,
+    _mm512_loadu_ps, _mm512_storeu_ps, _mm512_stream_ps(*mut f32),
+    less: |v, bound, then, otherwise| {
+        _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(v, bound), otherwise, then)
+    },
+    first: |n, v, rest| _mm512_mask_blend_ps(mask(n) as u16, rest, v),
+    load_first: |n, from| _mm512_maskz_loadu_ps(mask(n) as u16, from),
+    store_first: |n, to, v| _mm512_mask_storeu_ps(to, mask(n) as u16, v),
+    sum: |v| {
+        let low = _mm512_castps512_ps256(v);
+        F32x8(_mm256_add_ps(low, _mm512_extractf32x8_ps::<1>(v))).sum()
+    },
+    exp: exp_f32
+);
+
+register!(
+    F64x8(__m512d): f64, 8,
+    _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_div_pd, _mm512_fmadd_pd, _mm512_set1_pd,
+    _mm512_loadu_pd, _mm512_storeu_pd, _mm512_stream_pd(*mut f64),
+    less: |v, bound, then, otherwise| {
+        _mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_LT_OQ>(v, bound), otherwise, then)
+    },
+    first: |n, v, rest| _mm512_mask_blend_pd(mask(n) as u8, rest, v),
+    load_first: |n, from| _mm512_maskz_loadu_pd(mask(n) as u8, from),
+    store_first: |n, to, v| _mm512_mask_storeu_pd(to, mask(n) as u8, v),
+    sum: |v| {
+        let low = _mm512_castpd512_pd256(v);
+        F64x4(_mm256_add_pd(low, _mm512_extractf64x4_pd::<1>(v))).sum()
+    },
+    exp: exp_of_lanes::<F64x8, 8>
+);
+
+/// A call for every lane: f64 with an activation is for tests of gradients.
+#[inline(always)]
+fn exp_of_lanes<V: Vector<Item = f64>, const N: usize>(v: V) -> V {
+    let mut lanes = [0.; N];
+    // SAFETY: a register has `N` lanes, as `register` was told.
+    unsafe {
+        v.store(lanes.as_mut_ptr(), Part::Whole);
+        for lane in &mut lanes {
+            *lane = lane.exp();
+        }
+        V::load(lanes.as_ptr(), Part::Whole)
+    }
+}
+
+impl Single for F32x8 {
+    type Bits = __m128i;
+
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u16, part: Part) -> __m128i {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match part {
+                Part::Whole => _mm_loadu_si128(from.cast()),
+                Part::First(_) => {
+                    let lanes: [u16; 8] = copy_in(from, part);
+                    _mm_loadu_si128(lanes.as_ptr().cast())
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bits(bits: __m128i, to: *mut u16, part: Part) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match part {
+                Part::Whole => _mm_storeu_si128(to.cast(), bits),
+                Part::First(_) => {
+                    let mut lanes = [0u16; 8];
+                    _mm_storeu_si128(lanes.as_mut_ptr().cast(), bits);
+                    copy_out(&lanes, to, part);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn stream_bits(bits: __m128i, to: *mut u16) {
+        // SAFETY: promised by the caller.
+        unsafe { _mm_stream_si128(to.cast(), bits) }
+    }
+
+    #[inline(always)]
+    fn from_f16(bits: __m128i) -> Self {
+        // SAFETY: see `Vector`, as in the rest of the `impl`.
+        Self(unsafe { _mm256_cvtph_ps(bits) })
+    }
+
+    #[inline(always)]
+    fn from_bf16(bits: __m128i) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits))) })
+    }
+
+    #[inline(always)]
+    fn to_f16(self) -> __m128i {
+        // SAFETY: as above.
+        unsafe { _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0) }
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> __m128i {
+        // SAFETY: as above.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let high = _mm256_srli_epi32::<16>(bits);
+            let odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+            let rounding = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let rounded = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, rounding));
+            // A NaN whose payload sits in the lost bits must not round to infinity.
+            let quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+            let wide = _mm256_blendv_epi8(rounded, quiet, nan);
+            // Packing works within each half: the quarters 0 and 2 have the result.
+            let packed = _mm256_packus_epi32(wide, wide);
+            _mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(packed))
+        }
+    }
+
+    #[inline(always)]
+    fn add_to_exponent(self, n: Self) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(n.0));
+            let bits = _mm256_add_epi32(_mm256_castps_si256(self.0), shifted);
+            Self(_mm256_castsi256_ps(bits))
+        }
+    }
+}
+
+impl Single for F32x16 {
+    type Bits = __m256i;
+
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u16, part: Part) -> __m256i {
+        // SAFETY: promised by the caller; a masked load reads no other lanes.
+        unsafe {
+            match part {
+                Part::Whole => _mm256_loadu_si256(from.cast()),
+                Part::First(n) => _mm256_maskz_loadu_epi16(mask(n) as u16, from.cast()),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bits(bits: __m256i, to: *mut u16, part: Part) {
+        // SAFETY: promised by the caller; a masked store writes no other lanes.
+        unsafe {
+            match part {
+                Part::Whole => _mm256_storeu_si256(to.cast(), bits),
+                Part::First(n) => _mm256_mask_storeu_epi16(to.cast(), mask(n) as u16, bits),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn stream_bits(bits: __m256i, to: *mut u16) {
+        // SAFETY: promised by the caller.
+        unsafe { _mm256_stream_si256(to.cast(), bits) }
+    }
+
+    #[inline(always)]
+    fn from_f16(bits: __m256i) -> Self {
+        // SAFETY: see `Vector`, as in the rest of the `impl`.
+        Self(unsafe { _mm512_cvtph_ps(bits) })
+    }
+
+    #[inline(always)]
+    fn from_bf16(bits: __m256i) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))) })
+    }
+
+    #[inline(always)]
+    fn to_f16(self) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0) }
+    }
+
+    /// In integers: the processor's own instruction would round subnormal numbers to 0.
+    #[inline(always)]
+    fn to_bf16(self) -> __m256i {
+        // SAFETY: as above.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let high = _mm512_srli_epi32::<16>(bits);
+            let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+            let rounding = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, rounding));
+            // A NaN whose payload sits in the lost bits must not round to infinity.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let wide = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
+            _mm512_cvtepi32_epi16(wide)
+        }
+    }
+
+    #[inline(always)]
+    fn add_to_exponent(self, n: Self) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(n.0));
+            let bits = _mm512_add_epi32(_mm512_castps_si512(self.0), shifted);
+            Self(_mm512_castsi512_ps(bits))
+        }
+    }
+}
