@@ -1,43 +1,38 @@
 //! Activations and their gradients, over registers.
 
 use super::element::Acc;
-use super::simd::Simd;
 use super::vector::{Single, Vector};
 use crate::spec::Activation;
 
 /// `activation(v)`
 #[inline(always)]
-pub fn activate<S: Simd, A: Acc>(activation: Activation, v: A::Vector<S>) -> A::Vector<S> {
-    let zero = A::Vector::<S>::default();
+pub fn activate<V: Vector<Item: Acc>>(activation: Activation, v: V) -> V {
+    let zero = V::default();
     match activation {
         Activation::None => v,
         // NaN stays NaN.
         Activation::Relu => v.if_less(zero, zero, v),
         Activation::LeakyRelu(slope) => {
-            let scaled = v * A::Vector::<S>::splat(A::from_f64(slope));
+            let scaled = v * V::splat(Acc::from_f64(slope));
             zero.if_less(v, v, scaled)
         }
-        Activation::Silu => v / (one::<S, A>() + (zero - v).exp()),
+        Activation::Silu => v / (one::<V>() + (zero - v).exp()),
     }
 }
 
 /// `dy * activation'(v)`
 #[inline(always)]
-pub fn pull_back<S: Simd, A: Acc>(
-    activation: Activation,
-    dy: A::Vector<S>,
-    v: A::Vector<S>,
-) -> A::Vector<S> {
-    let zero = A::Vector::<S>::default();
+pub fn pull_back<V: Vector<Item: Acc>>(activation: Activation, dy: V, v: V) -> V {
+    let zero = V::default();
     match activation {
         Activation::None => dy,
         Activation::Relu => zero.if_less(v, dy, zero),
         Activation::LeakyRelu(slope) => {
-            let scaled = dy * A::Vector::<S>::splat(A::from_f64(slope));
+            let scaled = dy * V::splat(Acc::from_f64(slope));
             zero.if_less(v, dy, scaled)
         }
         Activation::Silu => {
-            let one = one::<S, A>();
+            let one = one::<V>();
             let sigmoid = one / (one + (zero - v).exp());
             dy * (sigmoid * v.mul_add(one - sigmoid, one))
         }
@@ -45,8 +40,8 @@ pub fn pull_back<S: Simd, A: Acc>(
 }
 
 #[inline(always)]
-fn one<S: Simd, A: Acc>() -> A::Vector<S> {
-    A::Vector::<S>::splat(A::from_f64(1.))
+fn one<V: Vector<Item: Acc>>() -> V {
+    V::splat(Acc::from_f64(1.))
 }
 
 /// e^x within 2 ulp for |x| < 87; clamped beyond, where a sigmoid is 0 or 1. The polynomial is
@@ -85,7 +80,7 @@ pub fn exp_f32<V: Single>(x: V) -> V {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::{Isa, SimdJob};
+    use crate::cpu::simd::{Isa, Simd, SimdJob};
 
     struct Exp(f32);
 

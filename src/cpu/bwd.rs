@@ -142,7 +142,7 @@ impl<T: Element> Backward<'_, T> {
         }
         // SAFETY: as above.
         let v = unsafe { self.inputs.value::<S>(&of.params, i, part, x, &k.affine) };
-        pull_back::<S, T::Acc>(activation, dy, v)
+        pull_back(activation, dy, v)
     }
 
     /// `g`: `dv`, times the weight where that is per element.

@@ -1,15 +1,13 @@
 //! The four element types, which are computed on in registers of f32 or f64.
 
 use super::simd::Simd;
-use super::vector::{Part, Single, Vector};
+use super::vector::{Pair, Part, Single, Vector};
 use ::half::{bf16, f16};
 use candle_core::{CpuStorage, WithDType};
 
 /// The type that elements are computed and summed in, f32 or f64. Sums of [chunks](super::sums) are
 /// kept in f64.
 pub trait Acc: Copy + Default + Send + Sync + PartialOrd + 'static {
-    type Vector<S: Simd>: Vector<Item = Self>;
-
     /// A deviation of less than this times the mean comes of rounding alone, in a constant plane:
     /// one ulp in one element of a plane is more.
     const NOISE: f64;
@@ -23,10 +21,8 @@ pub trait Acc: Copy + Default + Send + Sync + PartialOrd + 'static {
 }
 
 macro_rules! acc {
-    ($t:ident, $vector:ident, $noise:expr, $large:expr) => {
+    ($t:ident, $noise:expr, $large:expr) => {
         impl Acc for $t {
-            type Vector<S: Simd> = S::$vector;
-
             const NOISE: f64 = $noise;
             const LARGE: f64 = $large;
 
@@ -42,15 +38,16 @@ macro_rules! acc {
     };
 }
 // 2^-45 and 2^-50; less than the reciprocals of the smallest normal numbers.
-acc!(f32, F32, 1. / (1u64 << 45) as f64, 1e30);
-acc!(f64, F64, 1. / (1u64 << 50) as f64, 1e300);
+acc!(f32, 1. / (1u64 << 45) as f64, 1e30);
+acc!(f64, 1. / (1u64 << 50) as f64, 1e300);
 
 /// The register that elements of a type are computed in.
-pub type Register<S, T> = <<T as Element>::Acc as Acc>::Vector<S>;
+pub type Register<S, T> = <T as Element>::Register<S>;
 
 /// An element type of x, y and the gradients.
 pub trait Element: WithDType + Send + Sync {
     type Acc: Acc + Element;
+    type Register<S: Simd>: Vector<Item = Self::Acc>;
 
     /// # Safety
     ///
@@ -76,6 +73,7 @@ macro_rules! wide {
     ($t:ty, $variant:ident) => {
         impl Element for $t {
             type Acc = $t;
+            type Register<S: Simd> = S::$variant;
 
             #[inline(always)]
             unsafe fn load<S: Simd>(from: *const $t, part: Part) -> Register<S, $t> {
@@ -104,28 +102,29 @@ macro_rules! wide {
 wide!(f32, F32);
 wide!(f64, F64);
 
+// Both types of 16 bits are `repr(transparent)` over u16.
 macro_rules! half {
-    ($t:ty, $variant:ident, $widen:ident, $narrow:ident) => {
-        // Both types are `repr(transparent)` over u16.
+    ($t:ty, $variant:ident: $register:ty, $load:expr, $store:expr, $stream:expr) => {
         impl Element for $t {
             type Acc = f32;
+            type Register<S: Simd> = $register;
 
             #[inline(always)]
-            unsafe fn load<S: Simd>(from: *const $t, part: Part) -> S::F32 {
+            unsafe fn load<S: Simd>(from: *const $t, part: Part) -> $register {
                 // SAFETY: promised by the caller.
-                Single::$widen(unsafe { S::F32::load_bits(from.cast(), part) })
+                unsafe { $load(from.cast(), part) }
             }
 
             #[inline(always)]
-            unsafe fn store<S: Simd>(v: S::F32, to: *mut $t, part: Part) {
+            unsafe fn store<S: Simd>(v: $register, to: *mut $t, part: Part) {
                 // SAFETY: promised by the caller.
-                unsafe { S::F32::store_bits(v.$narrow(), to.cast(), part) }
+                unsafe { $store(v, to.cast(), part) }
             }
 
             #[inline(always)]
-            unsafe fn stream<S: Simd>(v: S::F32, to: *mut $t) {
+            unsafe fn stream<S: Simd>(v: $register, to: *mut $t) {
                 // SAFETY: promised by the caller.
-                unsafe { S::F32::stream_bits(v.$narrow(), to.cast()) }
+                unsafe { $stream(v, to.cast()) }
             }
 
             fn storage(values: Vec<$t>) -> CpuStorage {
@@ -134,5 +133,13 @@ macro_rules! half {
         }
     };
 }
-half!(f16, F16, from_f16, to_f16);
-half!(bf16, BF16, from_bf16, to_bf16);
+half!(
+    f16, F16: S::F32,
+    |from, part| S::F32::widen(S::F32::load_halves(from, part)),
+    |v: S::F32, to, part| S::F32::store_halves(v.narrow(), to, part),
+    |v: S::F32, to| S::F32::stream_halves(v.narrow(), to)
+);
+half!(
+    bf16, BF16: Pair<S::F32>,
+    Pair::<S::F32>::load_words, Pair::<S::F32>::store_words, Pair::<S::F32>::stream_words
+);

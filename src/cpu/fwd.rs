@@ -219,7 +219,7 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         unsafe {
             let x = x.at::<S>(i, part);
             let v = self.inputs.value::<S>(&of.params, i, part, x, k);
-            let v = activate::<S, T::Acc>(self.inputs.spec.activation, v);
+            let v = activate(self.inputs.spec.activation, v);
             y.put::<S>(v, i, part, streams);
         }
     }

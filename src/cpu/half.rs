@@ -86,21 +86,30 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self) {
             let Self(from, to) = self;
-            let width = S::F32::LEN;
-            for start in (0..from.len()).step_by(width) {
-                let left = from.len() - start;
-                let part = if left < width {
-                    Part::First(left)
-                } else {
-                    Part::Whole
-                };
-                // SAFETY: both slices have `left` elements from here.
+            let mut wide = [0f32; 32];
+            for (from, to) in from.chunks(32).zip(to.chunks_mut(32)) {
+                // SAFETY: the slices have as many elements as the parts say, and the job runs on a
+                // processor with the instructions of `S`.
                 unsafe {
-                    let v = F::load::<S>(from.as_ptr().add(start), part);
-                    T::store::<S>(v, to.as_mut_ptr().add(start), part);
+                    for (start, part) in parts(from.len(), F::Register::<S>::LEN) {
+                        let v = F::load::<S>(from[start..].as_ptr(), part);
+                        v.store(wide[start..].as_mut_ptr(), part);
+                    }
+                    for (start, part) in parts(to.len(), T::Register::<S>::LEN) {
+                        let v = Vector::load(wide[start..].as_ptr(), part);
+                        T::store::<S>(v, to[start..].as_mut_ptr(), part);
+                    }
                 }
             }
         }
+    }
+
+    /// Where registers of `width` begin in `len` elements.
+    fn parts(len: usize, width: usize) -> impl Iterator<Item = (usize, Part)> {
+        (0..len).step_by(width).map(move |start| match len - start {
+            left if left < width => (start, Part::First(left)),
+            _ => (start, Part::Whole),
+        })
     }
 
     /// Every high part of an f32 with the low parts where rounding turns; an odd number of them.

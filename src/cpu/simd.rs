@@ -100,7 +100,8 @@ impl Simd for Baseline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::vector::Part;
+    use crate::cpu::vector::{Pair, Part};
+    use ::half::{bf16, f16};
 
     struct Check;
 
@@ -111,6 +112,7 @@ mod tests {
         fn run<S: Simd>(self) {
             check::<S::F32>(|v| v as f32);
             check::<S::F64>(|v| v as f64);
+            check::<Pair<S::F32>>(|v| v as f32);
         }
     }
 
@@ -174,21 +176,23 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self) {
             #[repr(align(64))]
-            struct Aligned([f32; 16], [u16; 32]);
+            struct Aligned([f32; 16], [u16; 32], [u16; 32]);
 
-            let mut memory = Aligned([0.; 16], [0; 32]);
+            let mut memory = Aligned([0.; 16], [0; 32], [0; 32]);
             let values: Vec<f32> = (1..17).map(|i| i as f32).collect();
-            // SAFETY: both are large enough and aligned for any register.
+            // SAFETY: all are large enough and aligned for any register.
             unsafe {
                 let v = S::F32::load(values.as_ptr(), Part::Whole);
                 v.stream(memory.0.as_mut_ptr());
-                S::F32::stream_bits(v.to_bf16(), memory.1.as_mut_ptr());
+                S::F32::stream_halves(v.narrow(), memory.1.as_mut_ptr());
+                S::F32::stream_words(S::F32::join([v; 2]), memory.2.as_mut_ptr());
             }
             S::fence();
-            let width = S::F32::LEN;
-            assert_eq!(memory.0[..width], values[..width]);
-            for (bits, v) in memory.1.iter().zip(&values[..width]) {
-                assert_eq!(*bits as u32, v.to_bits() >> 16);
+            for (i, v) in values.iter().enumerate().take(S::F32::LEN) {
+                assert_eq!(memory.0[i], *v);
+                assert_eq!(memory.1[i], f16::from_f32(*v).to_bits());
+                let bits = bf16::from_f32(*v).to_bits();
+                assert_eq!(memory.2[2 * i..2 * i + 2], [bits; 2]);
             }
         }
     }

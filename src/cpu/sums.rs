@@ -121,7 +121,7 @@ unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>>(
     shifts: [T::Acc; 2],
 ) -> [f64; 4] {
     let (width, streams) = (Register::<S, T>::LEN, P::Measure::STREAMS);
-    let unroll = UNROLL / streams;
+    let unroll = (UNROLL / streams / Register::<S, T>::REGISTERS).max(1);
     let shifts = shifts.map(Register::<S, T>::splat);
     let mut sums = [[Register::<S, T>::default(); 4]; UNROLL];
     let mut at = start;
@@ -155,10 +155,11 @@ unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>>(
     }
     let mut totals = [0.; 4];
     for i in 0..2 * streams {
-        let mut sum = sums[0][i] + sums[1][i];
-        if unroll == 4 {
-            sum = sum + (sums[2][i] + sums[3][i]);
-        }
+        let sum = match unroll {
+            4 => (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]),
+            2 => sums[0][i] + sums[1][i],
+            _ => sums[0][i],
+        };
         totals[i] = sum.sum().to_f64();
     }
     totals

@@ -31,6 +31,8 @@ pub trait Vector:
 {
     type Item: Copy;
     const LEN: usize;
+    /// The registers of the processor that it takes.
+    const REGISTERS: usize = 1;
 
     fn splat(v: Self::Item) -> Self;
     /// `self * b + c`, rounded once where that is one instruction.
@@ -61,33 +63,187 @@ pub trait Vector:
 
 /// A register of f32, which numbers of 16 bits are widened to.
 pub trait Single: Vector<Item = f32> {
-    /// As many numbers of 16 bits.
-    type Bits: Copy;
+    /// As many f16.
+    type Halves: Copy;
+    /// Twice as many bf16.
+    type Words: Copy;
 
     /// # Safety
     ///
-    /// See [`Vector`].
-    unsafe fn load_bits(from: *const u16, part: Part) -> Self::Bits;
+    /// See [`Vector`]. So for the methods below.
+    unsafe fn load_halves(from: *const u16, part: Part) -> Self::Halves;
     /// # Safety
     ///
     /// See [`Vector`].
-    unsafe fn store_bits(bits: Self::Bits, to: *mut u16, part: Part);
-    /// [`Vector::stream`] of as many bits.
-    ///
+    unsafe fn store_halves(halves: Self::Halves, to: *mut u16, part: Part);
     /// # Safety
     ///
-    /// See [`Vector`]; `to` is aligned to the size of the register of bits.
-    unsafe fn stream_bits(bits: Self::Bits, to: *mut u16);
-
-    fn from_f16(bits: Self::Bits) -> Self;
-    fn from_bf16(bits: Self::Bits) -> Self;
+    /// See [`Vector`]; `to` is aligned to the size of the register.
+    unsafe fn stream_halves(halves: Self::Halves, to: *mut u16);
+    fn widen(halves: Self::Halves) -> Self;
     /// Rounded to nearest even; small numbers become subnormal ones, a NaN stays one.
-    fn to_f16(self) -> Self::Bits;
-    /// As [`to_f16`](Self::to_f16).
-    fn to_bf16(self) -> Self::Bits;
+    fn narrow(self) -> Self::Halves;
+
+    /// # Safety
+    ///
+    /// See [`Vector`].
+    unsafe fn load_words(from: *const u16, part: Part) -> Self::Words;
+    /// # Safety
+    ///
+    /// See [`Vector`].
+    unsafe fn store_words(words: Self::Words, to: *mut u16, part: Part);
+    /// # Safety
+    ///
+    /// See [`Vector`]; `to` is aligned to the size of the register.
+    unsafe fn stream_words(words: Self::Words, to: *mut u16);
+    /// The bf16 with even numbers, and those with odd ones.
+    fn split(words: Self::Words) -> [Self; 2];
+    /// Rounded as by [`narrow`](Self::narrow).
+    fn join(pair: [Self; 2]) -> Self::Words;
+
+    /// Of the numbers of both registers, those with even numbers and those with odd ones.
+    fn unzip(registers: [Self; 2]) -> [Self; 2];
+    /// The reverse of [`unzip`](Self::unzip).
+    fn zip(pair: [Self; 2]) -> [Self; 2];
 
     /// `self * 2^n`, for an integer n in the last bits of `n`.
     fn add_to_exponent(self, n: Self) -> Self;
+}
+
+/// Two registers, of the numbers with even and with odd positions in memory: bf16 are widened to
+/// them by a shift and a mask, and joined again without moving any within a register, which takes
+/// half of the instructions that adjacent numbers take.
+#[derive(Clone, Copy, Default)]
+pub struct Pair<V>([V; 2]);
+
+macro_rules! pairwise {
+    ($($op:ident, $f:ident);*) => {$(
+        impl<V: $op<Output = V>> $op for Pair<V> {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $f(self, other: Self) -> Self {
+                let ([a, b], [c, d]) = (self.0, other.0);
+                Self([a.$f(c), b.$f(d)])
+            }
+        }
+    )*};
+}
+pairwise!(Add, add; Sub, sub; Mul, mul; Div, div);
+
+/// The parts of two adjacent registers of `len`; `None` where there is nothing of one.
+#[inline(always)]
+fn parts(len: usize, part: Part) -> [Option<Part>; 2] {
+    let some = |n: usize| match n {
+        0 => None,
+        n if n < len => Some(Part::First(n)),
+        _ => Some(Part::Whole),
+    };
+    match part {
+        Part::Whole => [Some(Part::Whole); 2],
+        Part::First(n) => [some(n), some(n.saturating_sub(len))],
+    }
+}
+
+impl<V: Single> Vector for Pair<V> {
+    type Item = f32;
+    const LEN: usize = 2 * V::LEN;
+    const REGISTERS: usize = 2;
+
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        Self([V::splat(v); 2])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        Self([
+            self.0[0].mul_add(b.0[0], c.0[0]),
+            self.0[1].mul_add(b.0[1], c.0[1]),
+        ])
+    }
+
+    #[inline(always)]
+    fn if_less(self, bound: Self, then: Self, otherwise: Self) -> Self {
+        Self([
+            self.0[0].if_less(bound.0[0], then.0[0], otherwise.0[0]),
+            self.0[1].if_less(bound.0[1], then.0[1], otherwise.0[1]),
+        ])
+    }
+
+    #[inline(always)]
+    fn exp(self) -> Self {
+        Self([self.0[0].exp(), self.0[1].exp()])
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        (self.0[0] + self.0[1]).sum()
+    }
+
+    #[inline(always)]
+    fn first(self, n: usize, rest: Self) -> Self {
+        let even = self.0[0].first(n.div_ceil(2), rest.0[0]);
+        Self([even, self.0[1].first(n / 2, rest.0[1])])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32, part: Part) -> Self {
+        let mut registers = [V::default(); 2];
+        for (i, part) in parts(V::LEN, part).into_iter().enumerate() {
+            if let Some(part) = part {
+                // SAFETY: promised by the caller.
+                registers[i] = unsafe { V::load(from.add(i * V::LEN), part) };
+            }
+        }
+        Self(V::unzip(registers))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, part: Part) {
+        let registers = V::zip(self.0);
+        for (i, part) in parts(V::LEN, part).into_iter().enumerate() {
+            if let Some(part) = part {
+                // SAFETY: promised by the caller.
+                unsafe { registers[i].store(to.add(i * V::LEN), part) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: promised by the caller.
+        unsafe { self.store(to, Part::Whole) }
+    }
+}
+
+impl<V: Single> Pair<V> {
+    /// # Safety
+    ///
+    /// See [`Vector`]; `from` is to bf16. So for `store_words` and `stream_words`.
+    #[inline(always)]
+    pub unsafe fn load_words(from: *const u16, part: Part) -> Self {
+        // SAFETY: promised by the caller.
+        Self(V::split(unsafe { V::load_words(from, part) }))
+    }
+
+    /// # Safety
+    ///
+    /// See [`Vector`].
+    #[inline(always)]
+    pub unsafe fn store_words(self, to: *mut u16, part: Part) {
+        // SAFETY: promised by the caller.
+        unsafe { V::store_words(V::join(self.0), to, part) }
+    }
+
+    /// # Safety
+    ///
+    /// See [`Vector`]; `to` is aligned to as many bf16 as the register has.
+    #[inline(always)]
+    pub unsafe fn stream_words(self, to: *mut u16) {
+        // SAFETY: promised by the caller.
+        unsafe { V::stream_words(V::join(self.0), to) }
+    }
 }
 
 /// A register as an array: what the compiler makes of it are SSE2 or NEON instructions.
@@ -206,65 +362,119 @@ array!(f64, |mut v: Self| {
     v
 });
 
-impl<const N: usize> Array<f32, N> {
-    #[inline(always)]
-    fn from_bits(bits: [u16; N], widen: impl Fn(u16) -> f32) -> Self {
-        let mut wide = [0.; N];
-        for lane in 0..N {
-            wide[lane] = widen(bits[lane]);
-        }
-        Self(wide)
-    }
-
-    #[inline(always)]
-    fn to_bits(self, narrow: impl Fn(f32) -> u16) -> [u16; N] {
-        let mut bits = [0; N];
-        for lane in 0..N {
-            bits[lane] = narrow(self.0[lane]);
-        }
-        bits
-    }
-}
+/// `2 * N` words of 16 bits are `N` of 32, an even and an odd one in each.
+type Words<const N: usize> = [[u16; 2]; N];
 
 impl<const N: usize> Single for Array<f32, N> {
-    type Bits = [u16; N];
+    type Halves = [u16; N];
+    type Words = Words<N>;
 
     #[inline(always)]
-    unsafe fn load_bits(from: *const u16, part: Part) -> [u16; N] {
+    unsafe fn load_halves(from: *const u16, part: Part) -> [u16; N] {
         // SAFETY: promised by the caller.
         unsafe { copy_in(from, part) }
     }
 
     #[inline(always)]
-    unsafe fn store_bits(bits: [u16; N], to: *mut u16, part: Part) {
+    unsafe fn store_halves(halves: [u16; N], to: *mut u16, part: Part) {
         // SAFETY: promised by the caller.
-        unsafe { copy_out(&bits, to, part) }
+        unsafe { copy_out(&halves, to, part) }
     }
 
     #[inline(always)]
-    unsafe fn stream_bits(bits: [u16; N], to: *mut u16) {
+    unsafe fn stream_halves(halves: [u16; N], to: *mut u16) {
         // SAFETY: promised by the caller.
-        unsafe { copy_out(&bits, to, Part::Whole) }
+        unsafe { copy_out(&halves, to, Part::Whole) }
     }
 
     #[inline(always)]
-    fn from_f16(bits: [u16; N]) -> Self {
-        Self::from_bits(bits, half::widen_f16)
+    fn widen(halves: [u16; N]) -> Self {
+        let mut wide = [0.; N];
+        for lane in 0..N {
+            wide[lane] = half::widen_f16(halves[lane]);
+        }
+        Self(wide)
     }
 
     #[inline(always)]
-    fn from_bf16(bits: [u16; N]) -> Self {
-        Self::from_bits(bits, half::widen_bf16)
+    fn narrow(self) -> [u16; N] {
+        let mut halves = [0; N];
+        for lane in 0..N {
+            halves[lane] = half::narrow_f16(self.0[lane]);
+        }
+        halves
     }
 
     #[inline(always)]
-    fn to_f16(self) -> [u16; N] {
-        self.to_bits(half::narrow_f16)
+    unsafe fn load_words(from: *const u16, part: Part) -> Words<N> {
+        let mut words = [[0; 2]; N];
+        let count = match part {
+            Part::Whole => 2 * N,
+            Part::First(n) => n,
+        };
+        for (i, word) in words.as_flattened_mut().iter_mut().enumerate().take(count) {
+            // SAFETY: promised by the caller: there are `count`.
+            *word = unsafe { *from.add(i) };
+        }
+        words
     }
 
     #[inline(always)]
-    fn to_bf16(self) -> [u16; N] {
-        self.to_bits(half::narrow_bf16)
+    unsafe fn store_words(words: Words<N>, to: *mut u16, part: Part) {
+        let count = match part {
+            Part::Whole => 2 * N,
+            Part::First(n) => n,
+        };
+        for (i, word) in words.as_flattened().iter().enumerate().take(count) {
+            // SAFETY: promised by the caller: there are `count`.
+            unsafe { to.add(i).write(*word) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn stream_words(words: Words<N>, to: *mut u16) {
+        // SAFETY: promised by the caller.
+        unsafe { Self::store_words(words, to, Part::Whole) }
+    }
+
+    #[inline(always)]
+    fn split(words: Words<N>) -> [Self; 2] {
+        let [mut even, mut odd] = [[0.; N]; 2];
+        for lane in 0..N {
+            even[lane] = half::widen_bf16(words[lane][0]);
+            odd[lane] = half::widen_bf16(words[lane][1]);
+        }
+        [Self(even), Self(odd)]
+    }
+
+    #[inline(always)]
+    fn join([even, odd]: [Self; 2]) -> Words<N> {
+        let mut words = [[0; 2]; N];
+        for lane in 0..N {
+            words[lane] = [even.0[lane], odd.0[lane]].map(half::narrow_bf16);
+        }
+        words
+    }
+
+    #[inline(always)]
+    fn unzip([a, b]: [Self; 2]) -> [Self; 2] {
+        let at = |i: usize| if i < N { a.0[i] } else { b.0[i - N] };
+        let [mut even, mut odd] = [[0.; N]; 2];
+        for lane in 0..N {
+            even[lane] = at(2 * lane);
+            odd[lane] = at(2 * lane + 1);
+        }
+        [Self(even), Self(odd)]
+    }
+
+    #[inline(always)]
+    fn zip(pair: [Self; 2]) -> [Self; 2] {
+        let [mut a, mut b] = [[0.; N]; 2];
+        for lane in 0..N {
+            a[lane] = pair[lane % 2].0[lane / 2];
+            b[lane] = pair[lane % 2].0[(lane + N) / 2];
+        }
+        [Self(a), Self(b)]
     }
 
     #[inline(always)]

@@ -53,7 +53,7 @@ set!(Avx512, avx512, F32x16, F64x8);
 /// The mask of the first `n` of up to 32 lanes.
 #[inline(always)]
 fn mask(n: usize) -> u32 {
-    (1u32 << n) - 1
+    ((1u64 << n) - 1) as u32
 }
 
 /// The mask of the first `n` lanes of 32 bits: all ones in these.
@@ -261,165 +261,211 @@ fn exp_of_lanes<V: Vector<Item = f64>, const N: usize>(v: V) -> V {
     }
 }
 
-impl Single for F32x8 {
-    type Bits = __m128i;
+/// Integers of a set, and what it does to bits of registers, by the same names.
+macro_rules! single {
+    (
+        $name:ident($m:ident), $n:literal, $set1:ident, $add:ident, $and:ident, $or:ident,
+        $shift_left:ident, $shift_right:ident, $to_bits:ident, $to_numbers:ident,
+        halves: $halves:ident, $load_halves:expr, $store_halves:expr, $stream_halves:ident,
+        $widen:ident, $narrow:ident,
+        words: $words:ident, $load_words:expr, $store_words:expr, $stream_words:ident,
+        if_nan: $if_nan:expr, unzip: $unzip:expr, zip: $zip:expr
+    ) => {
+        impl Single for $name {
+            type Halves = $halves;
+            type Words = $words;
 
-    #[inline(always)]
-    unsafe fn load_bits(from: *const u16, part: Part) -> __m128i {
-        // SAFETY: promised by the caller.
-        unsafe {
-            match part {
-                Part::Whole => _mm_loadu_si128(from.cast()),
-                Part::First(_) => {
-                    let lanes: [u16; 8] = copy_in(from, part);
-                    _mm_loadu_si128(lanes.as_ptr().cast())
+            #[inline(always)]
+            unsafe fn load_halves(from: *const u16, part: Part) -> $halves {
+                // SAFETY: promised by the caller; a masked load reads no other lanes.
+                unsafe { $load_halves(from, part) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_halves(halves: $halves, to: *mut u16, part: Part) {
+                // SAFETY: promised by the caller; a masked store writes no other lanes.
+                unsafe { $store_halves(halves, to, part) }
+            }
+
+            #[inline(always)]
+            unsafe fn stream_halves(halves: $halves, to: *mut u16) {
+                // SAFETY: promised by the caller.
+                unsafe { $stream_halves(to.cast(), halves) }
+            }
+
+            #[inline(always)]
+            fn widen(halves: $halves) -> Self {
+                // SAFETY: see `Vector`, as in the rest of the `impl`.
+                Self(unsafe { $widen(halves) })
+            }
+
+            #[inline(always)]
+            fn narrow(self) -> $halves {
+                // SAFETY: as above.
+                unsafe { $narrow::<_MM_FROUND_TO_NEAREST_INT>(self.0) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_words(from: *const u16, part: Part) -> $words {
+                // SAFETY: as for the halves.
+                unsafe { $load_words(from, part) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_words(words: $words, to: *mut u16, part: Part) {
+                // SAFETY: as for the halves.
+                unsafe { $store_words(words, to, part) }
+            }
+
+            #[inline(always)]
+            unsafe fn stream_words(words: $words, to: *mut u16) {
+                // SAFETY: promised by the caller.
+                unsafe { $stream_words(to.cast(), words) }
+            }
+
+            #[inline(always)]
+            fn split(words: $words) -> [Self; 2] {
+                // SAFETY: as above.
+                unsafe {
+                    let high = $and(words, $set1(0xffff_0000u32 as i32));
+                    [
+                        Self($to_numbers($shift_left::<16>(words))),
+                        Self($to_numbers(high)),
+                    ]
+                }
+            }
+
+            /// In integers: the instruction that some processors have rounds subnormal numbers to 0.
+            #[inline(always)]
+            fn join(pair: [Self; 2]) -> $words {
+                // SAFETY: as above.
+                unsafe {
+                    let mut rounded = pair.map(|v| $to_bits(v.0));
+                    for (rounded, v) in rounded.iter_mut().zip(pair) {
+                        let bits = *rounded;
+                        let odd = $and($shift_right::<16>(bits), $set1(1));
+                        let up = $add($add(bits, $set1(0x7fff)), odd);
+                        // A NaN whose payload sits in the lost bits must not become infinite.
+                        *rounded = $if_nan(v.0, $or(bits, $set1(0x40_0000)), up);
+                    }
+                    let high = $and(rounded[1], $set1(0xffff_0000u32 as i32));
+                    $or($shift_right::<16>(rounded[0]), high)
+                }
+            }
+
+            #[inline(always)]
+            fn unzip([a, b]: [Self; 2]) -> [Self; 2] {
+                // SAFETY: as above.
+                unsafe { $unzip(a.0, b.0) }
+            }
+
+            #[inline(always)]
+            fn zip([even, odd]: [Self; 2]) -> [Self; 2] {
+                // SAFETY: as above.
+                unsafe { $zip(even.0, odd.0) }
+            }
+
+            #[inline(always)]
+            fn add_to_exponent(self, n: Self) -> Self {
+                // SAFETY: as above.
+                unsafe {
+                    let shifted = $shift_left::<23>($to_bits(n.0));
+                    Self($to_numbers($add($to_bits(self.0), shifted)))
                 }
             }
         }
-    }
+    };
+}
 
-    #[inline(always)]
-    unsafe fn store_bits(bits: __m128i, to: *mut u16, part: Part) {
-        // SAFETY: promised by the caller.
-        unsafe {
-            match part {
-                Part::Whole => _mm_storeu_si128(to.cast(), bits),
+/// AVX2 has no masks for numbers of 16 bits: parts go through memory.
+macro_rules! through_memory {
+    ($n:literal, $load:ident, $store:ident) => {
+        (
+            |from: *const u16, part| match part {
+                Part::Whole => $load(from.cast()),
                 Part::First(_) => {
-                    let mut lanes = [0u16; 8];
-                    _mm_storeu_si128(lanes.as_mut_ptr().cast(), bits);
+                    let lanes: [u16; $n] = copy_in(from, part);
+                    $load(lanes.as_ptr().cast())
+                }
+            },
+            |bits, to: *mut u16, part| match part {
+                Part::Whole => $store(to.cast(), bits),
+                Part::First(_) => {
+                    let mut lanes = [0u16; $n];
+                    $store(lanes.as_mut_ptr().cast(), bits);
                     copy_out(&lanes, to, part);
                 }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn stream_bits(bits: __m128i, to: *mut u16) {
-        // SAFETY: promised by the caller.
-        unsafe { _mm_stream_si128(to.cast(), bits) }
-    }
-
-    #[inline(always)]
-    fn from_f16(bits: __m128i) -> Self {
-        // SAFETY: see `Vector`, as in the rest of the `impl`.
-        Self(unsafe { _mm256_cvtph_ps(bits) })
-    }
-
-    #[inline(always)]
-    fn from_bf16(bits: __m128i) -> Self {
-        // SAFETY: as above.
-        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits))) })
-    }
-
-    #[inline(always)]
-    fn to_f16(self) -> __m128i {
-        // SAFETY: as above.
-        unsafe { _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0) }
-    }
-
-    #[inline(always)]
-    fn to_bf16(self) -> __m128i {
-        // SAFETY: as above.
-        unsafe {
-            let bits = _mm256_castps_si256(self.0);
-            let high = _mm256_srli_epi32::<16>(bits);
-            let odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
-            let rounding = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-            let rounded = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, rounding));
-            // A NaN whose payload sits in the lost bits must not round to infinity.
-            let quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
-            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
-            let wide = _mm256_blendv_epi8(rounded, quiet, nan);
-            // Packing works within each half: the quarters 0 and 2 have the result.
-            let packed = _mm256_packus_epi32(wide, wide);
-            _mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(packed))
-        }
-    }
-
-    #[inline(always)]
-    fn add_to_exponent(self, n: Self) -> Self {
-        // SAFETY: as above.
-        unsafe {
-            let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(n.0));
-            let bits = _mm256_add_epi32(_mm256_castps_si256(self.0), shifted);
-            Self(_mm256_castsi256_ps(bits))
-        }
-    }
+            },
+        )
+    };
 }
 
-impl Single for F32x16 {
-    type Bits = __m256i;
-
-    #[inline(always)]
-    unsafe fn load_bits(from: *const u16, part: Part) -> __m256i {
-        // SAFETY: promised by the caller; a masked load reads no other lanes.
-        unsafe {
-            match part {
-                Part::Whole => _mm256_loadu_si256(from.cast()),
-                Part::First(n) => _mm256_maskz_loadu_epi16(mask(n) as u16, from.cast()),
-            }
-        }
+single!(
+    F32x8(__m256), 8, _mm256_set1_epi32, _mm256_add_epi32, _mm256_and_si256, _mm256_or_si256,
+    _mm256_slli_epi32, _mm256_srli_epi32, _mm256_castps_si256, _mm256_castsi256_ps,
+    halves: __m128i,
+    through_memory!(8, _mm_loadu_si128, _mm_storeu_si128).0,
+    through_memory!(8, _mm_loadu_si128, _mm_storeu_si128).1,
+    _mm_stream_si128, _mm256_cvtph_ps, _mm256_cvtps_ph,
+    words: __m256i,
+    through_memory!(16, _mm256_loadu_si256, _mm256_storeu_si256).0,
+    through_memory!(16, _mm256_loadu_si256, _mm256_storeu_si256).1,
+    _mm256_stream_si256,
+    if_nan: |v, nan, number| {
+        let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        _mm256_blendv_epi8(number, nan, is_nan)
+    },
+    unzip: |a, b| {
+        // Shuffles work within each half: the quarters are out of order.
+        let [even, odd] = [_mm256_shuffle_ps::<0b10_00_10_00>(a, b), _mm256_shuffle_ps::<0b11_01_11_01>(a, b)];
+        [even, odd].map(|v| {
+            let quarters = _mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v));
+            Self(_mm256_castpd_ps(quarters))
+        })
+    },
+    zip: |even, odd| {
+        let [low, high] = [_mm256_unpacklo_ps(even, odd), _mm256_unpackhi_ps(even, odd)];
+        [
+            Self(_mm256_permute2f128_ps::<0x20>(low, high)),
+            Self(_mm256_permute2f128_ps::<0x31>(low, high)),
+        ]
     }
+);
 
-    #[inline(always)]
-    unsafe fn store_bits(bits: __m256i, to: *mut u16, part: Part) {
-        // SAFETY: promised by the caller; a masked store writes no other lanes.
-        unsafe {
-            match part {
-                Part::Whole => _mm256_storeu_si256(to.cast(), bits),
-                Part::First(n) => _mm256_mask_storeu_epi16(to.cast(), mask(n) as u16, bits),
-            }
-        }
+single!(
+    F32x16(__m512), 16, _mm512_set1_epi32, _mm512_add_epi32, _mm512_and_si512, _mm512_or_si512,
+    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_castps_si512, _mm512_castsi512_ps,
+    halves: __m256i,
+    |from: *const u16, part| match part {
+        Part::Whole => _mm256_loadu_si256(from.cast()),
+        Part::First(n) => _mm256_maskz_loadu_epi16(mask(n) as u16, from.cast()),
+    },
+    |bits, to: *mut u16, part| match part {
+        Part::Whole => _mm256_storeu_si256(to.cast(), bits),
+        Part::First(n) => _mm256_mask_storeu_epi16(to.cast(), mask(n) as u16, bits),
+    },
+    _mm256_stream_si256, _mm512_cvtph_ps, _mm512_cvtps_ph,
+    words: __m512i,
+    |from: *const u16, part| match part {
+        Part::Whole => _mm512_loadu_si512(from.cast()),
+        Part::First(n) => _mm512_maskz_loadu_epi16(mask(n), from.cast()),
+    },
+    |bits, to: *mut u16, part| match part {
+        Part::Whole => _mm512_storeu_si512(to.cast(), bits),
+        Part::First(n) => _mm512_mask_storeu_epi16(to.cast(), mask(n), bits),
+    },
+    _mm512_stream_si512,
+    if_nan: |v, nan, number| {
+        _mm512_mask_blend_epi32(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v), number, nan)
+    },
+    unzip: |a, b| {
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        [even, odd].map(|order| Self(_mm512_permutex2var_ps(a, order, b)))
+    },
+    zip: |even, odd| {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+        [low, high].map(|order| Self(_mm512_permutex2var_ps(even, order, odd)))
     }
-
-    #[inline(always)]
-    unsafe fn stream_bits(bits: __m256i, to: *mut u16) {
-        // SAFETY: promised by the caller.
-        unsafe { _mm256_stream_si256(to.cast(), bits) }
-    }
-
-    #[inline(always)]
-    fn from_f16(bits: __m256i) -> Self {
-        // SAFETY: see `Vector`, as in the rest of the `impl`.
-        Self(unsafe { _mm512_cvtph_ps(bits) })
-    }
-
-    #[inline(always)]
-    fn from_bf16(bits: __m256i) -> Self {
-        // SAFETY: as above.
-        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))) })
-    }
-
-    #[inline(always)]
-    fn to_f16(self) -> __m256i {
-        // SAFETY: as above.
-        unsafe { _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0) }
-    }
-
-    /// In integers: the processor's own instruction would round subnormal numbers to 0.
-    #[inline(always)]
-    fn to_bf16(self) -> __m256i {
-        // SAFETY: as above.
-        unsafe {
-            let bits = _mm512_castps_si512(self.0);
-            let high = _mm512_srli_epi32::<16>(bits);
-            let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-            let rounding = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, rounding));
-            // A NaN whose payload sits in the lost bits must not round to infinity.
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
-            let wide = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
-            _mm512_cvtepi32_epi16(wide)
-        }
-    }
-
-    #[inline(always)]
-    fn add_to_exponent(self, n: Self) -> Self {
-        // SAFETY: as above.
-        unsafe {
-            let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(n.0));
-            let bits = _mm512_add_epi32(_mm512_castps_si512(self.0), shifted);
-            Self(_mm512_castsi512_ps(bits))
-        }
-    }
-}
+);
