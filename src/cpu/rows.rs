@@ -3,6 +3,8 @@
 //! Rows of few channels are taken several at once, as one long row in which the channels repeat,
 //! so that every loop has enough lanes.
 
+#![allow(clippy::needless_range_loop)] // Lanes are counted alike in several arrays.
+
 use super::element::{Acc, Element, Register};
 use super::moments::Measure;
 use super::operand::Span;

@@ -21,7 +21,7 @@ const UNROLL: usize = 4;
 fn splat<S: Simd, T: Element, P: GroupPass<T>>(
     k: P::Coefficients<T::Acc>,
 ) -> P::Coefficients<Register<S, T>> {
-    P::map(k, |v| Register::<S, T>::splat(v))
+    P::map(k, Register::<S, T>::splat)
 }
 
 /// Values near the means of the streams, from the start of the span: the means of an eighth of its

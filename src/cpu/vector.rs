@@ -1,5 +1,7 @@
 //! Registers of numbers: what a loop computes on, whatever the instruction set.
 
+#![allow(clippy::needless_range_loop)] // Lanes are counted alike in several arrays.
+
 use super::half;
 use std::ops::{Add, Div, Mul, Sub};
 
