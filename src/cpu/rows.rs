@@ -141,12 +141,22 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
         let mut totals = [P::Measure::default(); PIECE];
         let mut shifts = [[T::Acc::default(); PIECE]; 2];
         let mut sums = [[T::Acc::default(); PIECE]; 4];
-        let for_shift = whole.min(SHIFT_ROWS);
+        let last = (self.span.len - whole * long).saturating_sub(piece.start);
+        // Whole rows, or the only one there is.
+        let for_shift = whole.clamp(1, SHIFT_ROWS);
+        let there = Piece {
+            width: if whole == 0 {
+                last.min(piece.width)
+            } else {
+                piece.width
+            },
+            ..piece
+        };
         // SAFETY: promised by the caller, so here and below.
-        unsafe { self.sum::<S>(round, &tensors, 0..for_shift, piece, &shifts, &mut sums) };
+        unsafe { self.sum::<S>(round, &tensors, 0..for_shift, there, &shifts, &mut sums) };
         for i in 0..P::Measure::STREAMS {
             for lane in 0..piece.width {
-                let mean = sums[2 * i][lane].to_f64() / for_shift.max(1) as f64;
+                let mean = sums[2 * i][lane].to_f64() / for_shift as f64;
                 shifts[i][lane] = T::Acc::from_f64(mean);
             }
         }
@@ -159,7 +169,6 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
             merge::<T, _>(&mut totals[..piece.width], &mut shifts, &sums, count, share);
         }
         // The last row of the sample, which may be short.
-        let last = (self.span.len - whole * long).saturating_sub(piece.start);
         if last > 0 {
             let width = last.min(piece.width);
             let piece = Piece { width, ..piece };
