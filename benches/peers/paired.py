@@ -1,12 +1,11 @@
-"""Times this crate, a copy, candle's composed ops, PyTorch and onnxruntime in turns: one command for
-all rows of the benchmark `speed` on the CPU.
+"""Times instance norm of this crate, a copy, candle's composed ops and PyTorch in turns, on the CPU.
 
     python benches/peers/paired.py
     python benches/peers/paired.py --ops instance_norm --shapes 16x256x7x7 --dtypes f32 bf16
 
-It needs cargo, torch, numpy and, for its column, onnx and onnxruntime. Each peer is a process of its own that waits
-while the others have their turns, so that a change of clocks or of load meets all of them alike. A figure
-is the median over the turns, a ratio that of the turns' ratios.
+It needs cargo and torch. Each peer is a process of its own that waits while the others have their
+turns, so that a change of clocks or of load meets all of them alike. A figure is the median over the
+turns, a ratio that of the turns' ratios.
 
 A result of 32 MB and more is mapped afresh on every call by the system's allocator, and to clear its
 pages takes as long as all the rest. Those rows are there twice: `system`, and `kept`, with allocators that
@@ -23,7 +22,7 @@ import subprocess
 import sys
 import time
 
-from pytorch import SETS, shape  # noqa: E402
+from pytorch import SETS, shape
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEERS = pathlib.Path(__file__).resolve().parent
@@ -68,12 +67,8 @@ class Memory:
         ours = args.binary or benchmark("speed_mimalloc" if keep else "speed")
         # The environment reaches glibc alone; with mimalloc it changes nothing.
         self.workers = [Worker([ours, "--device", "cpu", "serve"], keep, args.threads)]
-        for peer in ("pytorch.py", "onnx_runtime.py"):
-            if peer != "onnx_runtime.py" or args.onnx:
-                command = [sys.executable, str(PEERS / peer), "--serve"]
-                if peer == "pytorch.py":
-                    command += ["--threads", str(args.threads)]
-                self.workers.append(Worker(command, keep, args.threads))
+        peer = [sys.executable, str(PEERS / "pytorch.py"), "--serve", "--threads", str(args.threads)]
+        self.workers.append(Worker(peer, keep, args.threads))
 
     def row(self, op, shape, dtype, direction, args):
         """The times of each contender, one a turn."""
@@ -132,7 +127,6 @@ def arguments():
     parser.add_argument("--pause", type=float, default=0.01, help="between turns")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--composed", action="store_true", help="candle's composed ops, too")
-    parser.add_argument("--onnx", action="store_true", help="onnxruntime, too")
     parser.add_argument("--binary", help="a benchmark that is built already")
     parser.add_argument("--json", metavar="FILE", help="write the rows here")
     return parser.parse_args()
@@ -142,7 +136,7 @@ def main():
     args = arguments()
     memories = {name: Memory(name == "kept", args) for name in args.memory}
     rows = []
-    for table in SETS["cpu"]["eager"]:
+    for table in SETS["speed"]["eager"]:
         if args.ops and table.op not in args.ops:
             continue
         for sizes in [s for s in table.shapes if not args.shapes or s in args.shapes]:

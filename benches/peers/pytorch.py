@@ -127,7 +127,6 @@ ALL, HALVES, TWO, BF16 = ["f32", "f16", "bf16"], ["f16", "bf16"], ["f32", "bf16"
 # already, of 0.35 s each to load and 193 rows of 0.12 s make 60 s. To compile one takes 2 to 4 s.
 EAGER, COMPILED = "eager", "compiled"
 SETS = {
-    "cpu": {EAGER: [Rows("instance_norm", SHAPES, list(DTYPES), [FORWARD, TOGETHER])]},
     "speed": {EAGER: [Rows("instance_norm", SHAPES, list(DTYPES), [FORWARD, TOGETHER])]},
     "gpu": {
         EAGER: [

@@ -6,7 +6,8 @@
 //! cargo bench --bench speed --features cuda -- --device cuda host
 //! ```
 //!
-//! - ours: the op's forward pass, its backward pass, or both as candle's autograd runs them.
+//! - ours: the op's forward pass, its backward pass, one after the other, or both as candle's autograd
+//!   runs them, which adds each gradient to zeros.
 //! - copy: `Tensor::copy` of x, which reads and writes as much as a perfect forward pass.
 //! - composed: the same of other ops; `rows.rs` says which. Candle has no backward pass alone.
 //!

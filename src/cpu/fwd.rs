@@ -171,7 +171,7 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         [unsafe { x.at::<S>(i, part) }, none]
     }
 
-    // Compiled once: vector instructions would save 2 % of the instructions of 7x7 planes.
+    // Compiled once, not for every instruction set: it computes number by number.
     #[inline(never)]
     unsafe fn finish(
         &self,

@@ -2,6 +2,7 @@
 
 mod activation;
 mod affine;
+mod array;
 mod buffer;
 mod bwd;
 mod channels_last;

@@ -7,7 +7,8 @@
 //! the baseline. What several jobs have in common may be a job, too, which they run by
 //! [`Simd::call`]: it is compiled once for each set, not in each of them.
 
-use super::vector::{Array, Single, Vector};
+use super::array::Array;
+use super::vector::{Single, Vector};
 use std::sync::OnceLock;
 
 /// An instruction set, and the registers that it has.

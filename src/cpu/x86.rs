@@ -247,7 +247,7 @@ register!(
     exp: exp_of_lanes::<F64x8, 8>
 );
 
-/// A call for every lane: f64 with an activation is for tests of gradients.
+/// A call for every lane.
 #[inline(always)]
 fn exp_of_lanes<V: Vector<Item = f64>, const N: usize>(v: V) -> V {
     let mut lanes = [0.; N];
