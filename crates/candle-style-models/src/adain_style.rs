@@ -4,9 +4,10 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 
 use super::NormStats;
-use super::layers::PaddedConv;
+use super::conv::Conv;
+use super::layers::reflecting_conv2d;
 use super::norm_stats::{adain, mean_and_std};
-use super::resample::{max_pool2x, nearest2x};
+use super::resample::max_pool2x;
 use super::shapes::ANY;
 
 /// The eps that the original adds to the variances of the content and of the style.
@@ -56,9 +57,9 @@ const DECODER: [&[usize]; 4] = [&[1], &[5, 8, 11, 14], &[18, 21], &[25, 28]];
 /// ```
 #[derive(Debug, Clone)]
 pub struct AdaInStyle {
-    colours: PaddedConv,
-    encoder: Vec<Vec<PaddedConv>>,
-    decoder: Vec<Vec<PaddedConv>>,
+    colours: Conv,
+    encoder: Vec<Vec<Conv>>,
+    decoder: Vec<Vec<Conv>>,
 }
 
 /// A style for [`AdaInStyle`]: the mean and the deviation of each feature of the pictures that it
@@ -78,12 +79,12 @@ impl AdaInStyle {
     /// A tensor is missing, or its shape does not fit the layer before it. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let (vgg, decoder) = (vb.pp("vgg_normalised"), vb.pp("decoder"));
-        let colours = PaddedConv::load(&vgg.pp(0), [3, 3], 1, 1)?;
+        let colours = reflecting_conv2d(&vgg.pp(0), [3, 3], 1, 1)?;
         let mut width = 3;
         let mut conv = |vb: &VarBuilder, index: usize| {
             // The last convolution gives a picture.
             let c_out = if index == 28 { 3 } else { ANY };
-            let conv = PaddedConv::load(&vb.pp(index), [c_out, width], 3, 1)?;
+            let conv = reflecting_conv2d(&vb.pp(index), [c_out, width], 3, 1)?;
             width = conv.width();
             Ok(conv)
         };
@@ -143,17 +144,18 @@ impl AdaInStyle {
     ) -> Result<Tensor> {
         let x = self.encode(x)?;
         let norm = adain(&x, (&style.mean, &style.std), EPS)?;
-        let mut x = stats.apply(&x, norm.blend(alpha))?;
+        let mut x = stats.apply_to_own(x, norm.blend(alpha))?;
         for (index, group) in self.decoder.iter().enumerate() {
-            if index > 0 {
-                x = nearest2x(&x)?;
-            }
             for (position, conv) in group.iter().enumerate() {
                 // Between convolutions only: neither the features nor the picture are to be cut.
                 if index + position > 0 {
                     x = x.relu()?;
                 }
-                x = conv.forward(&x)?;
+                x = if index > 0 && position == 0 {
+                    conv.upsampled(&x)?
+                } else {
+                    conv.forward(&x)?
+                };
             }
         }
         Ok(x)

@@ -54,7 +54,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adain_style;
-mod conv_grad;
+mod conv;
 mod layers;
 mod microast;
 mod norm_stats;

@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 
 use super::NormStats;
-use super::layers::PaddedConv;
+use super::conv::Conv;
+use super::layers::reflecting_conv2d;
 use super::norm_stats::{adain, mean_and_std};
 use super::resample::bilinear2x;
 use super::shapes::ANY;
@@ -54,9 +55,9 @@ pub struct MicroAst {
     style_encoder: Encoder,
     /// For each depth, the convolutions whose means are the factors of the residual layer's
     /// convolutions and shortcuts.
-    modulator: [[PaddedConv; 2]; 2],
+    modulator: [[Conv; 2]; 2],
     residuals: [Residual; 2],
-    tail: [PaddedConv; 5],
+    tail: [Conv; 5],
 }
 
 /// A style for [`MicroAst`]: the statistics and the factors of the pictures that it was taken from.
@@ -87,13 +88,13 @@ impl MicroAst {
         let modulator = vb.pp("modulator");
         let modulator = |name| {
             let vb = modulator.pp(name).pp("0.conv_layer");
-            PaddedConv::load(&vb, [width, width], 3, 1)
+            reflecting_conv2d(&vb, [width, width], 3, 1)
         };
         let decoder = vb.pp("decoder");
         let residual = |name| Residual::new(&decoder.pp(name), width);
         let tail = decoder.pp("dec3");
         let tail = |index: usize, c_in, [c_out, kernel]: [usize; 2]| {
-            PaddedConv::load(&tail.pp(index).pp("conv_layer"), [c_out, c_in], kernel, 1)
+            reflecting_conv2d(&tail.pp(index).pp("conv_layer"), [c_out, c_in], kernel, 1)
         };
         let conv0 = tail(1, width, [ANY, 3])?;
         let conv1 = tail(3, conv0.width(), [ANY, 1])?;
@@ -125,7 +126,7 @@ impl MicroAst {
             let [weight, bias] = &self.modulator[index];
             let (mean, std) = mean_and_std(&features[index], EPS)?;
             // In f32: the sum of a plane may be beyond the range of f16.
-            let pooled = |conv: &PaddedConv| {
+            let pooled = |conv: &Conv| {
                 let y = conv.forward(&features[index])?.to_dtype(std.dtype())?;
                 y.mean_keepdim((2, 3))?.to_dtype(x.dtype())
             };
@@ -165,7 +166,8 @@ impl MicroAst {
         // The deeper features first.
         for (residual, depth) in self.residuals.iter().zip(&style.depths).rev() {
             let [mean, std] = &depth.stats;
-            x = stats.apply(&x, adain(&x, (mean, std), EPS)?.blend(alpha))?;
+            let norm = adain(&x, (mean, std), EPS)?.blend(alpha);
+            x = stats.apply_to_own(x, norm)?;
             x = residual.modulated(&x, &depth.factors)?;
         }
         let [conv0, conv1, conv2, conv3, conv4] = &self.tail;
@@ -233,7 +235,7 @@ fn check_input(x: &Tensor) -> Result<()> {
 /// picture's sides.
 #[derive(Debug, Clone)]
 struct Encoder {
-    convs: [PaddedConv; 5],
+    convs: [Conv; 5],
     residuals: [Residual; 2],
 }
 
@@ -241,7 +243,7 @@ impl Encoder {
     fn new(vb: &VarBuilder, width: usize) -> Result<(Self, usize)> {
         let layers = vb.pp("enc1");
         let conv = |index: usize, widths, kernel, stride| {
-            PaddedConv::load(&layers.pp(index).pp("conv_layer"), widths, kernel, stride)
+            reflecting_conv2d(&layers.pp(index).pp("conv_layer"), widths, kernel, stride)
         };
         let conv0 = conv(0, [ANY, 3], 9, 1)?;
         let conv1 = conv(2, [ANY, conv0.width()], 3, 2)?;
@@ -271,13 +273,13 @@ impl Encoder {
 /// `x + conv2(relu(conv1(x)))`.
 #[derive(Debug, Clone)]
 struct Residual {
-    conv1: PaddedConv,
-    conv2: PaddedConv,
+    conv1: Conv,
+    conv2: Conv,
 }
 
 impl Residual {
     fn new(vb: &VarBuilder, width: usize) -> Result<Self> {
-        let conv = |name| PaddedConv::load(&vb.pp(name).pp("conv_layer"), [width, width], 3, 1);
+        let conv = |name| reflecting_conv2d(&vb.pp(name).pp("conv_layer"), [width, width], 3, 1);
         Ok(Self {
             conv1: conv("conv1")?,
             conv2: conv("conv2")?,
@@ -290,7 +292,7 @@ impl Residual {
 
     /// [`forward`](Self::forward) with `weight * conv(x) + bias * x` in place of each convolution.
     fn modulated(&self, x: &Tensor, [weight, bias]: &[Tensor; 2]) -> Result<Tensor> {
-        let modulate = |conv: &PaddedConv, x: &Tensor| {
+        let modulate = |conv: &Conv, x: &Tensor| {
             let convolved = conv.forward(x)?.broadcast_mul(weight)?;
             convolved + x.broadcast_mul(bias)?
         };

@@ -77,12 +77,28 @@ impl NormStats {
 
     /// Applies the next norm of the pass to x.
     pub(super) fn apply(&mut self, x: &Tensor, norm: Normalization) -> Result<Tensor> {
+        self.next(x, norm)?.forward(x)
+    }
+
+    /// [`apply`](Self::apply) to an x that nothing else reads, in its own memory: the result of a
+    /// convolution. Where a gradient is tracked, the result is a tensor of its own.
+    pub(super) fn apply_to_own(&mut self, x: Tensor, norm: Normalization) -> Result<Tensor> {
+        let norm = self.next(&x, norm)?;
+        // The error of a tracked weight comes before any work, and `forward` has all the others.
+        if !x.track_op() && norm.forward_in_place(&x).is_ok() {
+            return Ok(x);
+        }
+        norm.forward(&x)
+    }
+
+    /// The next norm of the pass, with the statistics that it uses.
+    fn next(&mut self, x: &Tensor, norm: Normalization) -> Result<Normalization> {
         match &mut self.0 {
-            Source::Own => norm.forward(x),
+            Source::Own => Ok(norm),
             Source::Record(stats) => {
                 let own = norm.measure(x)?;
                 stats.push(own.clone());
-                norm.stats(&own).forward(x)
+                Ok(norm.stats(&own))
             }
             Source::Replay(stats, next) => {
                 let Some(recorded) = stats.get(*next) else {
@@ -91,7 +107,7 @@ impl NormStats {
                     )
                 };
                 *next += 1;
-                norm.stats(recorded).forward(x)
+                Ok(norm.stats(recorded))
             }
         }
     }
@@ -114,4 +130,44 @@ pub(super) fn adain(
 /// unbiased variance: `(N, C)` each, in f32 (f64 for f64).
 pub(super) fn mean_and_std(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
     Normalization::instance(eps).correction(1).mean_and_std(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device, Var};
+
+    /// The address of the first element.
+    fn address(x: &Tensor) -> Result<*const f32> {
+        let (storage, _) = x.storage_and_layout();
+        match &*storage {
+            candle_core::Storage::Cpu(storage) => Ok(storage.as_slice::<f32>()?.as_ptr()),
+            _ => bail!("not on the CPU"),
+        }
+    }
+
+    #[test]
+    fn a_norm_stays_in_its_memory_unless_it_is_tracked() -> Result<()> {
+        let norm = || Normalization::instance(1e-5);
+        let x = Tensor::randn(0f32, 1., (1, 2, 4, 4), &Device::Cpu)?;
+        let expected = norm().forward(&x)?.flatten_all()?.to_vec1::<f32>()?;
+        for mut stats in [NormStats::own(), NormStats::record()] {
+            let own = x.copy()?;
+            let before = address(&own)?;
+            let y = stats.apply_to_own(own, norm())?;
+            assert_eq!(before, address(&y)?);
+            let off = y.flatten_all()?.to_vec1::<f32>()?;
+            let off = off.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+            assert!(off.fold(0., f32::max) < 1e-6);
+        }
+
+        let weight = Var::ones(2, DType::F32, &Device::Cpu)?;
+        let tracked = norm().weight(weight.as_tensor());
+        let y = NormStats::own().apply_to_own(x.copy()?, tracked)?;
+        assert!(y.sum_all()?.backward()?.get(&weight).is_some());
+        let x = Var::from_tensor(&x)?;
+        let y = NormStats::own().apply_to_own((x.as_tensor() * 1.)?, norm())?;
+        assert!(y.sqr()?.sum_all()?.backward()?.get(&x).is_some());
+        Ok(())
+    }
 }

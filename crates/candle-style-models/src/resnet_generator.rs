@@ -2,11 +2,12 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_instance_norm::{Activation, Normalization};
-use candle_nn::{Conv2d, ConvTranspose2d, Module, VarBuilder};
+use candle_nn::{Module, VarBuilder};
 
-use super::layers::{Depthwise, conv_transpose2d, conv2d, width};
+use super::NormStats;
+use super::conv::{Conv, DoublingConv, Form};
+use super::layers::{conv2d, depthwise, doubling_conv};
 use super::shapes::ANY;
-use super::{NormStats, reflection_pad2d};
 
 /// The default eps of `torch.nn.InstanceNorm2d`, with which all checkpoints were trained.
 const EPS: f64 = 1e-5;
@@ -71,11 +72,11 @@ const MIN_SIDE: usize = 5;
 /// ```
 #[derive(Debug, Clone)]
 pub struct ResnetGenerator {
-    head: Conv2d,
-    down: [Conv2d; 2],
+    head: Conv,
+    down: [Conv; 2],
     blocks: Vec<ResnetBlock>,
-    up: [ConvTranspose2d; 2],
-    tail: Conv2d,
+    up: [DoublingConv; 2],
+    tail: Conv,
 }
 
 impl ResnetGenerator {
@@ -92,10 +93,11 @@ impl ResnetGenerator {
     /// A tensor is missing, or its shape does not fit the layer before it. The error names it.
     pub fn new(vb: VarBuilder) -> Result<Self> {
         let model = vb.pp("model");
-        let head = conv2d(&model.pp(1), [ANY; 2], 7, 1)?;
-        let down0 = conv2d(&model.pp(4), [ANY, width(&head)], 3, 2)?;
-        let down1 = conv2d(&model.pp(7), [ANY, width(&down0)], 3, 2)?;
-        let inner = width(&down1);
+        let head = conv2d(&model.pp(1), [ANY; 2], 7, Form::reflect(7))?;
+        let halving = Form::same(3).stride(2);
+        let down0 = conv2d(&model.pp(4), [ANY, head.width()], 3, halving)?;
+        let down1 = conv2d(&model.pp(7), [ANY, down0.width()], 3, halving)?;
+        let inner = down1.width();
 
         let block = |index| model.pp(FIRST_BLOCK + index).pp("conv_block");
         let more = (1..).take_while(|&index| has_conv(&block(index), 1));
@@ -105,9 +107,9 @@ impl ResnetGenerator {
 
         // Each stage takes three indices: convolution, norm, ReLU; the last has its padding first.
         let next = FIRST_BLOCK + blocks.len();
-        let (up0, half) = conv_transpose2d(&model.pp(next), inner)?;
-        let (up1, outer) = conv_transpose2d(&model.pp(next + 3), half)?;
-        let tail = conv2d(&model.pp(next + 7), [ANY, outer], 7, 1)?;
+        let (up0, half) = doubling_conv(&model.pp(next), inner)?;
+        let (up1, outer) = doubling_conv(&model.pp(next + 3), half)?;
+        let tail = conv2d(&model.pp(next + 7), [ANY, outer], 7, Form::reflect(7))?;
         Ok(Self {
             head,
             down: [down0, down1],
@@ -139,17 +141,17 @@ impl ResnetGenerator {
     /// of other numbers of samples or channels.
     pub fn forward_with(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
         self.check_input(x)?;
-        let mut x = norm_relu(&self.head.forward(&reflection_pad2d(x, 3)?)?, stats)?;
+        let mut x = norm_relu(self.head.forward(x)?, stats)?;
         for down in &self.down {
-            x = norm_relu(&down.forward(&x)?, stats)?;
+            x = norm_relu(down.forward(&x)?, stats)?;
         }
         for block in &self.blocks {
             x = block.forward(&x, stats)?;
         }
         for up in &self.up {
-            x = norm_relu(&up.forward(&x)?, stats)?;
+            x = norm_relu(up.forward(&x)?, stats)?;
         }
-        self.tail.forward(&reflection_pad2d(&x, 3)?)?.tanh()
+        self.tail.forward(&x)?.tanh()
     }
 
     fn check_input(&self, x: &Tensor) -> Result<()> {
@@ -177,13 +179,13 @@ impl Module for ResnetGenerator {
 }
 
 /// The networks' instance norm, which has no parameters.
-fn norm(x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-    stats.apply(x, Normalization::instance(EPS))
+fn norm(x: Tensor, stats: &mut NormStats) -> Result<Tensor> {
+    stats.apply_to_own(x, Normalization::instance(EPS))
 }
 
 /// [`norm`] and ReLU in one pass.
-fn norm_relu(x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-    stats.apply(x, Normalization::instance(EPS).activation(Activation::Relu))
+fn norm_relu(x: Tensor, stats: &mut NormStats) -> Result<Tensor> {
+    stats.apply_to_own(x, Normalization::instance(EPS).activation(Activation::Relu))
 }
 
 /// True if a block's state dict has a convolution at `index`.
@@ -209,22 +211,19 @@ impl ResnetBlock {
     }
 
     fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-        let y = self.conv1.forward(&reflection_pad2d(x, 1)?, stats)?;
-        let y = norm_relu(&y, stats)?;
-        let y = self.conv2.forward(&reflection_pad2d(&y, 1)?, stats)?;
-        stats.apply(&y, Normalization::instance(EPS).residual(x))
+        let y = self.conv1.forward(x, stats)?;
+        let y = norm_relu(y, stats)?;
+        let y = self.conv2.forward(&y, stats)?;
+        stats.apply_to_own(y, Normalization::instance(EPS).residual(x))
     }
 }
 
-/// A 3x3 convolution without padding, in full or as a depthwise and a pointwise one with a norm
+/// A 3x3 convolution over a reflection, in full or as a depthwise and a pointwise one with a norm
 /// between them.
 #[derive(Debug, Clone)]
 enum BlockConv {
-    Full(Conv2d),
-    Separable {
-        depthwise: Depthwise,
-        pointwise: Conv2d,
-    },
+    Full(Conv),
+    Separable { depthwise: Conv, pointwise: Conv },
 }
 
 impl BlockConv {
@@ -233,13 +232,13 @@ impl BlockConv {
     fn load(vb: &VarBuilder, [c_out, c_in]: [usize; 2]) -> Result<(Self, usize)> {
         let separable = vb.pp("conv");
         if !separable.contains_tensor("0.weight") {
-            let conv = conv2d(vb, [c_out, c_in], 3, 1)?;
-            let c_out = width(&conv);
+            let conv = conv2d(vb, [c_out, c_in], 3, Form::reflect(3))?;
+            let c_out = conv.width();
             return Ok((Self::Full(conv), c_out));
         }
-        let depthwise = Depthwise::new(&separable.pp(0), c_in)?;
-        let pointwise = conv2d(&separable.pp(2), [c_out, c_in], 1, 1)?;
-        let c_out = width(&pointwise);
+        let depthwise = depthwise(&separable.pp(0), c_in)?;
+        let pointwise = conv2d(&separable.pp(2), [c_out, c_in], 1, Form::same(1))?;
+        let c_out = pointwise.width();
         let conv = Self::Separable {
             depthwise,
             pointwise,
@@ -253,7 +252,7 @@ impl BlockConv {
             Self::Separable {
                 depthwise,
                 pointwise,
-            } => pointwise.forward(&norm(&depthwise.forward(x)?, stats)?),
+            } => pointwise.forward(&norm(depthwise.forward(x)?, stats)?),
         }
     }
 }

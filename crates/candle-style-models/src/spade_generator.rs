@@ -3,10 +3,11 @@
 use candle_core::{Result, Tensor, bail};
 use candle_instance_norm::Activation;
 use candle_instance_norm::nn::{self, ParamFreeNorm, Spade};
-use candle_nn::{Conv2d, Module, VarBuilder};
+use candle_nn::{Module, VarBuilder};
 
 use super::NormStats;
-use super::layers::{LEAKY_RELU, leaky_relu, same_conv2d, same_conv2d_of, width};
+use super::conv::Conv;
+use super::layers::{LEAKY_RELU, leaky_relu, same_conv2d, same_conv2d_of};
 use super::resample::{every, nearest2x};
 use super::shapes::{ANY, named_weight};
 
@@ -89,10 +90,10 @@ impl SpadeGeneratorConfig {
 #[derive(Debug, Clone)]
 pub struct SpadeGenerator {
     doublings: usize,
-    fc: Conv2d,
+    fc: Conv,
     /// The blocks, each with whether the sides are doubled before it.
     blocks: Vec<(bool, Block)>,
-    conv_img: Conv2d,
+    conv_img: Conv,
 }
 
 impl SpadeGenerator {
@@ -128,7 +129,7 @@ impl SpadeGenerator {
         let mut blocks = Vec::new();
         for (doubles, name) in names {
             let block = Block::new(&vb.pp(name), c_in, labels, config.norm)?;
-            c_in = width(&block.conv_1);
+            c_in = block.conv_1.width();
             blocks.push((doubles, block));
         }
         Ok(Self {
@@ -209,10 +210,10 @@ impl SpadeGenerator {
 #[derive(Debug, Clone)]
 struct Block {
     norm_0: Spade,
-    conv_0: Conv2d,
+    conv_0: Conv,
     norm_1: Spade,
-    conv_1: Conv2d,
-    shortcut: Option<(Spade, Conv2d)>,
+    conv_1: Conv,
+    shortcut: Option<(Spade, Conv)>,
 }
 
 impl Block {
@@ -220,9 +221,9 @@ impl Block {
         let spade =
             |name, width, activation| spade(&vb.pp(name), [labels, width], norm, activation);
         let conv_0 = spectral_conv2d(&vb.pp("conv_0"), [ANY, c_in], 3, true)?;
-        let middle = width(&conv_0);
+        let middle = conv_0.width();
         let conv_1 = spectral_conv2d(&vb.pp("conv_1"), [ANY, middle], 3, true)?;
-        let c_out = width(&conv_1);
+        let c_out = conv_1.width();
         let shortcut = if c_in == c_out {
             None
         } else {
@@ -289,7 +290,7 @@ fn spectral_conv2d(
     [c_out, c_in]: [usize; 2],
     kernel: usize,
     bias: bool,
-) -> Result<Conv2d> {
+) -> Result<Conv> {
     if !vb.contains_tensor("weight_orig") {
         return same_conv2d(vb, [c_out, c_in], kernel, bias);
     }

@@ -5,8 +5,8 @@ use candle_instance_norm::Activation;
 use candle_nn::{Module, VarBuilder};
 
 use super::NormStats;
-use super::layers::{AffineNorm, PaddedConv};
-use super::resample::nearest2x;
+use super::conv::Conv;
+use super::layers::{AffineNorm, new_reflecting_conv2d};
 
 /// The smallest side that leaves two rows for the residual blocks to reflect after two halvings.
 const MIN_SIDE: usize = 5;
@@ -72,10 +72,10 @@ impl Default for TransformerNetConfig {
 #[derive(Debug, Clone)]
 pub struct TransformerNet {
     config: TransformerNetConfig,
-    down: [(PaddedConv, AffineNorm); 3],
+    down: [(Conv, AffineNorm); 3],
     blocks: Vec<ResidualBlock>,
-    up: [(PaddedConv, AffineNorm); 2],
-    tail: PaddedConv,
+    up: [(Conv, AffineNorm); 2],
+    tail: Conv,
 }
 
 impl TransformerNet {
@@ -117,7 +117,8 @@ impl TransformerNet {
             bail!("TransformerNet: the width must be at least 1, got 0")
         }
         let stage = |conv: &str, norm: &str, [c_out, c_in]: [usize; 2], kernel, stride| {
-            let conv = PaddedConv::new(vb.pp(conv).pp("conv2d"), [c_out, c_in], kernel, stride)?;
+            let conv =
+                new_reflecting_conv2d(vb.pp(conv).pp("conv2d"), [c_out, c_in], kernel, stride)?;
             Ok::<_, candle_core::Error>((conv, affine_norm(&vb.pp(norm), c_out)?))
         };
         let (w1, w2, w4) = (width, 2 * width, 4 * width);
@@ -135,7 +136,7 @@ impl TransformerNet {
                 stage("deconv1", "in4", [w2, w4], 3, 1)?,
                 stage("deconv2", "in5", [w1, w2], 3, 1)?,
             ],
-            tail: PaddedConv::new(vb.pp("deconv3.conv2d"), [3, w1], 9, 1)?,
+            tail: new_reflecting_conv2d(vb.pp("deconv3.conv2d"), [3, w1], 9, 1)?,
         })
     }
 
@@ -173,13 +174,13 @@ impl TransformerNet {
         }
         let mut x = x.clone();
         for (conv, norm) in &self.down {
-            x = stats.apply(&conv.forward(&x)?, norm.then(Activation::Relu))?;
+            x = stats.apply_to_own(conv.forward(&x)?, norm.then(Activation::Relu))?;
         }
         for block in &self.blocks {
             x = block.forward(&x, stats)?;
         }
         for (conv, norm) in &self.up {
-            x = stats.apply(&conv.forward(&nearest2x(&x)?)?, norm.then(Activation::Relu))?;
+            x = stats.apply_to_own(conv.upsampled(&x)?, norm.then(Activation::Relu))?;
         }
         self.tail.forward(&x)
     }
@@ -204,15 +205,15 @@ fn affine_norm(vb: &VarBuilder, channels: usize) -> Result<AffineNorm> {
 /// `x + norm(conv(relu(norm(conv(x)))))`.
 #[derive(Debug, Clone)]
 struct ResidualBlock {
-    conv1: PaddedConv,
+    conv1: Conv,
     norm1: AffineNorm,
-    conv2: PaddedConv,
+    conv2: Conv,
     norm2: AffineNorm,
 }
 
 impl ResidualBlock {
     fn new(vb: &VarBuilder, channels: usize) -> Result<Self> {
-        let conv = |name| PaddedConv::new(vb.pp(name), [channels, channels], 3, 1);
+        let conv = |name| new_reflecting_conv2d(vb.pp(name), [channels, channels], 3, 1);
         Ok(Self {
             conv1: conv("conv1.conv2d")?,
             norm1: affine_norm(&vb.pp("in1"), channels)?,
@@ -222,8 +223,9 @@ impl ResidualBlock {
     }
 
     fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-        let y = stats.apply(&self.conv1.forward(x)?, self.norm1.then(Activation::Relu))?;
-        let norm2 = self.norm2.then(Activation::None);
-        stats.apply(&self.conv2.forward(&y)?, norm2.residual(x))
+        let y = self.conv1.forward(x)?;
+        let y = stats.apply_to_own(y, self.norm1.then(Activation::Relu))?;
+        let norm2 = self.norm2.then(Activation::None).residual(x);
+        stats.apply_to_own(self.conv2.forward(&y)?, norm2)
     }
 }

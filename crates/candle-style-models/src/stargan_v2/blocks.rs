@@ -3,12 +3,13 @@
 use std::f64::consts::FRAC_1_SQRT_2;
 
 use candle_core::{D, Result, Tensor};
-use candle_instance_norm::AdaptiveConfig;
 use candle_instance_norm::nn::AdaptiveInstanceNorm;
-use candle_nn::{Conv2d, Linear, Module, VarBuilder};
+use candle_instance_norm::{AdaptiveConfig, Normalization};
+use candle_nn::{Linear, Module, VarBuilder};
 
 use super::super::NormStats;
-use super::super::layers::{AffineNorm, LEAKY_RELU, leaky_relu, same_conv2d, width};
+use super::super::conv::Conv;
+use super::super::layers::{AffineNorm, LEAKY_RELU, leaky_relu, same_conv2d};
 use super::super::resample::nearest2x;
 use super::super::shapes::ANY;
 
@@ -35,8 +36,9 @@ impl Adaptive {
         Ok(Self(norm.with_activation(LEAKY_RELU)))
     }
 
-    pub fn forward(&self, x: &Tensor, style: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-        stats.apply(x, self.0.modulation(x, style)?)
+    /// The norm of x in a style.
+    pub fn norm(&self, x: &Tensor, style: &Tensor) -> Result<Normalization> {
+        self.0.modulation(x, style)
     }
 }
 
@@ -44,8 +46,8 @@ impl Adaptive {
 #[derive(Debug, Clone)]
 pub struct Block {
     norms: Option<[AffineNorm; 2]>,
-    conv1: Conv2d,
-    pub conv2: Conv2d,
+    conv1: Conv,
+    pub conv2: Conv,
     shortcut: Shortcut,
     shrinks: bool,
 }
@@ -60,7 +62,7 @@ impl Block {
         };
         let conv1 = same_conv2d(&vb.pp("conv1"), [c_in, c_in], 3, true)?;
         let conv2 = same_conv2d(&vb.pp("conv2"), [ANY, c_in], 3, true)?;
-        let shortcut = Shortcut::load(vb, [width(&conv2), c_in])?;
+        let shortcut = Shortcut::load(vb, [conv2.width(), c_in])?;
         Ok(Self {
             norms,
             conv1,
@@ -71,13 +73,17 @@ impl Block {
     }
 
     pub fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-        let mut activate = |x: &Tensor, index: usize| match &self.norms {
-            Some(norms) => stats.apply(x, norms[index].then(LEAKY_RELU)),
-            None => leaky_relu(x),
-        };
         let shrink = |x: Tensor| if self.shrinks { x.avg_pool2d(2) } else { Ok(x) };
-        let y = shrink(self.conv1.forward(&activate(x, 0)?)?)?;
-        let y = self.conv2.forward(&activate(&y, 1)?)?;
+        let y = match &self.norms {
+            Some([norm, _]) => stats.apply(x, norm.then(LEAKY_RELU))?,
+            None => leaky_relu(x)?,
+        };
+        let y = shrink(self.conv1.forward(&y)?)?;
+        let y = match &self.norms {
+            Some([_, norm]) => stats.apply_to_own(y, norm.then(LEAKY_RELU))?,
+            None => leaky_relu(&y)?,
+        };
+        let y = self.conv2.forward(&y)?;
         (shrink(self.shortcut.forward(x)?)? + y)? * FRAC_1_SQRT_2
     }
 }
@@ -87,8 +93,8 @@ impl Block {
 pub struct StyledBlock {
     norm1: Adaptive,
     norm2: Adaptive,
-    conv1: Conv2d,
-    pub conv2: Conv2d,
+    conv1: Conv,
+    pub conv2: Conv,
     shortcut: Option<Shortcut>,
     grows: bool,
 }
@@ -96,7 +102,7 @@ pub struct StyledBlock {
 impl StyledBlock {
     pub fn new(vb: &VarBuilder, c_in: usize, grows: bool, shortcuts: bool) -> Result<Self> {
         let conv1 = same_conv2d(&vb.pp("conv1"), [ANY, c_in], 3, true)?;
-        let c_out = width(&conv1);
+        let c_out = conv1.width();
         // The original makes and saves one either way.
         let shortcut = Shortcut::load(vb, [c_out, c_in])?;
         Ok(Self {
@@ -110,15 +116,23 @@ impl StyledBlock {
     }
 
     pub fn forward(&self, x: &Tensor, style: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-        let grow = |x: Tensor| if self.grows { nearest2x(&x) } else { Ok(x) };
-        let y = grow(self.norm1.forward(x, style, stats)?)?;
-        let y = self.conv1.forward(&y)?;
-        let y = self.norm2.forward(&y, style, stats)?;
+        let y = stats.apply(x, self.norm1.norm(x, style)?)?;
+        let y = if self.grows {
+            self.conv1.upsampled(&y)?
+        } else {
+            self.conv1.forward(&y)?
+        };
+        let norm2 = self.norm2.norm(&y, style)?;
+        let y = stats.apply_to_own(y, norm2)?;
         let y = self.conv2.forward(&y)?;
         let Some(shortcut) = &self.shortcut else {
             return Ok(y);
         };
-        let x = shortcut.forward(&grow(x.clone())?)?;
+        // The original upsamples first: the same for a 1x1 convolution, of four times the work.
+        let mut x = shortcut.forward(x)?;
+        if self.grows {
+            x = nearest2x(&x)?;
+        }
         (x + y)? * FRAC_1_SQRT_2
     }
 }
@@ -127,7 +141,7 @@ impl StyledBlock {
 #[derive(Debug, Clone)]
 enum Shortcut {
     Identity,
-    Conv(Conv2d),
+    Conv(Conv),
 }
 
 impl Shortcut {

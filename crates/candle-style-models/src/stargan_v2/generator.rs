@@ -1,10 +1,11 @@
 //! The generator of StarGAN v2.
 
 use candle_core::{Result, Tensor, bail};
-use candle_nn::{Conv2d, Module, VarBuilder};
+use candle_nn::{Module, VarBuilder};
 
 use super::super::NormStats;
-use super::super::layers::{AffineNorm, LEAKY_RELU, same_conv2d, width};
+use super::super::conv::Conv;
+use super::super::layers::{AffineNorm, LEAKY_RELU, same_conv2d};
 use super::super::shapes::ANY;
 use super::MAX_HALVINGS;
 use super::blocks::{Block, StyledBlock, affine_norm};
@@ -44,10 +45,10 @@ pub struct StarGanV2Config {
 /// weights, and on bf16 on the CPU, for which candle 0.11 has no convolution.
 #[derive(Debug, Clone)]
 pub struct StarGanV2Generator {
-    from_rgb: Conv2d,
+    from_rgb: Conv,
     encode: Vec<Block>,
     decode: Vec<StyledBlock>,
-    to_rgb: (AffineNorm, Conv2d),
+    to_rgb: (AffineNorm, Conv),
 }
 
 impl StarGanV2Generator {
@@ -60,7 +61,7 @@ impl StarGanV2Generator {
     /// the decoder has not as many blocks as the encoder.
     pub fn new(config: StarGanV2Config, vb: VarBuilder) -> Result<Self> {
         let from_rgb = same_conv2d(&vb.pp("from_rgb"), [ANY, 3], 3, true)?;
-        let first = width(&from_rgb);
+        let first = from_rgb.width();
         let (encoders, decoders) = (count(&vb.pp("encode")), count(&vb.pp("decode")));
         let blocks = BOTTLENECK..=BOTTLENECK + MAX_HALVINGS;
         if encoders != decoders || !blocks.contains(&encoders) {
@@ -73,7 +74,7 @@ impl StarGanV2Generator {
         for index in 0..encoders {
             let shrinks = index + BOTTLENECK < encoders;
             let block = Block::new(&vb.pp("encode").pp(index), c_in, shrinks, true)?;
-            c_in = width(&block.conv2);
+            c_in = block.conv2.width();
             encode.push(block);
         }
         let mut decode = Vec::new();
@@ -81,7 +82,7 @@ impl StarGanV2Generator {
             let grows = index >= BOTTLENECK;
             let block =
                 StyledBlock::new(&vb.pp("decode").pp(index), c_in, grows, config.shortcuts)?;
-            c_in = width(&block.conv2);
+            c_in = block.conv2.width();
             decode.push(block);
         }
         let to_rgb = vb.pp("to_rgb");

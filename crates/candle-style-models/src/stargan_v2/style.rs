@@ -1,10 +1,11 @@
 //! The networks that make the styles of StarGAN v2.
 
 use candle_core::{Result, Tensor, bail};
-use candle_nn::{Conv2d, Linear, Module, VarBuilder};
+use candle_nn::{Linear, Module, VarBuilder};
 
 use super::super::NormStats;
-use super::super::layers::{leaky_relu, same_conv2d, width};
+use super::super::conv::{Conv, Form, Padding};
+use super::super::layers::{leaky_relu, same_conv2d};
 use super::super::shapes::{ANY, weight};
 use super::MAX_HALVINGS;
 use super::blocks::Block;
@@ -108,9 +109,9 @@ impl StarGanV2Mapping {
 /// candle 0.11 has no convolution.
 #[derive(Debug, Clone)]
 pub struct StarGanV2StyleEncoder {
-    from_rgb: Conv2d,
+    from_rgb: Conv,
     blocks: Vec<Block>,
-    last: Conv2d,
+    last: Conv,
     unshared: Vec<Linear>,
 }
 
@@ -124,11 +125,11 @@ impl StarGanV2StyleEncoder {
         let domains = count_domains(&vb, "weight")?;
         let shared = vb.pp("shared");
         let from_rgb = same_conv2d(&shared.pp(0), [ANY, 3], 3, true)?;
-        let mut c_in = width(&from_rgb);
+        let mut c_in = from_rgb.width();
         let mut blocks = Vec::new();
         while shared.contains_tensor(&format!("{}.conv1.weight", blocks.len() + 1)) {
             let block = Block::new(&shared.pp(blocks.len() + 1), c_in, true, false)?;
-            c_in = width(&block.conv2);
+            c_in = block.conv2.width();
             blocks.push(block);
         }
         if blocks.len() > MAX_HALVINGS {
@@ -140,11 +141,11 @@ impl StarGanV2StyleEncoder {
         // The index between is a leaky ReLU's.
         let last = shared.pp(blocks.len() + 2);
         let bias = last.get(c_in, "bias")?;
-        let last = Conv2d::new(
-            weight(&last, [c_in, c_in, 4, 4])?,
-            Some(bias),
-            Default::default(),
-        );
+        let unpadded = Form {
+            padding: Padding::Zeros(0),
+            ..Form::same(4)
+        };
+        let last = Conv::new(weight(&last, [c_in, c_in, 4, 4])?, Some(bias), unpadded);
         let unshared = (0..domains).map(|domain| linear(&vb.pp("unshared").pp(domain)));
         Ok(Self {
             from_rgb,
