@@ -69,7 +69,8 @@ impl SpadeConfig {
 /// ```
 ///
 /// The labels are resized to x as `F.interpolate(mode='nearest')` does; the norm, weight, bias and
-/// activation are one pass. The convolutions are candle's, which have no bf16 on the CPU.
+/// activation are one pass. `C` is the convolution, any [`Module`] that keeps the sides of a map; candle's,
+/// which is the default, has no bf16 on the CPU.
 ///
 /// # Shapes
 ///
@@ -95,11 +96,11 @@ impl SpadeConfig {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Spade {
+pub struct Spade<C = Conv2d> {
     config: SpadeConfig,
-    shared: Conv2d,
-    gamma: Conv2d,
-    beta: Conv2d,
+    shared: C,
+    gamma: C,
+    beta: C,
     running: Option<Running>,
     activation: Activation,
 }
@@ -145,7 +146,7 @@ pub fn spade(
     Spade::with_running(convs, running, config)
 }
 
-impl Spade {
+impl<C: Module> Spade<C> {
     /// The layer with these convolutions, which keep the size of a map, and, for the batch norm alone, a
     /// running mean and unbiased variance, `(C)` each.
     ///
@@ -154,9 +155,9 @@ impl Spade {
     /// Running statistics where the norm has none, or none where it has them; an eps that is
     /// negative or not finite, and a momentum outside 0 to 1.
     pub fn new(
-        shared: Conv2d,
-        gamma: Conv2d,
-        beta: Conv2d,
+        shared: C,
+        gamma: C,
+        beta: C,
         running: Option<(Tensor, Tensor)>,
         config: SpadeConfig,
     ) -> Result<Self> {
@@ -165,7 +166,7 @@ impl Spade {
     }
 
     fn with_running(
-        [shared, gamma, beta]: [Conv2d; 3],
+        [shared, gamma, beta]: [C; 3],
         running: Option<Running>,
         config: SpadeConfig,
     ) -> Result<Self> {
@@ -248,7 +249,7 @@ impl Spade {
         let labels = resize_nearest(labels, height, width)?;
         let hidden = self.shared.forward(&labels)?;
         let hidden = activate(self.config.hidden_activation, &hidden)?;
-        let as_x = |conv: &Conv2d| conv.forward(&hidden)?.to_dtype(x.dtype());
+        let as_x = |conv: &C| conv.forward(&hidden)?.to_dtype(x.dtype());
         Ok(Normalization::instance(self.config.eps)
             .one_plus_weight()
             .weight(&as_x(&self.gamma)?)

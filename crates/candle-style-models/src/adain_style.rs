@@ -82,11 +82,12 @@ impl AdaInStyle {
         let colours = reflecting_conv2d(&vgg.pp(0), [3, 3], 1, 1)?;
         let mut width = 3;
         let mut conv = |vb: &VarBuilder, index: usize| {
-            // The last convolution gives a picture.
-            let c_out = if index == 28 { 3 } else { ANY };
+            let last = index == 28;
+            let c_out = if last { 3 } else { ANY };
             let conv = reflecting_conv2d(&vb.pp(index), [c_out, width], 3, 1)?;
             width = conv.width();
-            Ok(conv)
+            // The last convolution gives a picture, which is not to be cut.
+            Ok(if last { conv } else { conv.then_relu() })
         };
         let mut groups = |vb: &VarBuilder, groups: [&[usize]; 4]| {
             let group = |indices: &[usize]| indices.iter().map(|&index| conv(vb, index)).collect();
@@ -113,7 +114,7 @@ impl AdaInStyle {
     /// # Errors
     ///
     /// `x` is not `(N, 3, H, W)` of at least 9x9, or is of another dtype or on another device than
-    /// the weights, or candle has no convolution for the dtype (bf16 on the CPU in candle 0.11).
+    /// the weights, or candle has no convolution for the dtype (f64 on Metal).
     pub fn style(&self, x: &Tensor) -> Result<AdaInStyleStats> {
         let (mean, std) = mean_and_std(&self.encode(x)?, EPS)?;
         Ok(AdaInStyleStats { mean, std })
@@ -147,10 +148,6 @@ impl AdaInStyle {
         let mut x = stats.apply_to_own(x, norm.blend(alpha))?;
         for (index, group) in self.decoder.iter().enumerate() {
             for (position, conv) in group.iter().enumerate() {
-                // Between convolutions only: neither the features nor the picture are to be cut.
-                if index + position > 0 {
-                    x = x.relu()?;
-                }
                 x = if index > 0 && position == 0 {
                     conv.upsampled(&x)?
                 } else {
@@ -182,7 +179,7 @@ impl AdaInStyle {
                 x = max_pool2x(&x)?;
             }
             for conv in group {
-                x = conv.forward(&x)?.relu()?;
+                x = conv.forward(&x)?;
             }
         }
         Ok(x)

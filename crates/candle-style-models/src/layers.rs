@@ -24,7 +24,7 @@ pub(super) fn conv2d(
 ) -> Result<Conv> {
     let weight = weight(vb, [c_out, c_in, kernel, kernel])?;
     let bias = vb.get(weight.dim(0)?, "bias")?;
-    Ok(Conv::new(weight, Some(bias), form))
+    Conv::new(weight, Some(bias), form)
 }
 
 /// Loads a convolution that keeps the sides, with zeros around the input.
@@ -41,7 +41,7 @@ pub(super) fn same_conv2d(
 pub(super) fn same_conv2d_of(vb: &VarBuilder, weight: Tensor, bias: bool) -> Result<Conv> {
     let form = Form::same(weight.dim(3)?);
     let bias = bias.then(|| vb.get(weight.dim(0)?, "bias")).transpose()?;
-    Ok(Conv::new(weight, bias, form))
+    Conv::new(weight, bias, form)
 }
 
 /// Loads a 3x3 transposed convolution that doubles the sides, and tells its number of output
@@ -49,14 +49,14 @@ pub(super) fn same_conv2d_of(vb: &VarBuilder, weight: Tensor, bias: bool) -> Res
 pub(super) fn doubling_conv(vb: &VarBuilder, c_in: usize) -> Result<(DoublingConv, usize)> {
     let weight = weight(vb, [c_in, ANY, 3, 3])?;
     let c_out = weight.dim(1)?;
-    Ok((DoublingConv::new(weight, vb.get(c_out, "bias")?), c_out))
+    Ok((DoublingConv::new(weight, vb.get(c_out, "bias")?)?, c_out))
 }
 
 /// Loads a 3x3 convolution of each channel by itself, over a reflection.
 pub(super) fn depthwise(vb: &VarBuilder, channels: usize) -> Result<Conv> {
     let weight = vb.get((channels, 1, 3, 3), "weight")?;
     let form = Form::reflect(3).groups(channels);
-    Ok(Conv::new(weight, Some(vb.get(channels, "bias")?), form))
+    Conv::new(weight, Some(vb.get(channels, "bias")?), form)
 }
 
 /// Loads a convolution over a reflection of half its kernel; `c_out` and `c_in` may be [`ANY`], and it
@@ -80,7 +80,7 @@ pub(super) fn reflecting_conv2d(
             form = form.groups(groups);
         }
     }
-    Ok(Conv::new(weight, Some(vb.get(c_out, "bias")?), form))
+    Conv::new(weight, Some(vb.get(c_out, "bias")?), form)
 }
 
 /// A convolution of known widths over a reflection of half its kernel, whose variables `vb` may make.
@@ -92,7 +92,7 @@ pub(super) fn new_reflecting_conv2d(
 ) -> Result<Conv> {
     let conv = candle_nn::conv2d(c_in, c_out, kernel, Default::default(), vb)?;
     let form = Form::reflect(kernel).stride(stride);
-    Ok(Conv::new(conv.weight().clone(), conv.bias().cloned(), form))
+    Conv::new(conv.weight().clone(), conv.bias().cloned(), form)
 }
 
 /// The weight and the bias of an instance norm, for each channel.

@@ -10,8 +10,8 @@
 //! | [`SpadeGenerator`], GauGAN | a map of labels | one-hot | -1 to 1 | its weights |
 //!
 //! Pictures are `(N, 3, H, W)`, RGB; the page of a network has the sides that it takes. The networks
-//! compute in the dtype of their weights: f32, f16, bf16 or f64 where candle's convolutions have it
-//! (bf16 not on the CPU, f64 not on Metal).
+//! compute in the dtype of their weights: f32, f16, bf16 or f64 (not on Metal). On the CPU convolutions
+//! are passes of this crate, in every dtype and with every gradient; on GPUs they are candle's.
 //!
 //! # A network in your own program
 //!

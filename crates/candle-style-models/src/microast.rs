@@ -96,10 +96,10 @@ impl MicroAst {
         let tail = |index: usize, c_in, [c_out, kernel]: [usize; 2]| {
             reflecting_conv2d(&tail.pp(index).pp("conv_layer"), [c_out, c_in], kernel, 1)
         };
-        let conv0 = tail(1, width, [ANY, 3])?;
-        let conv1 = tail(3, conv0.width(), [ANY, 1])?;
-        let conv2 = tail(6, conv1.width(), [ANY, 3])?;
-        let conv3 = tail(8, conv2.width(), [ANY, 1])?;
+        let conv0 = tail(1, width, [ANY, 3])?.then_relu();
+        let conv1 = tail(3, conv0.width(), [ANY, 1])?.then_relu();
+        let conv2 = tail(6, conv1.width(), [ANY, 3])?.then_relu();
+        let conv3 = tail(8, conv2.width(), [ANY, 1])?.then_relu();
         let conv4 = tail(10, conv3.width(), [3, 9])?;
         Ok(Self {
             content_encoder,
@@ -118,7 +118,7 @@ impl MicroAst {
     /// # Errors
     ///
     /// `x` is not `(N, 3, H, W)` of at least 5x5, or is of another dtype or on another device than
-    /// the weights, or candle has no convolution for the dtype (bf16 on the CPU in candle 0.11).
+    /// the weights, or candle has no convolution for the dtype (f64 on Metal).
     pub fn style(&self, x: &Tensor) -> Result<MicroAstStyle> {
         check_input(x)?;
         let features = self.style_encoder.forward(x)?;
@@ -171,10 +171,10 @@ impl MicroAst {
             x = residual.modulated(&x, &depth.factors)?;
         }
         let [conv0, conv1, conv2, conv3, conv4] = &self.tail;
-        let x = conv0.forward(&bilinear2x(&x)?)?.relu()?;
-        let x = conv1.forward(&x)?.relu()?;
-        let x = conv2.forward(&bilinear2x(&x)?)?.relu()?;
-        let x = conv3.forward(&x)?.relu()?;
+        let x = conv0.forward(&bilinear2x(&x)?)?;
+        let x = conv1.forward(&x)?;
+        let x = conv2.forward(&bilinear2x(&x)?)?;
+        let x = conv3.forward(&x)?;
         conv4.forward(&x)
     }
 
@@ -243,7 +243,8 @@ impl Encoder {
     fn new(vb: &VarBuilder, width: usize) -> Result<(Self, usize)> {
         let layers = vb.pp("enc1");
         let conv = |index: usize, widths, kernel, stride| {
-            reflecting_conv2d(&layers.pp(index).pp("conv_layer"), widths, kernel, stride)
+            let vb = layers.pp(index).pp("conv_layer");
+            Ok::<_, candle_core::Error>(reflecting_conv2d(&vb, widths, kernel, stride)?.then_relu())
         };
         let conv0 = conv(0, [ANY, 3], 9, 1)?;
         let conv1 = conv(2, [ANY, conv0.width()], 3, 2)?;
@@ -262,7 +263,7 @@ impl Encoder {
     fn forward(&self, x: &Tensor) -> Result<[Tensor; 2]> {
         let mut x = x.clone();
         for conv in &self.convs {
-            x = conv.forward(&x)?.relu()?;
+            x = conv.forward(&x)?;
         }
         let shallow = self.residuals[0].forward(&x)?;
         let deep = self.residuals[1].forward(&shallow)?;

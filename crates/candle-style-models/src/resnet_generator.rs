@@ -39,11 +39,10 @@ const MIN_SIDE: usize = 5;
 /// # Errors
 ///
 /// `forward` fails on another rank or channel count, on a smaller image, on an input whose dtype
-/// or device is not that of the weights, and where candle has no convolution for the dtype (bf16
-/// on the CPU in candle 0.11). For `backward`, `H` and `W` should be multiples of 4: where a
-/// convolution has a stride, [candle
-/// 0.11](https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs) takes the output padding of
-/// the height for the width too.
+/// or device is not that of the weights, and where candle has no convolution for the dtype (f64
+/// on Metal). For `backward` on a GPU, `H` and `W` should be multiples of 4: where a convolution has
+/// a stride, [candle 0.11](https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs) takes the
+/// output padding of the height for the width too.
 ///
 /// # Example
 ///
@@ -155,7 +154,7 @@ impl ResnetGenerator {
     }
 
     fn check_input(&self, x: &Tensor) -> Result<()> {
-        let channels = self.head.weight().dim(1)?;
+        let channels = self.head.inputs();
         match *x.dims() {
             [_, c, h, w] if c == channels && h.min(w) >= MIN_SIDE => Ok(()),
             [_, c, h, w] if c == channels => {

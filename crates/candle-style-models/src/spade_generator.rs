@@ -6,7 +6,7 @@ use candle_instance_norm::nn::{self, ParamFreeNorm, Spade};
 use candle_nn::{Module, VarBuilder};
 
 use super::NormStats;
-use super::conv::Conv;
+use super::conv::{Conv, acc_dtype};
 use super::layers::{LEAKY_RELU, leaky_relu, same_conv2d, same_conv2d_of};
 use super::resample::{every, nearest2x};
 use super::shapes::{ANY, named_weight};
@@ -70,7 +70,7 @@ impl SpadeGeneratorConfig {
 /// # Errors
 ///
 /// `forward` fails on another shape, on a map whose dtype or device is not that of the weights, and
-/// on bf16 on the CPU, for which candle 0.11 has no convolution.
+/// on f64 on Metal, for which candle 0.11 has no convolution.
 ///
 /// # Example
 ///
@@ -123,9 +123,7 @@ impl SpadeGenerator {
             names.push((true, "up_4"));
         }
         let fc = same_conv2d(&vb.pp("fc"), [ANY, ANY], 3, true)?;
-        let [mut c_in, labels, ..] = *fc.weight().dims() else {
-            bail!("SpadeGenerator: fc.weight has no four dimensions")
-        };
+        let (mut c_in, labels) = (fc.width(), fc.inputs());
         let mut blocks = Vec::new();
         for (doubles, name) in names {
             let block = Block::new(&vb.pp(name), c_in, labels, config.norm)?;
@@ -142,7 +140,7 @@ impl SpadeGenerator {
 
     /// L, the number of channels of a map.
     pub fn labels(&self) -> usize {
-        self.fc.weight().dims()[1]
+        self.fc.inputs()
     }
 
     /// The number that the sides of a map must be multiples of.
@@ -209,11 +207,11 @@ impl SpadeGenerator {
 /// Where the widths agree, the first term is x.
 #[derive(Debug, Clone)]
 struct Block {
-    norm_0: Spade,
+    norm_0: Spade<Conv>,
     conv_0: Conv,
-    norm_1: Spade,
+    norm_1: Spade<Conv>,
     conv_1: Conv,
-    shortcut: Option<(Spade, Conv)>,
+    shortcut: Option<(Spade<Conv>, Conv)>,
 }
 
 impl Block {
@@ -258,7 +256,7 @@ fn spade(
     [labels, width]: [usize; 2],
     norm: ParamFreeNorm,
     activation: Activation,
-) -> Result<Spade> {
+) -> Result<Spade<Conv>> {
     let shared = vb
         .pp("mlp_shared.0")
         .get_unchecked_dtype("weight", vb.dtype());
@@ -266,17 +264,40 @@ fn spade(
         Ok(&[hidden, _, _, kernel]) => (hidden, kernel),
         _ => (ANY, 3),
     };
+    if kernel_size.is_multiple_of(2) {
+        bail!("SpadeGenerator: expected an odd kernel size, got {kernel_size}")
+    }
+    let conv = |name, widths| same_conv2d(&vb.pp(name), widths, kernel_size, true);
+    let shared = conv("mlp_shared.0", [hidden, labels])?.then_relu();
     let config = nn::SpadeConfig {
         kernel_size,
-        hidden,
+        hidden: shared.width(),
+        // In the pass of the convolution.
+        hidden_activation: Activation::None,
         ..nn::SpadeConfig::new(norm)
     };
-    let spade = nn::spade(width, labels, config, vb.clone())?;
+    let running = if norm == ParamFreeNorm::Batch {
+        let vb = vb.pp("param_free_norm");
+        // In f32 whatever half type the others have, as the layer keeps them.
+        let dtype = acc_dtype(vb.dtype());
+        let get = |name| vb.get_with_hints_dtype(width, name, Default::default(), dtype);
+        Some((get("running_mean")?, get("running_var")?))
+    } else {
+        None
+    };
+    let gamma = conv("mlp_gamma", [width, shared.width()])?;
+    let beta = conv("mlp_beta", [width, shared.width()])?;
+    let spade = Spade::new(shared, gamma, beta, running, config)?;
     Ok(spade.with_activation(activation))
 }
 
 /// The norm of x modulated by the map; an instance norm with the statistics of this pass.
-fn modulate(spade: &Spade, x: &Tensor, map: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
+fn modulate(
+    spade: &Spade<Conv>,
+    x: &Tensor,
+    map: &Tensor,
+    stats: &mut NormStats,
+) -> Result<Tensor> {
     match spade.config().norm {
         ParamFreeNorm::Instance => stats.apply(x, spade.modulation(x, map)?),
         _ => spade.forward(x, map),

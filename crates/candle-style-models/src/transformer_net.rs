@@ -47,11 +47,10 @@ impl Default for TransformerNetConfig {
 /// # Errors
 ///
 /// `forward` fails on another rank or channel count, on a smaller image, on an input whose dtype
-/// or device is not that of the weights, and where candle has no convolution for the dtype (bf16
-/// on the CPU in candle 0.11). For `backward`, `H` and `W` should be multiples of 4: where a
-/// convolution has a stride, [candle
-/// 0.11](https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs) takes the output padding of
-/// the height for the width too.
+/// or device is not that of the weights, and where candle has no convolution for the dtype (f64
+/// on Metal). For `backward` on a GPU, `H` and `W` should be multiples of 4: where a convolution has
+/// a stride, [candle 0.11](https://docs.rs/crate/candle-core/0.11.1/source/src/backprop.rs) takes the
+/// output padding of the height for the width too.
 ///
 /// # Example
 ///

@@ -21,12 +21,13 @@ pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, form: Form) -> R
     } else {
         x.conv2d(weight, zeros, form.stride, 1, form.groups)?
     };
-    add(y, bias)
+    let y = add(y, bias)?;
+    if form.relu { y.relu() } else { Ok(y) }
 }
 
 /// The transposed convolution of stride 2 that doubles the sides.
-pub fn doubling(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    add(x.conv_transpose2d(weight, 1, 1, 2, 1)?, Some(bias))
+pub fn doubling(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    add(x.conv_transpose2d(weight, 1, 1, 2, 1)?, bias)
 }
 
 fn add(y: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

@@ -112,6 +112,13 @@ pub fn forward<T: Element, Y: Element<Acc = T::Acc>>(
             let columns = width.min(left + plan.tile.columns * plan.out_step) - left;
             for y in rows {
                 gather(plan, y - top, sums_of, line);
+                if plan.relu {
+                    // Not `max`, which loses NaN.
+                    for value in &mut line[..columns] {
+                        let zero = T::Acc::default();
+                        *value = if *value < zero { zero } else { *value };
+                    }
+                }
                 // SAFETY: no two tiles have a part of a row of a channel in common, and this one
                 // takes each of its own once.
                 let to = unsafe { output.slice((plane + y) * width + left, columns) };

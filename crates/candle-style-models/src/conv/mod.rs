@@ -23,10 +23,11 @@ mod tests;
 mod vector;
 mod weight_grad;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::Module;
 
 pub use composed::dense;
+pub use op::acc_dtype;
 pub use plan::{Form, Padding};
 
 impl Form {
@@ -37,6 +38,7 @@ impl Form {
             padding: Padding::Zeros(kernel / 2),
             upsample: false,
             groups: 1,
+            relu: false,
         }
     }
 
@@ -58,6 +60,11 @@ impl Form {
         Self { groups, ..self }
     }
 
+    /// The same with a ReLU of the result.
+    pub fn relu(self) -> Self {
+        Self { relu: true, ..self }
+    }
+
     /// The same over an input of twice the sides, in which every pixel has become a square of four.
     pub fn upsampled(self) -> Self {
         Self {
@@ -67,28 +74,78 @@ impl Form {
     }
 }
 
+/// The weight and the bias of a convolution.
+///
+/// On the CPU those of the half types are kept in f32, which convolutions of them compute in, unless
+/// they are trained: to convert them in every pass took longer than the small layers of StarGAN v2.
+#[derive(Debug, Clone)]
+struct Params {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    /// The dtype that they came in, and that x has to have.
+    dtype: DType,
+}
+
+impl Params {
+    fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let dtype = weight.dtype();
+        let kept = |tensor: Tensor| {
+            if tensor.device().is_cpu() && !tensor.track_op() {
+                tensor.to_dtype(acc_dtype(dtype))
+            } else {
+                Ok(tensor)
+            }
+        };
+        Ok(Self {
+            weight: kept(weight)?,
+            bias: bias.map(kept).transpose()?,
+            dtype,
+        })
+    }
+
+    /// Both as the ops of the CPU take them.
+    fn on_cpu(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+        if x.dtype() != self.dtype {
+            bail!(
+                "conv: expected x in the dtype of the weights, {:?}, got {:?}",
+                self.dtype,
+                x.dtype()
+            )
+        }
+        let wide = |tensor: &Tensor| tensor.to_dtype(acc_dtype(self.dtype));
+        let bias = self.bias.as_ref().map(wide).transpose()?;
+        Ok((wide(&self.weight)?, bias))
+    }
+}
+
 /// A convolution.
 #[derive(Debug, Clone)]
 pub struct Conv {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    params: Params,
     form: Form,
 }
 
 impl Conv {
     /// `weight` is `(outputs, inputs / groups, height, width)`, `bias` is `(outputs)`.
-    pub fn new(weight: Tensor, bias: Option<Tensor>, form: Form) -> Self {
-        Self { weight, bias, form }
+    pub fn new(weight: Tensor, bias: Option<Tensor>, form: Form) -> Result<Self> {
+        let params = Params::new(weight, bias)?;
+        Ok(Self { params, form })
     }
 
-    /// The weight, `(outputs, inputs / groups, height, width)`.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
+    /// The same convolution with a ReLU of the result.
+    pub fn then_relu(self) -> Self {
+        let form = self.form.relu();
+        Self { form, ..self }
     }
 
     /// The number of output channels.
     pub fn width(&self) -> usize {
-        self.weight.dims()[0]
+        self.params.weight.dims()[0]
+    }
+
+    /// The number of input channels.
+    pub fn inputs(&self) -> usize {
+        self.params.weight.dims()[1] * self.form.groups
     }
 
     /// This convolution of an input that is doubled first.
@@ -97,11 +154,12 @@ impl Conv {
     }
 
     fn run(&self, x: &Tensor, form: Form) -> Result<Tensor> {
-        let bias = self.bias.as_ref();
         if x.device().is_cpu() {
-            op::conv(x, &self.weight, bias, form)
+            let (weight, bias) = self.params.on_cpu(x)?;
+            op::conv(x, &weight, bias.as_ref(), form)
         } else {
-            composed::conv(x, &self.weight, bias, form)
+            let Params { weight, bias, .. } = &self.params;
+            composed::conv(x, weight, bias.as_ref(), form)
         }
     }
 }
@@ -114,15 +172,12 @@ impl Module for Conv {
 
 /// A transposed convolution of stride 2 that doubles the sides.
 #[derive(Debug, Clone)]
-pub struct DoublingConv {
-    weight: Tensor,
-    bias: Tensor,
-}
+pub struct DoublingConv(Params);
 
 impl DoublingConv {
     /// `weight` is `(inputs, outputs, 3, 3)`, `bias` is `(outputs)`.
-    pub fn new(weight: Tensor, bias: Tensor) -> Self {
-        Self { weight, bias }
+    pub fn new(weight: Tensor, bias: Tensor) -> Result<Self> {
+        Ok(Self(Params::new(weight, Some(bias))?))
     }
 }
 
@@ -130,10 +185,12 @@ impl Module for DoublingConv {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         if !x.device().is_cpu() {
-            return composed::doubling(x, &self.weight, &self.bias);
+            let Params { weight, bias, .. } = &self.0;
+            return composed::doubling(x, weight, bias.as_ref());
         }
+        let (weight, bias) = self.0.on_cpu(x)?;
         let form = Form::same(3).stride(2);
         let sides = [2 * height, 2 * width];
-        op::transposed(x, &self.weight, Some(&self.bias), form, sides)
+        op::transposed(x, &weight, bias.as_ref(), form, sides)
     }
 }

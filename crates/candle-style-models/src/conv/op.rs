@@ -3,7 +3,7 @@
 //! tensors, so that the gradients of all three are made of the same three.
 
 use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor,
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType,
     backend::BackendStorage, bail,
 };
 use half::{bf16, f16};
@@ -17,9 +17,17 @@ use super::strip::Planes;
 use super::vector::Isa;
 use super::weight_grad::weight_grad as gradient_of_weight;
 
+/// The type that convolutions of a dtype compute in, and that their weights are given in.
+pub fn acc_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        dtype => dtype,
+    }
+}
+
 /// `conv(x, weight) + bias`, of the dtype of `x`.
 pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, form: Form) -> Result<Tensor> {
-    check("conv", &[Some(x), Some(weight), bias])?;
+    check("conv", &[x], &[Some(weight), bias])?;
     let plan = Plan::conv(dims(x, "x")?, dims(weight, "the weight")?, form)?;
     let bias = bias_of(bias, weight.dim(0)?, x)?;
     rows(x)?.apply_op3(&weight.contiguous()?, &bias, Conv { plan, form })
@@ -34,7 +42,7 @@ pub fn transposed(
     form: Form,
     out: [usize; 2],
 ) -> Result<Tensor> {
-    check("conv_transpose", &[Some(x), Some(weight), bias])?;
+    check("conv_transpose", &[x], &[Some(weight), bias])?;
     let (x_dims, weight_dims) = (dims(x, "x")?, dims(weight, "the weight")?);
     let [_, per_group, ..] = weight_dims;
     // The gradient of zeros is not needed, and what is left is that of the input itself.
@@ -57,29 +65,38 @@ pub fn transposed(
     rows(x)?.apply_op3(&weight.contiguous()?, &bias, op)
 }
 
-/// The gradient of a weight of the shape `weight`, from the input of the convolution and the gradient of
+/// The gradient of a weight of the shape `weight`, in its dtype, from the input of the convolution and the gradient of
 /// its output.
 pub fn weight_grad(x: &Tensor, grad: &Tensor, form: Form, weight: &Tensor) -> Result<Tensor> {
-    check("conv", &[Some(x), Some(grad)])?;
+    check("conv", &[x, grad], &[])?;
     let weight = dims(weight, "the weight")?;
     let plan = Plan::conv(dims(x, "x")?, weight, form)?;
     let op = WeightGrad { plan, form, weight };
     rows(x)?.apply_op2(&rows(grad)?, op)
 }
 
-/// All tensors are on the CPU and of one dtype, which has convolutions.
-fn check(name: &str, tensors: &[Option<&Tensor>]) -> Result<()> {
-    let mut dtypes = tensors.iter().flatten().map(|tensor| tensor.dtype());
-    let first = dtypes.next().unwrap_or(DType::F32);
-    if !matches!(first, DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
-        bail!("{name}: expected x in f32, f16, bf16 or f64, got {first:?}")
+/// All tensors are on the CPU, the inputs of one dtype, which has convolutions, and the weights of the
+/// one that it computes in.
+fn check(name: &str, inputs: &[&Tensor], weights: &[Option<&Tensor>]) -> Result<()> {
+    let dtype = inputs[0].dtype();
+    if !matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
+        bail!("{name}: expected x in f32, f16, bf16 or f64, got {dtype:?}")
     }
-    if let Some(other) = dtypes.find(|&dtype| dtype != first) {
-        bail!("{name}: expected the weights in the dtype of x, {first:?}, got {other:?}")
+    let weights = || weights.iter().flatten().copied();
+    let inputs = || inputs.iter().copied();
+    let expected = inputs()
+        .map(|_| dtype)
+        .chain(weights().map(|_| acc_dtype(dtype)));
+    for (tensor, expected) in inputs().chain(weights()).zip(expected) {
+        if tensor.dtype() != expected {
+            bail!(
+                "{name}: expected a tensor in {expected:?} for x in {dtype:?}, got {:?}",
+                tensor.dtype()
+            )
+        }
     }
-    if let Some(other) = tensors
-        .iter()
-        .flatten()
+    if let Some(other) = inputs()
+        .chain(weights())
         .find(|tensor| !tensor.device().is_cpu())
     {
         bail!(
@@ -104,7 +121,7 @@ fn bias_of(bias: Option<&Tensor>, channels: usize, x: &Tensor) -> Result<Tensor>
             "conv: expected a bias of shape [{channels}], got {:?}",
             bias.dims()
         ),
-        None => Tensor::zeros(channels, x.dtype(), x.device()),
+        None => Tensor::zeros(channels, acc_dtype(x.dtype()), x.device()),
     }
 }
 
@@ -116,15 +133,10 @@ fn rows(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The sum over all but the channels, in f32 for the half types.
+/// The sum over all but the channels.
 fn bias_grad(grad: &Tensor) -> Result<Tensor> {
-    let wide = if grad.dtype() == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    };
-    let sums = grad.to_dtype(wide)?.flatten_from(2)?.sum(2)?.sum(0)?;
-    sums.to_dtype(grad.dtype())
+    let grad = grad.to_dtype(acc_dtype(grad.dtype()))?;
+    grad.flatten_from(2)?.sum(2)?.sum(0)
 }
 
 struct Conv {
@@ -174,19 +186,12 @@ fn planes<'a, T: Element>((storage, layout): View<'a>) -> Result<Planes<'a, T>> 
     })
 }
 
-/// All elements of a contiguous tensor, in the type that convolutions compute in.
-fn wide<'a, T: Element>(
-    (storage, layout): View<'a>,
-    buffer: &'a mut Vec<T::Acc>,
-) -> Result<&'a [T::Acc]> {
+/// All elements of a contiguous tensor.
+fn elements<'a, A: WithDType>((storage, layout): View<'a>) -> Result<&'a [A]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("conv: expected contiguous weights, got {layout:?}")
     };
-    let values = &T::cpu_storage_as_slice(storage)?[start..end];
-    if size_of::<T>() != size_of::<T::Acc>() {
-        buffer.resize(values.len(), T::Acc::default());
-    }
-    Ok(T::widen(values, buffer))
+    Ok(&A::cpu_storage_as_slice(storage)?[start..end])
 }
 
 /// The elements rounded to `T`.
@@ -200,9 +205,7 @@ fn narrow<T: Element>(values: Vec<T::Acc>) -> CpuStorage {
 
 impl Conv {
     fn run<T: Element>(&self, x: View, weight: View, bias: View) -> Result<(CpuStorage, Shape)> {
-        let (plan, buffers) = (&self.plan, &mut [Vec::new(), Vec::new()]);
-        let [of_weight, of_bias] = buffers;
-        let (weight, bias) = (wide::<T>(weight, of_weight)?, wide::<T>(bias, of_bias)?);
+        let (plan, weight, bias) = (&self.plan, elements(weight)?, elements::<T::Acc>(bias)?);
         let y = forward::<T, T>(plan, planes(x)?, weight, bias, Isa::best());
         let shape = (plan.samples, bias.len(), plan.out[0], plan.out[1]);
         Ok((T::to_cpu_storage_owned(y), shape.into()))
@@ -211,9 +214,7 @@ impl Conv {
 
 impl Transposed {
     fn run<T: Element>(&self, x: View, weight: View, bias: View) -> Result<(CpuStorage, Shape)> {
-        let (plan, buffers) = (&self.plan, &mut [Vec::new(), Vec::new()]);
-        let [of_weight, of_bias] = buffers;
-        let (weight, bias) = (wide::<T>(weight, of_weight)?, wide::<T>(bias, of_bias)?);
+        let (plan, weight, bias) = (&self.plan, elements(weight)?, elements::<T::Acc>(bias)?);
         let shape = (plan.samples, bias.len(), self.out[0], self.out[1]);
         let y = match &self.folded {
             None => {
@@ -233,7 +234,10 @@ impl WeightGrad {
     fn run<T: Element>(&self, x: View, grad: View) -> Result<(CpuStorage, Shape)> {
         let (x, grad) = (planes::<T>(x)?, planes(grad)?);
         let weight = gradient_of_weight(self.plan.clone(), x, grad, Isa::best());
-        Ok((narrow::<T>(weight), Shape::from_dims(&self.weight)))
+        Ok((
+            T::Acc::to_cpu_storage_owned(weight),
+            Shape::from_dims(&self.weight),
+        ))
     }
 }
 
@@ -260,16 +264,26 @@ impl CustomOp3 for Conv {
         x: &Tensor,
         weight: &Tensor,
         bias: &Tensor,
-        _: &Tensor,
+        y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let form = Form {
+            relu: false,
+            ..self.form
+        };
+        let grad = if self.form.relu {
+            // As PyTorch: where the result is NaN the gradient passes.
+            &y.le(0f64)?.where_cond(&grad.zeros_like()?, grad)?
+        } else {
+            grad
+        };
         let sides = [x.dim(2)?, x.dim(3)?];
         let of_x = x
             .track_op()
-            .then(|| transposed(grad, weight, None, self.form, sides));
+            .then(|| transposed(grad, weight, None, form, sides));
         let of_weight = weight
             .track_op()
-            .then(|| weight_grad(x, grad, self.form, weight));
+            .then(|| weight_grad(x, grad, form, weight));
         let of_bias = bias.track_op().then(|| bias_grad(grad));
         Ok((
             of_x.transpose()?,

@@ -49,6 +49,8 @@ pub struct Form {
     /// The input is doubled first: every pixel becomes a square of four.
     pub upsample: bool,
     pub groups: usize,
+    /// Negative results become 0.
+    pub relu: bool,
 }
 
 /// A place of the kernel.
@@ -96,6 +98,8 @@ pub struct Plan {
     pub span: [usize; 2],
     /// The distances in the weight between groups, output channels and input channels.
     pub weight: [usize; 3],
+    /// Negative sums become 0.
+    pub relu: bool,
     pub tile: Tile,
 }
 
@@ -148,6 +152,7 @@ impl Plan {
                 inputs * kh * kw,
                 kh * kw,
             ],
+            relu: form.relu,
             tile: Tile::NONE,
         };
         Ok(plan.tiled())
@@ -214,6 +219,7 @@ impl Plan {
                 kh * kw,
                 outputs * kh * kw,
             ],
+            relu: false,
             tile: Tile::NONE,
         };
         Ok(plan.tiled())

@@ -69,9 +69,7 @@ impl Isa {
 }
 
 /// A type that convolutions compute in.
-pub trait Acc:
-    Copy + Default + Send + Sync + std::ops::Add<Output = Self> + std::ops::AddAssign + 'static
-{
+pub trait Acc: Copy + Default + PartialOrd + Send + Sync + std::ops::AddAssign + 'static {
     /// Runs `job`, compiled for `isa`.
     fn run(isa: Isa, job: impl Job<Self>);
 }

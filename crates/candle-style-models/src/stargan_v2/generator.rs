@@ -42,7 +42,7 @@ pub struct StarGanV2Config {
 /// # Errors
 ///
 /// `forward` fails on another shape, on an x or style whose dtype or device is not that of the
-/// weights, and on bf16 on the CPU, for which candle 0.11 has no convolution.
+/// weights, and on f64 on Metal, for which candle 0.11 has no convolution.
 #[derive(Debug, Clone)]
 pub struct StarGanV2Generator {
     from_rgb: Conv,

@@ -105,8 +105,8 @@ impl StarGanV2Mapping {
 /// # Errors
 ///
 /// `forward` fails on another shape or number of domains, on a domain that the network does not
-/// have, on an x whose dtype or device is not that of the weights, and on bf16 on the CPU, for which
-/// candle 0.11 has no convolution.
+/// have, on an x whose dtype or device is not that of the weights, and on f64 on Metal, for which candle
+/// 0.11 has no convolution.
 #[derive(Debug, Clone)]
 pub struct StarGanV2StyleEncoder {
     from_rgb: Conv,
@@ -145,7 +145,7 @@ impl StarGanV2StyleEncoder {
             padding: Padding::Zeros(0),
             ..Form::same(4)
         };
-        let last = Conv::new(weight(&last, [c_in, c_in, 4, 4])?, Some(bias), unpadded);
+        let last = Conv::new(weight(&last, [c_in, c_in, 4, 4])?, Some(bias), unpadded)?;
         let unshared = (0..domains).map(|domain| linear(&vb.pp("unshared").pp(domain)));
         Ok(Self {
             from_rgb,
