@@ -4,10 +4,9 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 
 use super::NormStats;
-use super::conv::Conv;
+use super::conv::{Conv, max_pool2x};
 use super::layers::reflecting_conv2d;
 use super::norm_stats::{adain, mean_and_std};
-use super::resample::max_pool2x;
 use super::shapes::ANY;
 
 /// The eps that the original adds to the variances of the content and of the style.

@@ -7,8 +7,10 @@
 //!
 //! From the bottom up: [`plan`] says what is read and written, [`vector`] and [`kernel`] multiply,
 //! [`element`] converts, [`strip`] and [`output`] are the memory on both sides, [`forward`],
-//! [`weight_grad`] and [`fold`] are the passes, [`op`] makes ops of candle of them.
+//! [`weight_grad`] and [`fold`] are the passes, [`op`] makes ops of candle of them. [`between`] has the
+//! passes that stand between convolutions.
 
+mod between;
 mod composed;
 mod element;
 mod fold;
@@ -26,6 +28,7 @@ mod weight_grad;
 use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::Module;
 
+pub use between::{max_pool2x, mean_pool2x, scaled_sum};
 pub use composed::dense;
 pub use op::acc_dtype;
 pub use plan::{Form, Padding};

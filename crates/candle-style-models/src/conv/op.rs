@@ -6,7 +6,6 @@ use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType,
     backend::BackendStorage, bail,
 };
-use half::{bf16, f16};
 
 use super::element::Element;
 use super::fold::fold;
@@ -162,19 +161,20 @@ struct WeightGrad {
 macro_rules! on_dtype {
     ($dtype:expr, $self:ident.$run:ident($($arg:expr),*)) => {
         match $dtype {
-            DType::F32 => $self.$run::<f32>($($arg),*),
-            DType::F64 => $self.$run::<f64>($($arg),*),
-            DType::F16 => $self.$run::<f16>($($arg),*),
-            DType::BF16 => $self.$run::<bf16>($($arg),*),
-            dtype => bail!("conv: expected f32, f16, bf16 or f64, got {dtype:?}"),
+            candle_core::DType::F32 => $self.$run::<f32>($($arg),*),
+            candle_core::DType::F64 => $self.$run::<f64>($($arg),*),
+            candle_core::DType::F16 => $self.$run::<half::f16>($($arg),*),
+            candle_core::DType::BF16 => $self.$run::<half::bf16>($($arg),*),
+            dtype => candle_core::bail!("conv: expected f32, f16, bf16 or f64, got {dtype:?}"),
         }
     };
 }
+pub(super) use on_dtype;
 
 /// A tensor as candle hands it over.
-type View<'a> = (&'a CpuStorage, &'a Layout);
+pub type View<'a> = (&'a CpuStorage, &'a Layout);
 
-fn planes<'a, T: Element>((storage, layout): View<'a>) -> Result<Planes<'a, T>> {
+pub fn planes<'a, T: Element>((storage, layout): View<'a>) -> Result<Planes<'a, T>> {
     let (&[by_sample, by_channel, by_row, 1], &[.., width]) = (layout.stride(), layout.dims())
     else {
         bail!("conv: expected contiguous rows, got {layout:?}")
@@ -187,7 +187,7 @@ fn planes<'a, T: Element>((storage, layout): View<'a>) -> Result<Planes<'a, T>> 
 }
 
 /// All elements of a contiguous tensor.
-fn elements<'a, A: WithDType>((storage, layout): View<'a>) -> Result<&'a [A]> {
+pub fn elements<'a, A: WithDType>((storage, layout): View<'a>) -> Result<&'a [A]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("conv: expected contiguous weights, got {layout:?}")
     };

@@ -340,6 +340,50 @@ fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
     Ok(())
 }
 
+/// Without a gradient they are passes of their own, with one they are candle's.
+#[test]
+fn what_stands_between_is_candles() -> Result<()> {
+    for sides in [[2, 2], [5, 8], [6, 7], [64, 33]] {
+        let [x, y] = [1, 2].map(|seed| numbers(&[2, 3, sides[0], sides[1]], seed));
+        let (x, y) = (x?, y?);
+        for (dtype, bound) in [
+            (DType::F64, 1e-15),
+            (DType::F32, 1e-6),
+            (DType::F16, 1e-3),
+            (DType::BF16, 8e-3),
+        ] {
+            let [x, y] = [x.to_dtype(dtype)?, y.to_dtype(dtype)?];
+            let exact = [
+                Var::from_tensor(&x.to_dtype(DType::F64)?)?,
+                Var::from_tensor(&y.to_dtype(DType::F64)?)?,
+            ];
+            let [wide_x, wide_y] = exact.each_ref().map(Var::as_tensor);
+            let pairs = [
+                (mean_pool2x(&x)?, mean_pool2x(wide_x)?),
+                (max_pool2x(&x)?, max_pool2x(wide_x)?),
+                (scaled_sum(&x, &y, 0.7)?, scaled_sum(wide_x, wide_y, 0.7)?),
+            ];
+            for (got, expected) in pairs {
+                assert_eq!(got.dtype(), dtype);
+                assert!(expected.track_op());
+                assert!(off(&got, &expected)? < bound, "{sides:?} in {dtype:?}");
+            }
+        }
+    }
+    let nan = Tensor::new(
+        &[[[[f32::NAN, 1.], [2., 3.]]], [[[1., 2.], [3., f32::NAN]]]],
+        &Device::Cpu,
+    )?;
+    assert!(
+        max_pool2x(&nan)?
+            .flatten_all()?
+            .to_vec1::<f32>()?
+            .iter()
+            .all(|value| value.is_nan())
+    );
+    Ok(())
+}
+
 #[test]
 fn views_are_read_where_they_are() -> Result<()> {
     let whole = numbers(&[3, 6, 10, 12], 1)?;

@@ -8,7 +8,7 @@ use candle_instance_norm::{AdaptiveConfig, Normalization};
 use candle_nn::{Linear, Module, VarBuilder};
 
 use super::super::NormStats;
-use super::super::conv::Conv;
+use super::super::conv::{Conv, mean_pool2x, scaled_sum};
 use super::super::layers::{AffineNorm, LEAKY_RELU, leaky_relu, same_conv2d};
 use super::super::resample::nearest2x;
 use super::super::shapes::ANY;
@@ -73,7 +73,7 @@ impl Block {
     }
 
     pub fn forward(&self, x: &Tensor, stats: &mut NormStats) -> Result<Tensor> {
-        let shrink = |x: Tensor| if self.shrinks { x.avg_pool2d(2) } else { Ok(x) };
+        let shrink = |x: Tensor| if self.shrinks { mean_pool2x(&x) } else { Ok(x) };
         let y = match &self.norms {
             Some([norm, _]) => stats.apply(x, norm.then(LEAKY_RELU))?,
             None => leaky_relu(x)?,
@@ -84,7 +84,9 @@ impl Block {
             None => leaky_relu(&y)?,
         };
         let y = self.conv2.forward(&y)?;
-        (shrink(self.shortcut.forward(x)?)? + y)? * FRAC_1_SQRT_2
+        // The original shrinks last: the same for a 1x1 convolution, of four times the work.
+        let x = self.shortcut.forward(&shrink(x.clone())?)?;
+        scaled_sum(&x, &y, FRAC_1_SQRT_2)
     }
 }
 
@@ -133,7 +135,7 @@ impl StyledBlock {
         if self.grows {
             x = nearest2x(&x)?;
         }
-        (x + y)? * FRAC_1_SQRT_2
+        scaled_sum(&x, &y, FRAC_1_SQRT_2)
     }
 }
 
