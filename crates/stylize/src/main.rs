@@ -34,6 +34,11 @@ use clap::Parser;
 
 use options::{Command, Job, Options};
 
+/// Keeps the memory of layers for the next ones: the system's allocator gives large blocks back at once,
+/// and to touch them again costs as much time as a norm.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,

@@ -42,6 +42,8 @@ fn layers() -> Vec<([usize; 2], usize, [usize; 2], Form)> {
         // More outputs than a tile has, and more inputs than a strip holds of these long rows.
         ([40, 70], 3, [3, 700], same(3)),
         ([2, 3], 3, [40, 1100], reflect(3)),
+        // Six inputs a strip, where the gradient of the weight takes them in fours.
+        ([12, 4], 3, [128, 128], reflect(3).stride(2)),
     ]
 }
 

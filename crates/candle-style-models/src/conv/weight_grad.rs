@@ -22,7 +22,10 @@ type Square<A> = [[A; 4]; 4];
 /// The gradient of the weight of a convolution, in its order, from its input and the gradient of its
 /// output.
 pub fn weight_grad<T: Element>(plan: Plan, x: Planes<T>, grad: Planes<T>, isa: Isa) -> Vec<T::Acc> {
-    let plan = &plan.with_tiles(OUTPUTS, PIXELS);
+    let mut plan = plan.with_tiles(OUTPUTS, PIXELS);
+    // The sums are in fours of channels.
+    plan.tile.inputs = plan.tile.inputs.next_multiple_of(4);
+    let plan = &plan;
     let [rows, columns] = plan.tiles();
     let tiles = plan.samples * rows * columns;
     let outputs = plan.outputs.div_ceil(plan.tile.outputs);
@@ -146,8 +149,7 @@ impl<'a, A: Acc> Scratch<'a, A> {
             }
         }
         let taps = plan.offsets(0);
-        // Multiples of 4, but for the last: the sums are in fours of channels.
-        let step = plan.tile.inputs.next_multiple_of(4);
+        let step = plan.tile.inputs;
         for from in (0..plan.inputs).step_by(step) {
             let inputs = step.min(plan.inputs - from);
             let start = group * plan.inputs + from;

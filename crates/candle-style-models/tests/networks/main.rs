@@ -14,6 +14,7 @@ mod common;
 
 mod adain_style;
 mod cyclegan;
+mod half_types;
 #[cfg(feature = "hub")]
 mod hub;
 mod microast;
