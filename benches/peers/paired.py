@@ -1,9 +1,9 @@
-"""Times instance norm of this crate, a copy, candle's composed ops and PyTorch in turns, on the CPU.
+"""Times the ops of this crate, a copy, candle's composed ops, PyTorch and ONNX Runtime in turns, on the CPU.
 
     python benches/peers/paired.py
     python benches/peers/paired.py --ops instance_norm --shapes 16x256x7x7 --dtypes f32 bf16
 
-It needs cargo and torch. Each peer is a process of its own that waits while the others have their
+It needs cargo and torch, and times ONNX Runtime where onnx and onnxruntime are installed. Each peer is a process of its own that waits while the others have their
 turns, so that a change of clocks or of load meets all of them alike. A figure is the median over the
 turns, a ratio that of the turns' ratios.
 
@@ -13,6 +13,7 @@ keep what is freed (ours mimalloc, the others glibc's, told to).
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -69,6 +70,9 @@ class Memory:
         self.workers = [Worker([ours, "--device", "cpu", "serve"], keep, args.threads)]
         peer = [sys.executable, str(PEERS / "pytorch.py"), "--serve", "--threads", str(args.threads)]
         self.workers.append(Worker(peer, keep, args.threads))
+        if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+            onnx = [sys.executable, str(PEERS / "onnx_runtime.py"), str(args.threads)]
+            self.workers.append(Worker(onnx, keep, args.threads))
 
     def row(self, op, shape, dtype, direction, args):
         """The times of each contender, one a turn."""
@@ -108,11 +112,12 @@ def summary(rows):
     for row in rows:
         large = math.prod(row["shape"]) * BYTES[row["dtype"]] >= LARGE
         if row["ratio"] and (row["memory"] == "kept" or not large):
-            kinds.setdefault((row["dtype"], row["direction"]), []).append(row["ratio"])
-    for (dtype, direction), ratios in kinds.items():
+            kind = row["op"] if row["op"] in ("instance_norm", "in_place") else "family"
+            kinds.setdefault((kind, row["dtype"], row["direction"]), []).append(row["ratio"])
+    for (kind, dtype, direction), ratios in kinds.items():
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         lose, bar = sum(r < 1 for r in ratios), sum(r < 0.95 for r in ratios)
-        print(f"{dtype:<4} {direction:<16} geometric mean {mean:.2f}x, below 1x: {lose}, below 0.95x: {bar} of {len(ratios)}")
+        print(f"{kind:<13} {dtype:<4} {direction:<16} geometric mean {mean:.2f}x, below 1x: {lose}, below 0.95x: {bar} of {len(ratios)}")
 
 
 def arguments():
@@ -136,7 +141,7 @@ def main():
     args = arguments()
     memories = {name: Memory(name == "kept", args) for name in args.memory}
     rows = []
-    for table in SETS["speed"]["eager"]:
+    for table in SETS["speed"]["eager"] + SETS["family"]["eager"]:
         if args.ops and table.op not in args.ops:
             continue
         for sizes in [s for s in table.shapes if not args.shapes or s in args.shapes]:

@@ -38,8 +38,8 @@ import torch.nn.functional as F
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64}
 GROUPS = 32
 
-# The timed calls: functions of x, weight, bias and residual. Those without affine parameters or a
-# residual get None.
+# The timed calls: functions of x, weight, bias and another tensor of the size of x, which is a residual
+# or a style. Those that have none of these get None.
 
 
 def instance(x, weight, bias, residual):
@@ -66,6 +66,58 @@ def per_channel_relu(x, weight, bias, residual):
     return F.relu(F.group_norm(x, x.shape[1]) + residual)
 
 
+def as_one_sample(x):
+    """N*C channels of one sample, so that a norm with parameters per channel has them per plane."""
+    return x.reshape(1, -1, *x.shape[2:])
+
+
+def per_plane(t, x):
+    return t.reshape(*x.shape[:2], *[1] * (x.dim() - 2))
+
+
+def adain_composed(x, weight, bias, style):
+    var, mean = torch.var_mean(x, (2, 3), keepdim=True)
+    style_var, style_mean = torch.var_mean(style, (2, 3), keepdim=True)
+    return (x - mean) * ((style_var + 1e-5) / (var + 1e-5)).sqrt() + style_mean
+
+
+def adain_as_group_norm(x, weight, bias, style):
+    # The variance of x is the biased one here: as fast, and not the same to the last digits.
+    var, mean = torch.var_mean(style, (2, 3))
+    one = as_one_sample(x)
+    return F.group_norm(one, one.shape[1], (var + 1e-5).sqrt().flatten(), mean.flatten()).view_as(x)
+
+
+def conditional(x, weight, bias, residual):
+    return F.group_norm(x, x.shape[1]) * per_plane(weight, x) + per_plane(bias, x)
+
+
+def conditional_as_group_norm(x, weight, bias, residual):
+    one = as_one_sample(x)
+    return F.group_norm(one, one.shape[1], weight.flatten(), bias.flatten()).view_as(x)
+
+
+def spade(x, weight, bias, residual):
+    return F.group_norm(x, x.shape[1]) * (1 + weight) + bias
+
+
+def spade_addcmul(x, weight, bias, residual):
+    return torch.addcmul(bias, F.group_norm(x, x.shape[1]), 1 + weight)
+
+
+def stats(x, weight, bias, residual):
+    var, mean = torch.var_mean(x, (2, 3), correction=0)
+    return mean, (var + 1e-5).rsqrt()
+
+
+def with_stats(x, mean, rstd, residual):
+    return (x - per_plane(mean, x)) * per_plane(rstd, x)
+
+
+def with_stats_as_batch_norm(x, mean, var, residual):
+    return F.batch_norm(as_one_sample(x), mean.flatten(), var.flatten()).view_as(x)
+
+
 def clone(x, weight, bias, residual):
     return x.clone()
 
@@ -81,10 +133,22 @@ PEERS = {
         "F.relu(F.instance_norm + residual)": instance_relu,
         "F.relu(F.group_norm + residual)": per_channel_relu,
     },
+    "adain": {"var_mean": adain_composed, "F.group_norm of N*C": adain_as_group_norm},
+    "conditional": {"F.group_norm * w + b": conditional, "F.group_norm of N*C": conditional_as_group_norm},
+    "spade": {"F.group_norm * (1 + w) + b": spade, "addcmul": spade_addcmul},
+    "stats": {"var_mean": stats},
+    "with_stats": {"(x - mean) * rstd": with_stats, "F.batch_norm of N*C": with_stats_as_batch_norm},
+    # Out of place: PyTorch has no other.
+    "in_place": BOTH,
+    "channels_last": BOTH,
     "copy": {"x.clone()": clone},
 }
 AFFINE = {"instance_norm_affine", "group_norm", "group_norm_silu"}
-RESIDUAL = {"relu_residual"}
+PER_PLANE = {"conditional", "with_stats"}
+PER_ELEMENT = {"spade"}
+RESIDUAL = {"relu_residual", "adain"}
+# Statistics that are given have no gradient.
+CONSTANT = {"with_stats"}
 
 FORWARD, BACKWARD, TOGETHER = DIRECTIONS = ("forward", "backward", "forward+backward")
 COLD, WARM = CACHES = ("cold", "warm")
@@ -128,6 +192,22 @@ ALL, HALVES, TWO, BF16 = ["f32", "f16", "bf16"], ["f16", "bf16"], ["f32", "bf16"
 EAGER, COMPILED = "eager", "compiled"
 SETS = {
     "speed": {EAGER: [Rows("instance_norm", SHAPES, list(DTYPES), [FORWARD, TOGETHER])]},
+    "family": {
+        EAGER: [
+            Rows("instance_norm_affine", [LARGE[0], MEDIUM[1]], list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("group_norm", LARGE + IMAGES, list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("group_norm_silu", IMAGES, list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("relu_residual", [(1, 128, 64, 64)] + MEDIUM, list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("adain", [(1, 512, 32, 32), (1, 512, 64, 64), (4, 256, 64, 64)], list(DTYPES)),
+            Rows("conditional", MEDIUM[1:], list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("spade", [(2, 128, 128, 128)], list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("stats", MEDIUM[1:], list(DTYPES)),
+            Rows("with_stats", MEDIUM[1:], list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("in_place", LARGE + MEDIUM, list(DTYPES)),
+            Rows("channels_last", LARGE + MEDIUM, list(DTYPES), [FORWARD, TOGETHER]),
+            Rows("planes", PLANES, TWO),
+        ]
+    },
     "gpu": {
         EAGER: [
             Rows("instance_norm", LARGE, ALL, DIRECTIONS),
@@ -179,8 +259,9 @@ class Job(NamedTuple):
     @property
     def tensors(self):
         """What a perfect kernel moves: x and y, then x, dy and dx; and the residual each time."""
-        moved = {FORWARD: 2, BACKWARD: 3, TOGETHER: 5}[self.direction]
-        return moved + (self.op in RESIDUAL) * (2 if self.direction == TOGETHER else 1)
+        moved = {FORWARD: 2 - (self.op == "stats"), BACKWARD: 3, TOGETHER: 5}[self.direction]
+        others = (self.op in RESIDUAL) + 2 * (self.op in PER_ELEMENT)
+        return moved + others * (2 if self.direction == TOGETHER else 1)
 
     @property
     def rotated(self):
@@ -225,8 +306,11 @@ def call_on_new_tensors(job, f, device):
     """A call of `f`, or of its backward pass, on a set of tensors of its own."""
     randn = lambda *shape: torch.randn(*shape, device=device).to(DTYPES[job.dtype])
     x, weight, bias, residual = randn(job.shape), None, None, None
-    if job.op in AFFINE:
-        weight, bias = randn(job.shape[1]), randn(job.shape[1])
+    of = job.shape[:2] if job.op in PER_PLANE else job.shape if job.op in PER_ELEMENT else job.shape[1:2]
+    if job.op in AFFINE | PER_PLANE | PER_ELEMENT:
+        weight, bias = randn(*of), randn(*of).abs()
+    if job.op == "channels_last":
+        x = x.to(memory_format=torch.channels_last)
     if job.op in RESIDUAL:
         residual = randn(job.shape)
     if job.direction == FORWARD:
@@ -237,8 +321,9 @@ def call_on_new_tensors(job, f, device):
 
         return forward
 
-    inputs = [t.requires_grad_() for t in (x, weight, bias, residual) if t is not None]
-    dy = randn(job.shape)
+    tracked = (x,) if job.op in CONSTANT else (x, weight, bias, residual)
+    inputs = [t.requires_grad_() for t in tracked if t is not None]
+    dy = torch.randn_like(x).detach()
     if job.direction == BACKWARD:
         y = f(x, weight, bias, residual)
         return lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)

@@ -165,9 +165,6 @@ NETWORKS = {
     "compressed-256": lambda: Generator(16, 32, 64, 64, True),
     "adain-512": AdaIn,
     "stargan-256": StarGan,
-    # One layer: the last of the first two.
-    "tail16-1024": lambda: Transformer(16).tail,
-    "tail32-1024": lambda: Transformer(32).tail,
 }
 
 
@@ -199,9 +196,8 @@ def main():
     print(f"{'network':20} {'here ms':>9} {'PyTorch':>9} {'its NHWC':>9}  here / PyTorch's better")
     for name in args.names or list(NETWORKS):
         side = int(name.split("-")[1])
-        channels = int(name[4:6]) if name.startswith("tail") else 3
         usual = NETWORKS[name]().eval().to(dtype)
-        x = torch.rand(1, channels, side, side, dtype=dtype)
+        x = torch.rand(1, 3, side, side, dtype=dtype)
         last = NETWORKS[name]().eval().to(dtype, memory_format=torch.channels_last)
         x_last = x.to(memory_format=torch.channels_last)
         runs = [lambda: ours(name), lambda: timed(lambda: usual(x)), lambda: timed(lambda: last(x_last))]
