@@ -1,5 +1,7 @@
 //! The two loops that convolutions spend their time in.
 
+#![allow(clippy::needless_range_loop)] // Rows and vectors of a block are counted alike in several arrays.
+
 use std::ops::Range;
 
 use super::vector::{Acc, Job, Vector};

@@ -59,8 +59,9 @@ impl<'a, A: Acc> Strip<'a, A> {
             .map(|phase| Span::new(&plan.axes[1], step * column + phase, step, pitch))
             .collect();
         // The part of a row that any phase reads: no more of it is converted.
-        let reads = spans.iter().map(|span| &span.reads);
-        let reads = reads.fold(usize::MAX..0, |a, b| a.start.min(b.start)..a.end.max(b.end));
+        let start = spans.iter().map(|span| span.reads.start).min();
+        let end = spans.iter().map(|span| span.reads.end).max();
+        let reads = start.unwrap_or(0)..end.unwrap_or(0);
         let len = channels.len() * plan.strip_len();
         let rows_of_phase = plan.phase_len() / pitch;
         let mut rows = values[..len].chunks_exact_mut(pitch * rows_of_phase * column_phases);
