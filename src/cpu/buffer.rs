@@ -28,8 +28,32 @@ unsafe impl<T: Send> Sync for UninitBuffer<'_, T> {}
 
 impl<'a, T: Element> UninitBuffer<'a, T> {
     pub fn new(planes: &Planes) -> Self {
+        Self::with_spare(planes, 0)
+    }
+
+    /// The same for a gradient.
+    ///
+    /// glibc gives the top of its heap back to the system where that is twice the largest block freed so
+    /// far: a result and its gradient, both freed, are just that, and every call would have to touch new
+    /// pages. With room behind the gradient they are less.
+    pub fn gradient(planes: &Planes) -> Self {
+        // Smaller blocks cost little to touch anew; larger ones are mapped apart in any case.
+        const LARGE: std::ops::Range<usize> = 2 << 20..31 << 20;
+        const SPARE_BYTES: usize = 512 << 10;
+        let large = LARGE.contains(&(planes.elements() * size_of::<T>()));
+        Self::with_spare(
+            planes,
+            if large {
+                SPARE_BYTES / size_of::<T>()
+            } else {
+                0
+            },
+        )
+    }
+
+    fn with_spare(planes: &Planes, spare: usize) -> Self {
         let len = planes.elements();
-        let mut owned = Vec::with_capacity(len);
+        let mut owned = Vec::with_capacity(len + spare);
         ask_for_huge_pages(owned.as_mut_ptr(), len);
         Self {
             data: owned.as_mut_ptr(),

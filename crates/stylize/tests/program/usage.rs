@@ -268,13 +268,6 @@ fn errors_are_one_line_and_leave_nothing_behind() -> Result<()> {
             NET,
             "in.png",
             "out.png",
-            &["--dtype", "bf16"],
-            ["cannot run", "BF16"],
-        ),
-        (
-            NET,
-            "in.png",
-            "out.png",
             &["--alpha", "1.5"],
             ["--alpha", "got 1.5"],
         ),
