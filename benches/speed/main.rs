@@ -87,8 +87,8 @@ enum Mode {
     Host,
     /// Some calls, once each, for a profiler.
     Profile,
-    /// Twelve calls on the CPU, for `.ci/instructions`.
-    Count,
+    /// Twelve calls on the CPU, or one of them, for `.ci/instructions`.
+    Count { number: Option<usize> },
     /// Turns on request, see benches/peers.
     Serve,
 }
@@ -130,14 +130,14 @@ fn write(path: &Path, rows: &[Value]) -> anyhow::Result<()> {
 /// Public for the benchmark with another allocator.
 pub fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if !matches!(args.mode, Some(Mode::Serve | Mode::Count)) {
+    if !matches!(args.mode, Some(Mode::Serve | Mode::Count { .. })) {
         timing::print_header(&args.device)?;
     }
     let rows = match args.mode {
         Some(Mode::First) => modes::first(&args.device)?,
         Some(Mode::Host) => modes::host(&args.device)?,
         Some(Mode::Profile) => return modes::profile(&args.device),
-        Some(Mode::Count) => return modes::count(),
+        Some(Mode::Count { number }) => return modes::count(number),
         Some(Mode::Serve) => return serve::serve(&args.device),
         None => table(&args)?,
     };

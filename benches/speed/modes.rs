@@ -127,9 +127,9 @@ pub fn profile(device: &Device) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Twelve calls whose instructions `.ci/instructions` counts, on one thread. Their names go to the
-/// standard output in the order of the calls.
-pub fn count() -> anyhow::Result<()> {
+/// Twelve calls whose instructions `.ci/instructions` counts, on one thread: the one of a number, or
+/// all. Their names go to the standard output.
+pub fn count(number: Option<usize>) -> anyhow::Result<()> {
     let cpu = &Device::Cpu;
     let plain = Normalization::instance(EPS);
     let group = Normalization::group(32, EPS).activation(Activation::Silu);
@@ -160,7 +160,12 @@ pub fn count() -> anyhow::Result<()> {
     ];
     // In a pool of one thread the whole call runs on that thread, inside of `counted`.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    for (name, call) in calls {
+    let wanted = |index: &usize| number.is_none_or(|number| number == *index);
+    for (_, (name, call)) in calls
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| wanted(index))
+    {
         call()?;
         pool.install(|| counted_call(call))?;
         println!("{name}");

@@ -132,6 +132,8 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
             }
             first += planes;
         }
+        // Once, and not after every plane: it waits until all stores are in memory.
+        S::fence();
     }
 }
 
@@ -213,7 +215,10 @@ impl<T: Element, P: GroupPass<T>> SimdJob for SegmentJob<'_, T, P> {
                     let shifts = shifts_of::<S, _, _>(pass, round, span, k);
                     *to = measure::<S, _, _>(pass, round, span, k, shifts);
                 }
-                None => write::<S, _, _>(pass, span, k),
+                None => {
+                    write::<S, _, _>(pass, span, k);
+                    S::fence();
+                }
             }
         }
     }

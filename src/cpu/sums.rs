@@ -180,7 +180,7 @@ unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>>(
 const BLOCK: usize = 8192;
 
 /// Writes the results of a span, block by block from its end: what was measured last is still in a
-/// cache.
+/// cache. The caller has the [fence](Simd::fence) after the last span of its job.
 ///
 /// # Safety
 ///
@@ -209,7 +209,6 @@ pub unsafe fn write<S: Simd, T: Element, P: GroupPass<T>>(
                 unsafe { pass.write::<S>(&tensors, at, Part::Whole, &k, true) };
                 at += width;
             }
-            S::fence();
         }
         while at + width <= end {
             // SAFETY: as above.
