@@ -7,7 +7,7 @@ use super::operand::Span;
 use super::pass::GroupPass;
 use super::pool::for_each;
 use super::simd::{Isa, Simd, SimdJob};
-use super::sums::{measure, shifts_of, write};
+use super::sums::{measure, measure_short, shifts_of, short_len, write};
 use crate::plan::{CpuPlan, L1_ELEMENTS, SEGMENT};
 use crate::shapes::Format;
 use crate::spec::NormSpec;
@@ -97,11 +97,17 @@ impl<T: Element, P: GroupPass<T>> SimdJob for &mut WholeGroups<'_, T, P> {
             let measures = &mut measures[..planes];
             let coefficients = &mut coefficients[..planes];
             for round in 0..pass.rounds() {
-                if pass.measures(round) {
+                if pass.measures(round) && spatial <= short_len::<S, T>() {
                     for i in 0..planes {
-                        let (span, k) = (segment(first + i, 0, spatial), coefficients[i]);
+                        let (span, k) = (plane(first + i, spatial), coefficients[i]);
                         // SAFETY: jobs are of different planes, and this one loads no element that
                         // it has written. So here and below.
+                        measures[i] = unsafe { measure_short::<S, _, _>(pass, round, span, k) };
+                    }
+                } else if pass.measures(round) {
+                    for i in 0..planes {
+                        let (span, k) = (segment(first + i, 0, spatial), coefficients[i]);
+                        // SAFETY: as above, here and below.
                         shifts[i] = unsafe { shifts_of::<S, _, _>(pass, round, span, k) };
                     }
                     for i in 0..planes {

@@ -87,6 +87,64 @@ pub unsafe fn shifts_of<S: Simd, T: Element, P: GroupPass<T>>(
     means
 }
 
+/// The most elements of [`measure_short`].
+#[inline(always)]
+pub fn short_len<S: Simd, T: Element>() -> usize {
+    UNROLL * Register::<S, T>::LEN
+}
+
+/// The measurements of a span of at most [`short_len`] elements, which stay in registers from their mean
+/// to the sums about it.
+///
+/// # Safety
+///
+/// See [`GroupPass`], for the whole span.
+#[inline(always)]
+pub unsafe fn measure_short<S: Simd, T: Element, P: GroupPass<T>>(
+    pass: &P,
+    round: usize,
+    span: Span,
+    k: P::Coefficients<T::Acc>,
+) -> P::Measure {
+    let (width, streams) = (Register::<S, T>::LEN, P::Measure::STREAMS);
+    let (tensors, k) = (pass.tensors(span), splat::<S, T, P>(k));
+    let zero = Register::<S, T>::default();
+    let (whole, rest) = (span.len / width, span.len % width);
+    let mut values = [[zero; 2]; UNROLL];
+    for (lane, values) in values.iter_mut().enumerate() {
+        if lane < whole {
+            // SAFETY: promised by the caller, so here and below.
+            *values = unsafe { pass.load::<S>(round, &tensors, lane * width, Part::Whole, &k) };
+        } else if lane == whole && rest > 0 {
+            let part = Part::First(rest);
+            // SAFETY: as above.
+            let [x, g] = unsafe { pass.load::<S>(round, &tensors, lane * width, part, &k) };
+            *values = [x.first(rest, zero), g.first(rest, zero)];
+        }
+    }
+    let mut shifts = [T::Acc::default(); 2];
+    for i in 0..streams {
+        let sum = (values[0][i] + values[1][i]) + (values[2][i] + values[3][i]);
+        shifts[i] = T::Acc::from_f64(sum.sum().to_f64() * (1. / span.len as f64));
+    }
+    let about = shifts.map(Register::<S, T>::splat);
+    let mut sums = [[zero; 4]; UNROLL];
+    for (lane, (sums, [x, g])) in sums.iter_mut().zip(values).enumerate() {
+        let [x, g] = [x - about[0], g - about[1]];
+        if lane < whole {
+            *sums = P::Measure::step(*sums, [x, g]);
+        } else if lane == whole && rest > 0 {
+            *sums = P::Measure::step(*sums, [x.first(rest, zero), g.first(rest, zero)]);
+        }
+    }
+    let mut totals = [0.; 4];
+    for i in 0..2 * streams {
+        let sum = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+        totals[i] = sum.sum().to_f64();
+    }
+    P::Measure::from_sums(span.len as f64, wide(shifts), totals)
+}
+
 /// The measurements of a span, which has one element at least.
 ///
 /// # Safety
