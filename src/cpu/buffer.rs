@@ -144,11 +144,11 @@ impl<T: Element> Writer<'_, T> {
         self.streams
     }
 
-    /// The elements before the first address that is aligned to a register of `lanes`.
+    /// The elements from `at` on before the first address that is aligned to a register of `lanes`.
     #[inline(always)]
-    pub fn unaligned(&self, lanes: usize) -> usize {
+    pub fn unaligned(&self, at: usize, lanes: usize) -> usize {
         let bytes = lanes * size_of::<T>();
-        let over = self.start as usize % bytes;
+        let over = (self.start as usize + at * size_of::<T>()) % bytes;
         if over == 0 {
             0
         } else {

@@ -116,6 +116,7 @@ fn reduce(
 }
 
 impl<T: Element> Backward<'_, T> {
+    #[inline(always)]
     fn activation(&self) -> Activation {
         self.inputs.spec.activation
     }
@@ -126,7 +127,7 @@ impl<T: Element> Backward<'_, T> {
     ///
     /// See [`GroupPass`].
     #[inline(always)]
-    unsafe fn dv<S: Simd>(
+    unsafe fn dv<S: Simd, const PLAIN: bool>(
         &self,
         of: &Tensors<'_, T>,
         i: usize,
@@ -137,7 +138,7 @@ impl<T: Element> Backward<'_, T> {
         // SAFETY: promised by the caller.
         let dy = unsafe { of.dy.at::<S>(i, part) };
         let activation = self.activation();
-        if activation == Activation::None {
+        if PLAIN || activation == Activation::None {
             return dy;
         }
         // SAFETY: as above.
@@ -151,14 +152,14 @@ impl<T: Element> Backward<'_, T> {
     ///
     /// See [`GroupPass`].
     #[inline(always)]
-    unsafe fn g<S: Simd>(
+    unsafe fn g<S: Simd, const PLAIN: bool>(
         &self,
         of: &Tensors<'_, T>,
         i: usize,
         part: Part,
         dv: Register<S, T>,
     ) -> Register<S, T> {
-        let Some(weight) = &of.params.weight else {
+        let Some(weight) = of.params.weight.filter(|_| !PLAIN) else {
             return dv;
         };
         // SAFETY: promised by the caller.
@@ -200,6 +201,15 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         round + 1 == self.rounds() || !self.inputs.has_stats()
     }
 
+    fn is_plain(&self) -> bool {
+        let one = self.dx.is_some() && self.dv.is_none() && self.dweight.is_none();
+        one && self.activation() == Activation::None && !self.inputs.are_per_element()
+    }
+
+    fn are_adjacent(&self) -> bool {
+        self.x.is_adjacent() && self.dy.is_adjacent() && self.inputs.are_adjacent()
+    }
+
     #[inline(always)]
     fn tensors(&self, span: Span) -> Tensors<'_, T> {
         let others = self.dv.is_some() || self.dweight.is_some();
@@ -213,7 +223,7 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
     }
 
     #[inline(always)]
-    unsafe fn load<S: Simd>(
+    unsafe fn load<S: Simd, const PLAIN: bool>(
         &self,
         round: usize,
         of: &Tensors<'_, T>,
@@ -224,12 +234,12 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         // SAFETY: promised by the caller.
         unsafe {
             let x = of.x.at::<S>(i, part);
-            if round + 1 < self.rounds() {
+            if !PLAIN && round + 1 < self.rounds() {
                 // The moments of x are wanted alone.
                 return [x, x];
             }
-            let dv = self.dv::<S>(of, i, part, x, k);
-            [x, self.g::<S>(of, i, part, dv)]
+            let dv = self.dv::<S, PLAIN>(of, i, part, x, k);
+            [x, self.g::<S, PLAIN>(of, i, part, dv)]
         }
     }
 
@@ -244,8 +254,9 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         shares: &mut [Share],
     ) {
         if round + 1 < self.rounds() {
-            let affines = coefficients.iter_mut().map(|k| &mut k.affine);
-            return self.inputs.affine(first, measures, affines);
+            return self
+                .inputs
+                .affine(first, measures, coefficients, |k| &mut k.affine);
         }
         let per_group = self.inputs.spec.channels_per_group;
         for start in (0..measures.len()).step_by(per_group) {
@@ -263,14 +274,14 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
     }
 
     #[inline(always)]
-    fn streams_after(&self, of: &Tensors<'_, T>, lanes: usize) -> Option<usize> {
+    fn streams_after(&self, of: &Tensors<'_, T>, i: usize, lanes: usize) -> Option<usize> {
         // Another result may lie otherwise.
         let alone = of.dx.filter(|dx| dx.streams() && of.others.is_none());
-        alone.map(|dx| dx.unaligned(lanes))
+        alone.map(|dx| dx.unaligned(i, lanes))
     }
 
     #[inline(always)]
-    unsafe fn write<S: Simd>(
+    unsafe fn write<S: Simd, const PLAIN: bool>(
         &self,
         of: &Tensors<'_, T>,
         i: usize,
@@ -281,8 +292,8 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
         // SAFETY: promised by the caller.
         unsafe {
             let x = of.x.at::<S>(i, part);
-            let dv = self.dv::<S>(of, i, part, x, k);
-            if let Some([to_dv, to_dweight]) = &of.others {
+            let dv = self.dv::<S, PLAIN>(of, i, part, x, k);
+            if let Some([to_dv, to_dweight]) = of.others.filter(|_| !PLAIN) {
                 if let Some(to) = to_dv {
                     to.put::<S>(dv, i, part, false);
                 }
@@ -291,7 +302,7 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
                 }
             }
             if let Some(to) = &of.dx {
-                let g = self.g::<S>(of, i, part, dv);
+                let g = self.g::<S, PLAIN>(of, i, part, dv);
                 to.put::<S>(k.dx(x, g), i, part, streams);
             }
         }

@@ -13,7 +13,7 @@ use super::schedule;
 use super::simd::Simd;
 use super::vector::Part;
 use crate::shapes::Format;
-use crate::spec::{Extras, NormSpec, ScaleStat, View};
+use crate::spec::{Activation, Extras, NormSpec, ScaleStat, View};
 use candle_core::{CpuStorage, Layout, Result};
 
 struct Forward<'a, T> {
@@ -122,7 +122,7 @@ impl<T: Element> Forward<'_, T> {
 /// A span of each tensor. In place, both `x` and `y` are that of x.
 #[derive(Clone, Copy)]
 struct Tensors<'a, T> {
-    x: Option<Reader<'a, T>>,
+    x: Reader<'a, T>,
     params: PerElement<'a, T>,
     y: Option<Writer<'a, T>>,
 }
@@ -141,13 +141,21 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         !self.inputs.has_stats()
     }
 
+    fn is_plain(&self) -> bool {
+        self.inputs.spec.activation == Activation::None && !self.inputs.are_per_element()
+    }
+
+    fn are_adjacent(&self) -> bool {
+        self.x.is_none_or(|x| x.is_adjacent()) && self.inputs.are_adjacent()
+    }
+
     #[inline(always)]
     fn tensors(&self, span: Span) -> Tensors<'_, T> {
         let x = match (&self.x, self.y) {
-            (Some(x), _) => Some(x.reader(span)),
+            (Some(x), _) => x.reader(span),
             // SAFETY: in place; each element is loaded before it is written, see `GroupPass`.
-            (None, Some(y)) => Some(unsafe { y.reader(span) }),
-            (None, None) => None,
+            (None, Some(y)) => unsafe { y.reader(span) },
+            (None, None) => Reader::new(&[]),
         };
         Tensors {
             x,
@@ -157,7 +165,7 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
     }
 
     #[inline(always)]
-    unsafe fn load<S: Simd>(
+    unsafe fn load<S: Simd, const PLAIN: bool>(
         &self,
         _: usize,
         of: &Tensors<'_, T>,
@@ -165,10 +173,11 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         part: Part,
         _: &Affine<Register<S, T>>,
     ) -> [Register<S, T>; 2] {
-        let none = Register::<S, T>::default();
-        let Some(x) = &of.x else { return [none; 2] };
         // SAFETY: promised by the caller.
-        [unsafe { x.at::<S>(i, part) }, none]
+        [
+            unsafe { of.x.at::<S>(i, part) },
+            Register::<S, T>::default(),
+        ]
     }
 
     // Compiled once, not for every instruction set: it computes number by number.
@@ -188,9 +197,13 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
             None
         };
         let measures = rescaled.as_deref().unwrap_or(measures);
-        self.inputs.affine(first, measures, coefficients.iter_mut());
+        self.inputs.affine(first, measures, coefficients, |k| k);
         for (i, (share, m)) in shares.iter_mut().zip(measures).enumerate() {
-            *share = self.inputs.group_moments(first + i, &[*m]);
+            *share = match self.y {
+                // Whether it is finite is all that counts.
+                Some(_) => *m,
+                None => self.inputs.group_moments(first + i, &[*m]),
+            };
         }
     }
 
@@ -199,12 +212,12 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
     }
 
     #[inline(always)]
-    fn streams_after(&self, of: &Tensors<'_, T>, lanes: usize) -> Option<usize> {
-        of.y.filter(Writer::streams).map(|y| y.unaligned(lanes))
+    fn streams_after(&self, of: &Tensors<'_, T>, i: usize, lanes: usize) -> Option<usize> {
+        of.y.filter(Writer::streams).map(|y| y.unaligned(i, lanes))
     }
 
     #[inline(always)]
-    unsafe fn write<S: Simd>(
+    unsafe fn write<S: Simd, const PLAIN: bool>(
         &self,
         of: &Tensors<'_, T>,
         i: usize,
@@ -212,15 +225,17 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         k: &Affine<Register<S, T>>,
         streams: bool,
     ) {
-        let (Some(x), Some(y)) = (&of.x, &of.y) else {
-            return;
-        };
+        let Some(y) = &of.y else { return };
         // SAFETY: promised by the caller.
         unsafe {
-            let x = x.at::<S>(i, part);
-            let v = self.inputs.value::<S>(&of.params, i, part, x, k);
-            let v = activate(self.inputs.spec.activation, v);
-            y.put::<S>(v, i, part, streams);
+            let x = of.x.at::<S>(i, part);
+            let y_of_x = if PLAIN {
+                k.of(x)
+            } else {
+                let v = self.inputs.value::<S>(&of.params, i, part, x, k);
+                activate(self.inputs.spec.activation, v)
+            };
+            y.put::<S>(y_of_x, i, part, streams);
         }
     }
 

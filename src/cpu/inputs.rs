@@ -17,6 +17,8 @@ pub struct Inputs<'a, T> {
     per_plane: Extras<Vec<f64>>,
     /// Weight and bias of the shape of x, and the residual.
     per_element: Extras<Operand<'a, T>>,
+    /// Whether there is any of them.
+    are_per_element: bool,
     /// The unit that each plane of x is counted in; empty where all of them are 1.
     units: &'a [f64],
 }
@@ -32,6 +34,12 @@ impl<'a, T: Element> Inputs<'a, T> {
             let view = view.filter(|view| !is_per_element(view));
             view.map(per_plane).transpose()
         };
+        let per_element = Extras {
+            weight: operand(extras.weight.filter(is_per_element))?,
+            bias: operand(extras.bias.filter(is_per_element))?,
+            residual: operand(extras.residual)?,
+            stats: None,
+        };
         Ok(Self {
             spec,
             per_plane: Extras {
@@ -43,12 +51,10 @@ impl<'a, T: Element> Inputs<'a, T> {
                     None => None,
                 },
             },
-            per_element: Extras {
-                weight: operand(extras.weight.filter(is_per_element))?,
-                bias: operand(extras.bias.filter(is_per_element))?,
-                residual: operand(extras.residual)?,
-                stats: None,
-            },
+            are_per_element: per_element.weight.is_some()
+                || per_element.bias.is_some()
+                || per_element.residual.is_some(),
+            per_element,
             units: &[],
         })
     }
@@ -61,6 +67,19 @@ impl<'a, T: Element> Inputs<'a, T> {
     /// True if x is normalized with other statistics than its own.
     pub fn has_stats(&self) -> bool {
         self.per_plane.stats.is_some()
+    }
+
+    /// True if any input beside x has a number for each element.
+    #[inline(always)]
+    pub fn are_per_element(&self) -> bool {
+        self.are_per_element
+    }
+
+    /// True if in each of those inputs one plane lies behind the other.
+    pub fn are_adjacent(&self) -> bool {
+        let of = &self.per_element;
+        let operands = [of.weight, of.bias, of.residual].into_iter().flatten();
+        operands.into_iter().all(|operand| operand.is_adjacent())
     }
 
     pub fn has_weight_per_element(&self) -> bool {
@@ -103,25 +122,28 @@ impl<'a, T: Element> Inputs<'a, T> {
     /// times the scale, is part of the shift: at a mean of 1e4 and a deviation of 1e-2 up to 5 % of
     /// a deviation.
     #[inline(always)]
-    pub fn affine<'k>(
+    pub fn affine<K>(
         &self,
         first: usize,
         measures: &[impl Measure],
-        mut coefficients: impl Iterator<Item = &'k mut Affine<T::Acc>>,
-    ) where
-        T::Acc: 'k,
-    {
+        coefficients: &mut [K],
+        affine_in: impl Fn(&mut K) -> &mut Affine<T::Acc>,
+    ) {
         let per_group = self.spec.channels_per_group;
-        for start in (0..measures.len()).step_by(per_group) {
+        let mut start = 0;
+        // Adapters of iterators take longer than the numbers of a group of one.
+        while start < measures.len() {
+            let planes = start..start + per_group;
             let (group, rstd) = if self.has_stats() {
                 (GIVEN, 0.)
             } else {
-                let group = self.group_moments(first + start, &measures[start..start + per_group]);
+                let group = self.group_moments(first + start, &measures[planes.clone()]);
                 (group, self.spec.rule.rstd_and_slope(&group).0)
             };
-            for (i, k) in coefficients.by_ref().take(per_group).enumerate() {
-                *k = self.affine_of(first + start + i, group, rstd);
+            for i in planes {
+                *affine_in(&mut coefficients[i]) = self.affine_of(first + i, group, rstd);
             }
+            start += per_group;
         }
     }
 
@@ -145,7 +167,7 @@ impl<'a, T: Element> Inputs<'a, T> {
     pub fn per_element(&self, span: Span) -> PerElement<'a, T> {
         let from = &self.per_element;
         let reader = |operand: Option<Operand<'a, T>>| operand.map(|operand| operand.reader(span));
-        if from.weight.is_none() && from.bias.is_none() && from.residual.is_none() {
+        if !self.are_per_element {
             return PerElement::default();
         }
         PerElement {

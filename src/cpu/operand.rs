@@ -24,6 +24,7 @@ pub struct Operand<'a, T> {
     data: &'a [T],
     layout: PlaneLayout,
     c: usize,
+    spatial: usize,
 }
 
 impl<'a, T: Element> Operand<'a, T> {
@@ -41,6 +42,7 @@ impl<'a, T: Element> Operand<'a, T> {
             data: storage.as_slice()?,
             layout: planes,
             c: spec.planes.c,
+            spatial: spec.planes.spatial,
         })
     }
 
@@ -55,6 +57,7 @@ impl<'a, T: Element> Operand<'a, T> {
                 stride_c,
             },
             c: spec.planes.c,
+            spatial: spec.planes.spatial,
         }
     }
 
@@ -67,6 +70,14 @@ impl<'a, T: Element> Operand<'a, T> {
     #[inline(always)]
     pub fn reader(&self, span: Span) -> Reader<'a, T> {
         Reader::new(self.slice(span))
+    }
+
+    /// True if one plane lies behind the other, over all samples.
+    pub fn is_adjacent(&self) -> bool {
+        let PlaneLayout {
+            stride_n, stride_c, ..
+        } = self.layout;
+        stride_c == self.spatial && stride_n == self.c * stride_c
     }
 
     /// All elements, in the order of the format of `spec`.

@@ -39,6 +39,14 @@ pub trait GroupPass<T: Element>: Sync {
     /// True if a round needs measurements; otherwise it gets those of nothing.
     fn measures(&self, round: usize) -> bool;
 
+    /// True if an element needs nothing but its x and dy: no activation, no inputs per element, no second
+    /// result. `load` and `write` are then called as `PLAIN` where planes are short, and ask no more: on
+    /// planes of 49 the questions were a sixth of all instructions.
+    fn is_plain(&self) -> bool;
+
+    /// True if a span may reach over planes: in each tensor one lies behind the other.
+    fn are_adjacent(&self) -> bool;
+
     fn tensors(&self, span: Span) -> Self::Tensors<'_>;
 
     /// The values to measure from element `i` of a span on: x, and g where the measurements are of
@@ -47,7 +55,7 @@ pub trait GroupPass<T: Element>: Sync {
     /// # Safety
     ///
     /// See [`GroupPass`].
-    unsafe fn load<S: Simd>(
+    unsafe fn load<S: Simd, const PLAIN: bool>(
         &self,
         round: usize,
         of: &Self::Tensors<'_>,
@@ -73,16 +81,16 @@ pub trait GroupPass<T: Element>: Sync {
     /// True if there is anything to write.
     fn writes(&self) -> bool;
 
-    /// How many elements of a span to write before whole registers of `lanes` elements can be
-    /// streamed; `None` where they are better not.
-    fn streams_after(&self, of: &Self::Tensors<'_>, lanes: usize) -> Option<usize>;
+    /// How many elements of a span, from `i` on, to write before whole registers of `lanes` elements can
+    /// be streamed; `None` where they are better not.
+    fn streams_after(&self, of: &Self::Tensors<'_>, i: usize, lanes: usize) -> Option<usize>;
 
     /// Writes every result from element `i` of a span on, once; past the caches if it `streams`.
     ///
     /// # Safety
     ///
     /// See [`GroupPass`]. It streams whole registers alone, and only where `streams_after` says.
-    unsafe fn write<S: Simd>(
+    unsafe fn write<S: Simd, const PLAIN: bool>(
         &self,
         of: &Self::Tensors<'_>,
         i: usize,

@@ -275,7 +275,7 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
             for n in 0..N {
                 let at = row * self.rows.long + start + lane + n * width;
                 // SAFETY: promised by the caller.
-                let [x, g] = unsafe { self.pass.load::<S>(round, tensors, at, part, &k[n]) };
+                let [x, g] = unsafe { self.pass.load::<S, false>(round, tensors, at, part, &k[n]) };
                 all[n] = P::Measure::step(all[n], [x - shift[n][0], g - shift[n][1]]);
             }
         }
@@ -295,7 +295,7 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
     unsafe fn write<S: Simd>(&self) {
         let (tensors, long) = (self.pass.tensors(self.span), self.rows.long);
         let width = Register::<S, T>::LEN;
-        let streams = self.pass.streams_after(&tensors, width) == Some(0) && long % width == 0;
+        let streams = self.pass.streams_after(&tensors, 0, width) == Some(0) && long % width == 0;
         for row in (0..self.span.len).step_by(long) {
             let end = long.min(self.span.len - row);
             let mut lane = 0;
@@ -304,7 +304,7 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
                 // SAFETY: promised by the caller, so here and below.
                 unsafe {
                     self.pass
-                        .write::<S>(&tensors, row + lane, Part::Whole, &k, streams)
+                        .write::<S, false>(&tensors, row + lane, Part::Whole, &k, streams)
                 };
                 lane += width;
             }
@@ -312,7 +312,10 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
                 let part = Part::First(end - lane);
                 let k = self.coefficients::<S>(lane, part);
                 // SAFETY: as above.
-                unsafe { self.pass.write::<S>(&tensors, row + lane, part, &k, false) };
+                unsafe {
+                    self.pass
+                        .write::<S, false>(&tensors, row + lane, part, &k, false)
+                };
             }
         }
         if streams {

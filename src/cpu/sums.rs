@@ -3,7 +3,6 @@
 
 use super::element::{Acc, Element, Register};
 use super::moments::Measure;
-use super::operand::Span;
 use super::pass::GroupPass;
 use super::simd::Simd;
 use super::vector::{Part, Vector};
@@ -35,8 +34,31 @@ fn splat<S: Simd, T: Element, P: GroupPass<T>>(
     P::map(k, Register::<S, T>::splat)
 }
 
-/// Values near the means of the streams, from the start of the span: the means of an eighth of its
-/// first chunk.
+/// The measurements of a span, which has one element at least.
+///
+/// # Safety
+///
+/// See [`GroupPass`], for the whole span.
+#[inline(always)]
+pub unsafe fn measure<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
+    pass: &P,
+    round: usize,
+    tensors: &P::Tensors<'_>,
+    range: [usize; 2],
+    k: P::Coefficients<T::Acc>,
+) -> P::Measure {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if range[1] - range[0] <= short_len::<S, T>() {
+            return measure_short::<S, T, P, PLAIN>(pass, round, tensors, range, k);
+        }
+        let shifts = shifts_of::<S, T, P, PLAIN>(pass, round, tensors, range, k);
+        measure_about::<S, T, P, PLAIN>(pass, round, tensors, range, k, shifts)
+    }
+}
+
+/// Values near the means of the streams, for a span of more than [`short_len`] elements: the means of an
+/// eighth of its first chunk, in whole registers.
 ///
 /// The square of their distance from the chunk's mean is at most 7 times the chunk's variance
 /// (7/8 and 1/8 apart by any distance vary by 7/64 of its square at least), so cancelling it costs
@@ -46,38 +68,27 @@ fn splat<S: Simd, T: Element, P: GroupPass<T>>(
 ///
 /// See [`GroupPass`], for the whole span.
 #[inline(always)]
-pub unsafe fn shifts_of<S: Simd, T: Element, P: GroupPass<T>>(
+pub unsafe fn shifts_of<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
     pass: &P,
     round: usize,
-    span: Span,
+    tensors: &P::Tensors<'_>,
+    [start, end]: [usize; 2],
     k: P::Coefficients<T::Acc>,
 ) -> [T::Acc; 2] {
-    let width = Register::<S, T>::LEN;
-    let (tensors, k) = (pass.tensors(span), splat::<S, T, P>(k));
-    let eighth = span.len.min(CHUNK).div_ceil(8);
-    let len = span.len.min(eighth.next_multiple_of(UNROLL * width));
+    let (width, k) = (Register::<S, T>::LEN, splat::<S, T, P>(k));
+    let eighth = (end - start).min(CHUNK).div_ceil(8);
+    let len = eighth.next_multiple_of(short_len::<S, T>());
     let mut sums = [[Register::<S, T>::default(); 2]; UNROLL];
-    let mut start = 0;
-    while start < len {
-        for (lane, sums) in sums.iter_mut().enumerate() {
-            let at = start + lane * width;
-            let part = match len.saturating_sub(at) {
-                0 => continue,
-                left if left < width => Part::First(left),
-                _ => Part::Whole,
-            };
+    let mut at = start;
+    while at < start + len {
+        for sums in &mut sums {
             // SAFETY: promised by the caller.
-            let streams = unsafe { pass.load::<S>(round, &tensors, at, part, &k) };
+            let streams = unsafe { pass.load::<S, PLAIN>(round, tensors, at, Part::Whole, &k) };
             for i in 0..P::Measure::STREAMS {
-                // What a part lacks is 0, unless it was computed.
-                let some = match part {
-                    Part::Whole => streams[i],
-                    Part::First(n) => streams[i].first(n, Vector::splat(T::Acc::default())),
-                };
-                sums[i] = sums[i] + some;
+                sums[i] = sums[i] + streams[i];
             }
+            at += width;
         }
-        start += UNROLL * width;
     }
     let mut means = [T::Acc::default(); 2];
     for i in 0..P::Measure::STREAMS {
@@ -100,32 +111,36 @@ pub fn short_len<S: Simd, T: Element>() -> usize {
 ///
 /// See [`GroupPass`], for the whole span.
 #[inline(always)]
-pub unsafe fn measure_short<S: Simd, T: Element, P: GroupPass<T>>(
+pub unsafe fn measure_short<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
     pass: &P,
     round: usize,
-    span: Span,
+    tensors: &P::Tensors<'_>,
+    [start, end]: [usize; 2],
     k: P::Coefficients<T::Acc>,
 ) -> P::Measure {
     let (width, streams) = (Register::<S, T>::LEN, P::Measure::STREAMS);
-    let (tensors, k) = (pass.tensors(span), splat::<S, T, P>(k));
-    let zero = Register::<S, T>::default();
-    let (whole, rest) = (span.len / width, span.len % width);
+    let (zero, k) = (Register::<S, T>::default(), splat::<S, T, P>(k));
+    let len = end - start;
+    let (whole, rest) = (len / width, len % width);
     let mut values = [[zero; 2]; UNROLL];
     for (lane, values) in values.iter_mut().enumerate() {
         if lane < whole {
             // SAFETY: promised by the caller, so here and below.
-            *values = unsafe { pass.load::<S>(round, &tensors, lane * width, Part::Whole, &k) };
+            *values = unsafe {
+                pass.load::<S, PLAIN>(round, tensors, start + lane * width, Part::Whole, &k)
+            };
         } else if lane == whole && rest > 0 {
             let part = Part::First(rest);
             // SAFETY: as above.
-            let [x, g] = unsafe { pass.load::<S>(round, &tensors, lane * width, part, &k) };
+            let [x, g] =
+                unsafe { pass.load::<S, PLAIN>(round, tensors, start + lane * width, part, &k) };
             *values = [x.first(rest, zero), g.first(rest, zero)];
         }
     }
     let mut shifts = [T::Acc::default(); 2];
     for i in 0..streams {
         let sum = (values[0][i] + values[1][i]) + (values[2][i] + values[3][i]);
-        shifts[i] = T::Acc::from_f64(sum.sum().to_f64() * (1. / span.len as f64));
+        shifts[i] = T::Acc::from_f64(sum.sum().to_f64() * (1. / len as f64));
     }
     let about = shifts.map(Register::<S, T>::splat);
     let mut sums = [[zero; 4]; UNROLL];
@@ -142,33 +157,34 @@ pub unsafe fn measure_short<S: Simd, T: Element, P: GroupPass<T>>(
         let sum = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
         totals[i] = sum.sum().to_f64();
     }
-    P::Measure::from_sums(span.len as f64, wide(shifts), totals)
+    P::Measure::from_sums(len as f64, wide(shifts), totals)
 }
 
-/// The measurements of a span, which has one element at least.
+/// The measurements of a span about numbers [near its means](shifts_of).
 ///
 /// # Safety
 ///
 /// See [`GroupPass`], for the whole span.
 #[inline(always)]
-pub unsafe fn measure<S: Simd, T: Element, P: GroupPass<T>>(
+pub unsafe fn measure_about<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
     pass: &P,
     round: usize,
-    span: Span,
+    tensors: &P::Tensors<'_>,
+    [mut start, end]: [usize; 2],
     k: P::Coefficients<T::Acc>,
     mut shifts: [T::Acc; 2],
 ) -> P::Measure {
-    let (tensors, k) = (pass.tensors(span), splat::<S, T, P>(k));
+    let k = splat::<S, T, P>(k);
     let mut total = P::Measure::default();
-    let mut start = 0;
     loop {
-        let end = span.len.min(start + CHUNK);
+        let next = end.min(start + CHUNK);
         // SAFETY: promised by the caller.
-        let sums = unsafe { sums_of::<S, T, P>(pass, round, &tensors, [start, end], &k, shifts) };
-        let chunk = P::Measure::from_sums((end - start) as f64, wide(shifts), sums);
+        let sums =
+            unsafe { sums_of::<S, T, P, PLAIN>(pass, round, tensors, [start, next], &k, shifts) };
+        let chunk = P::Measure::from_sums((next - start) as f64, wide(shifts), sums);
         total = total.merge(&chunk);
-        start = end;
-        if start == span.len {
+        start = next;
+        if start == end {
             return total;
         }
         shifts = narrow(total.means());
@@ -181,7 +197,7 @@ pub unsafe fn measure<S: Simd, T: Element, P: GroupPass<T>>(
 ///
 /// See [`GroupPass`], for these elements.
 #[inline(always)]
-unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>>(
+unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
     pass: &P,
     round: usize,
     tensors: &P::Tensors<'_>,
@@ -198,7 +214,7 @@ unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>>(
         for (lane, sums) in sums.iter_mut().enumerate().take(unroll) {
             let (at, part) = (at + lane * width, Part::Whole);
             // SAFETY: promised by the caller, so here and below.
-            let values = unsafe { pass.load::<S>(round, tensors, at, part, k) };
+            let values = unsafe { pass.load::<S, PLAIN>(round, tensors, at, part, k) };
             *sums = P::Measure::step(*sums, [values[0] - shifts[0], values[1] - shifts[1]]);
         }
         at += unroll * width;
@@ -207,19 +223,15 @@ unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>>(
         let at = at + lane * width;
         if at + width <= end {
             // SAFETY: as above.
-            let values = unsafe { pass.load::<S>(round, tensors, at, Part::Whole, k) };
+            let values = unsafe { pass.load::<S, PLAIN>(round, tensors, at, Part::Whole, k) };
             *sums = P::Measure::step(*sums, [values[0] - shifts[0], values[1] - shifts[1]]);
-        } else {
-            if at < end {
-                let part = Part::First(end - at);
-                // SAFETY: as above.
-                let [x, g] = unsafe { pass.load::<S>(round, tensors, at, part, k) };
-                // Lanes without an element have the shift itself and so add nothing.
-                let n = end - at;
-                let [x, g] = [x.first(n, shifts[0]), g.first(n, shifts[1])];
-                *sums = P::Measure::step(*sums, [x - shifts[0], g - shifts[1]]);
-            }
-            break;
+        } else if at < end {
+            let n = end - at;
+            // SAFETY: as above.
+            let [x, g] = unsafe { pass.load::<S, PLAIN>(round, tensors, at, Part::First(n), k) };
+            // Lanes without an element have the shift itself and so add nothing.
+            let [x, g] = [x.first(n, shifts[0]), g.first(n, shifts[1])];
+            *sums = P::Measure::step(*sums, [x - shifts[0], g - shifts[1]]);
         }
     }
     let mut totals = [0.; 4];
@@ -244,38 +256,37 @@ const BLOCK: usize = 8192;
 ///
 /// See [`GroupPass`], for the whole span.
 #[inline(always)]
-pub unsafe fn write<S: Simd, T: Element, P: GroupPass<T>>(
+pub unsafe fn write<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
     pass: &P,
-    span: Span,
+    tensors: &P::Tensors<'_>,
+    [start, mut end]: [usize; 2],
     k: P::Coefficients<T::Acc>,
 ) {
-    let width = Register::<S, T>::LEN;
-    let (tensors, k) = (pass.tensors(span), splat::<S, T, P>(k));
-    let streams_after = pass.streams_after(&tensors, width);
-    let mut end = span.len;
-    while end > 0 {
-        let mut at = (end - 1) / BLOCK * BLOCK;
+    let (width, k) = (Register::<S, T>::LEN, splat::<S, T, P>(k));
+    let streams_after = pass.streams_after(tensors, start, width);
+    while end > start {
+        let mut at = start + (end - 1 - start) / BLOCK * BLOCK;
         let next = at;
         if let Some(head) = streams_after.filter(|head| at + head <= end) {
             if head > 0 {
                 // SAFETY: promised by the caller, so here and below.
-                unsafe { pass.write::<S>(&tensors, at, Part::First(head), &k, false) };
+                unsafe { pass.write::<S, PLAIN>(tensors, at, Part::First(head), &k, false) };
             }
             at += head;
             while at + width <= end {
                 // SAFETY: as above; a block is a multiple of a register.
-                unsafe { pass.write::<S>(&tensors, at, Part::Whole, &k, true) };
+                unsafe { pass.write::<S, PLAIN>(tensors, at, Part::Whole, &k, true) };
                 at += width;
             }
         }
         while at + width <= end {
             // SAFETY: as above.
-            unsafe { pass.write::<S>(&tensors, at, Part::Whole, &k, false) };
+            unsafe { pass.write::<S, PLAIN>(tensors, at, Part::Whole, &k, false) };
             at += width;
         }
         if at < end {
             // SAFETY: as above.
-            unsafe { pass.write::<S>(&tensors, at, Part::First(end - at), &k, false) };
+            unsafe { pass.write::<S, PLAIN>(tensors, at, Part::First(end - at), &k, false) };
         }
         end = next;
     }

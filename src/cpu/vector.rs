@@ -1,6 +1,7 @@
 //! Registers of numbers: what a loop computes on, whatever the instruction set.
 
 use std::ops::{Add, Div, Mul, Sub};
+use std::ptr;
 
 /// The elements of a register that there are in memory: at the end of a plane fewer than it has.
 #[derive(Debug, Clone, Copy)]
@@ -256,10 +257,8 @@ pub unsafe fn copy_in<A: Copy + Default, const N: usize>(from: *const A, part: P
         Part::Whole => unsafe { from.cast::<[A; N]>().read_unaligned() },
         Part::First(n) => {
             let mut lanes = [A::default(); N];
-            for (lane, to) in lanes.iter_mut().enumerate().take(n) {
-                // SAFETY: `lane` is less than `n`.
-                *to = unsafe { *from.add(lane) };
-            }
+            // SAFETY: promised by the caller, and `n` is less than `N`.
+            unsafe { copy_few(from, lanes.as_mut_ptr(), n) };
             lanes
         }
     }
@@ -273,11 +272,24 @@ pub unsafe fn copy_out<A: Copy, const N: usize>(lanes: &[A; N], to: *mut A, part
     match part {
         // SAFETY: promised by the caller.
         Part::Whole => unsafe { to.cast::<[A; N]>().write_unaligned(*lanes) },
-        Part::First(n) => {
-            for (lane, &from) in lanes.iter().enumerate().take(n) {
-                // SAFETY: `lane` is less than `n`.
-                unsafe { to.add(lane).write(from) };
-            }
+        // SAFETY: promised by the caller, and `n` is less than `N`.
+        Part::First(n) => unsafe { copy_few(lanes.as_ptr(), to, n) },
+    }
+}
+
+/// Copies up to 31 elements by the digits of their number: a call of `memcpy` takes 50 instructions.
+///
+/// # Safety
+///
+/// Both are to `n` elements, and none of them is the same.
+#[inline(never)]
+unsafe fn copy_few<A: Copy>(from: *const A, to: *mut A, n: usize) {
+    let mut at = 0;
+    for digit in [16, 8, 4, 2, 1] {
+        if n & digit != 0 {
+            // SAFETY: the digits up to this one are at most `n`.
+            unsafe { ptr::copy_nonoverlapping(from.add(at), to.add(at), digit) };
+            at += digit;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpu::moments::CoMoments;
-use crate::cpu::operand::Reader;
+use crate::cpu::operand::{Reader, Span};
 use crate::cpu::simd::{Isa, SimdJob};
 use ::half::bf16;
 
@@ -22,13 +22,21 @@ impl<T: Element> GroupPass<T> for Streams<'_, T> {
         true
     }
 
+    fn is_plain(&self) -> bool {
+        true
+    }
+
+    fn are_adjacent(&self) -> bool {
+        false
+    }
+
     fn tensors(&self, span: Span) -> [Reader<'_, T>; 2] {
         self.0
             .map(|stream| Reader::new(&stream[span.start..][..span.len]))
     }
 
     #[inline(always)]
-    unsafe fn load<S: Simd>(
+    unsafe fn load<S: Simd, const PLAIN: bool>(
         &self,
         _: usize,
         of: &[Reader<'_, T>; 2],
@@ -46,34 +54,35 @@ impl<T: Element> GroupPass<T> for Streams<'_, T> {
         false
     }
 
-    fn streams_after(&self, _: &[Reader<'_, T>; 2], _: usize) -> Option<usize> {
+    fn streams_after(&self, _: &[Reader<'_, T>; 2], _: usize, _: usize) -> Option<usize> {
         None
     }
 
-    unsafe fn write<S: Simd>(&self, _: &[Reader<'_, T>; 2], _: usize, _: Part, _: &(), _: bool) {}
+    unsafe fn write<S: Simd, const PLAIN: bool>(
+        &self,
+        _: &[Reader<'_, T>; 2],
+        _: usize,
+        _: Part,
+        _: &(),
+        _: bool,
+    ) {
+    }
 
     fn map<V, W>(_: (), _: impl FnMut(V) -> W) {}
 }
 
-/// The measurements, by the loop for short spans if it is asked for and they are short.
-struct Measured<'a, T>(&'a Streams<'a, T>, bool);
+struct Measured<'a, T>(&'a Streams<'a, T>);
 
 impl<T: Element> SimdJob for Measured<'_, T> {
     type Output = CoMoments;
 
     #[inline(always)]
     fn run<S: Simd>(self) -> CoMoments {
-        let Self(streams, short) = self;
+        let Self(streams) = self;
         let (plane, start, len) = (0, 0, streams.0[0].len());
-        let span = Span { plane, start, len };
+        let tensors = &streams.tensors(Span { plane, start, len });
         // SAFETY: nothing writes the streams.
-        unsafe {
-            if short && len <= short_len::<S, T>() {
-                return measure_short::<S, T, _>(streams, 0, span, ());
-            }
-            let shifts = shifts_of::<S, T, _>(streams, 0, span, ());
-            measure::<S, T, _>(streams, 0, span, (), shifts)
-        }
+        unsafe { measure::<S, T, _, true>(streams, 0, tensors, [0, len], ()) }
     }
 }
 
@@ -87,16 +96,13 @@ fn agrees<T: Element>(x: &[T], g: &[T]) {
         cross += (x.to_f64() - x_mean) * (g.to_f64() - g_mean);
     }
     let spread = (m2 / len as f64).sqrt();
-    for (isa, short) in Isa::available()
-        .into_iter()
-        .flat_map(|isa| [(isa, false), (isa, true)])
-    {
-        let got = isa.run(Measured(&Streams([x, g]), short));
+    for isa in Isa::available() {
+        let got = isa.run(Measured(&Streams([x, g])));
         let close = |got: f64, want: f64, scale: f64| {
             let off = (got - want).abs();
             assert!(
                 off <= 1e-6 * scale,
-                "{isa:?} {:?} {len}, short {short}: {got} {want}",
+                "{isa:?} {:?} {len}: {got} {want}",
                 T::DTYPE
             );
         };
