@@ -75,15 +75,19 @@ macro_rules! array {
             }
 
             #[inline(always)]
-            fn sum(mut self) -> $item {
-                let mut width = N / 2;
-                while width > 0 {
-                    for lane in 0..width {
-                        self.0[lane] += self.0[lane + width];
+            fn sums(mut of: [Self; 4]) -> [f64; 4] {
+                let mut sums = [0.; 4];
+                for (sum, v) in sums.iter_mut().zip(&mut of) {
+                    let mut width = N / 2;
+                    while width > 0 {
+                        for lane in 0..width {
+                            v.0[lane] += v.0[lane + width];
+                        }
+                        width /= 2;
                     }
-                    width /= 2;
+                    *sum = v.0[0].into();
                 }
-                self.0[0]
+                sums
             }
 
             #[inline(always)]

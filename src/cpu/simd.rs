@@ -144,7 +144,12 @@ mod tests {
         assert_eq!(whole(va + va - va), a);
         assert_eq!(whole(va.mul_add(ten, vb)), numbers(20));
         let n = V::LEN as i32;
-        assert_eq!(va.sum(), number(n * (n + 1) / 2));
+        let sum = (n * (n + 1) / 2) as f64;
+        let ten_of_each = 10. * n as f64;
+        assert_eq!(
+            V::sums([va, vb, ten, va + va]),
+            [sum, 10. * sum, ten_of_each, 2. * sum]
+        );
         for count in 1..V::LEN {
             let part = Part::First(count);
             let mixed: Vec<_> = [&a[..count], &b[count..]].concat();

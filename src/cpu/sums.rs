@@ -91,9 +91,11 @@ pub unsafe fn shifts_of<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>
         }
     }
     let mut means = [T::Acc::default(); 2];
-    for i in 0..P::Measure::STREAMS {
-        let sum = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
-        means[i] = T::Acc::from_f64(sum.sum().to_f64() * (1. / len as f64));
+    for (mean, sum) in means
+        .iter_mut()
+        .zip(total::<S, T, _>(&sums, UNROLL, P::Measure::STREAMS))
+    {
+        *mean = T::Acc::from_f64(sum * (1. / len as f64));
     }
     means
 }
@@ -138,9 +140,11 @@ pub unsafe fn measure_short<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: b
         }
     }
     let mut shifts = [T::Acc::default(); 2];
-    for i in 0..streams {
-        let sum = (values[0][i] + values[1][i]) + (values[2][i] + values[3][i]);
-        shifts[i] = T::Acc::from_f64(sum.sum().to_f64() * (1. / len as f64));
+    for (shift, sum) in shifts
+        .iter_mut()
+        .zip(total::<S, T, _>(&values, UNROLL, streams))
+    {
+        *shift = T::Acc::from_f64(sum * (1. / len as f64));
     }
     let about = shifts.map(Register::<S, T>::splat);
     let mut sums = [[zero; 4]; UNROLL];
@@ -152,11 +156,7 @@ pub unsafe fn measure_short<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: b
             *sums = P::Measure::step(*sums, [x.first(rest, zero), g.first(rest, zero)]);
         }
     }
-    let mut totals = [0.; 4];
-    for i in 0..2 * streams {
-        let sum = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
-        totals[i] = sum.sum().to_f64();
-    }
+    let totals = total::<S, T, _>(&sums, UNROLL, 2 * streams);
     P::Measure::from_sums(len as f64, wide(shifts), totals)
 }
 
@@ -234,16 +234,25 @@ unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
             *sums = P::Measure::step(*sums, [x - shifts[0], g - shifts[1]]);
         }
     }
-    let mut totals = [0.; 4];
-    for i in 0..2 * streams {
-        let sum = match unroll {
-            4 => (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]),
-            2 => sums[0][i] + sums[1][i],
-            _ => sums[0][i],
+    total::<S, T, _>(&sums, unroll, 2 * streams)
+}
+
+/// The sums over registers and lanes of the first `used` numbers of arrays, the first `unroll` of them.
+#[inline(always)]
+fn total<S: Simd, T: Element, const N: usize>(
+    of: &[[Register<S, T>; N]; UNROLL],
+    unroll: usize,
+    used: usize,
+) -> [f64; 4] {
+    let mut sums = [Register::<S, T>::default(); 4];
+    for i in 0..used {
+        sums[i] = match unroll {
+            4 => (of[0][i] + of[1][i]) + (of[2][i] + of[3][i]),
+            2 => of[0][i] + of[1][i],
+            _ => of[0][i],
         };
-        totals[i] = sum.sum().to_f64();
     }
-    totals
+    Vector::sums(sums)
 }
 
 /// Elements written one after the other, before those ahead of them.

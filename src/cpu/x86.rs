@@ -76,6 +76,56 @@ fn wide_mask_avx2(n: usize) -> __m256i {
     }
 }
 
+// Functions, not closures, which the compiler may leave apart: then they are compiled for the baseline.
+
+#[inline(always)]
+fn sums_ps(a: __m256, b: __m256, c: __m256, d: __m256) -> [f64; 4] {
+    // SAFETY: as in `mask_avx2`; an array of four f64 has the size of their register.
+    unsafe {
+        let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+        let (low, high) = (
+            _mm256_castps256_ps128(pairs),
+            _mm256_extractf128_ps::<1>(pairs),
+        );
+        std::mem::transmute(_mm256_cvtps_pd(_mm_add_ps(low, high)))
+    }
+}
+
+#[inline(always)]
+fn sums_pd(a: __m256d, b: __m256d, c: __m256d, d: __m256d) -> [f64; 4] {
+    // SAFETY: as above.
+    unsafe {
+        let (ab, cd) = (_mm256_hadd_pd(a, b), _mm256_hadd_pd(c, d));
+        let low = _mm256_permute2f128_pd::<0x20>(ab, cd);
+        let high = _mm256_permute2f128_pd::<0x31>(ab, cd);
+        std::mem::transmute(_mm256_add_pd(low, high))
+    }
+}
+
+/// The sum of both halves.
+#[inline(always)]
+fn halves_ps(v: __m512) -> __m256 {
+    // SAFETY: as in `mask_avx2`.
+    unsafe { _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }
+}
+
+/// The sum of both halves.
+#[inline(always)]
+fn halves_pd(v: __m512d) -> __m256d {
+    // SAFETY: as in `mask_avx2`.
+    unsafe { _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v)) }
+}
+
+#[inline(always)]
+fn wide_sums_ps(a: __m512, b: __m512, c: __m512, d: __m512) -> [f64; 4] {
+    sums_ps(halves_ps(a), halves_ps(b), halves_ps(c), halves_ps(d))
+}
+
+#[inline(always)]
+fn wide_sums_pd(a: __m512d, b: __m512d, c: __m512d, d: __m512d) -> [f64; 4] {
+    sums_pd(halves_pd(a), halves_pd(b), halves_pd(c), halves_pd(d))
+}
+
 /// A register: its operators and what the sets name alike.
 macro_rules! register {
     (
@@ -83,7 +133,7 @@ macro_rules! register {
         $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $splat:ident,
         $load:ident, $store:ident, $stream:ident($ptr:ty),
         less: $less:expr, first: $first:expr, load_first: $load_first:expr,
-        store_first: $store_first:expr, sum: $sum:expr, exp: $exp:expr
+        store_first: $store_first:expr, sums: $sums:ident, exp: $exp:expr
     ) => {
         #[derive(Clone, Copy)]
         pub struct $name($m);
@@ -125,9 +175,8 @@ macro_rules! register {
             }
 
             #[inline(always)]
-            fn sum(self) -> $item {
-                // SAFETY: see `Vector`.
-                unsafe { $sum(self.0) }
+            fn sums([a, b, c, d]: [Self; 4]) -> [f64; 4] {
+                $sums(a.0, b.0, c.0, d.0)
             }
 
             #[inline(always)]
@@ -188,11 +237,7 @@ register!(
     first: |n, v, rest| _mm256_blendv_ps(rest, v, _mm256_castsi256_ps(mask_avx2(n))),
     load_first: |n, from| _mm256_maskload_ps(from, mask_avx2(n)),
     store_first: |n, to, v| _mm256_maskstore_ps(to, mask_avx2(n), v),
-    sum: |v| {
-        let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-        let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
-        _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
-    },
+    sums: sums_ps,
     exp: exp_f32
 );
 
@@ -206,10 +251,7 @@ register!(
     first: |n, v, rest| _mm256_blendv_pd(rest, v, _mm256_castsi256_pd(wide_mask_avx2(n))),
     load_first: |n, from| _mm256_maskload_pd(from, wide_mask_avx2(n)),
     store_first: |n, to, v| _mm256_maskstore_pd(to, wide_mask_avx2(n), v),
-    sum: |v| {
-        let half = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd::<1>(v));
-        _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)))
-    },
+    sums: sums_pd,
     exp: exp_of_lanes::<F64x4, 4>
 );
 
@@ -223,10 +265,7 @@ register!(
     first: |n, v, rest| _mm512_mask_blend_ps(mask(n) as u16, rest, v),
     load_first: |n, from| _mm512_maskz_loadu_ps(mask(n) as u16, from),
     store_first: |n, to, v| _mm512_mask_storeu_ps(to, mask(n) as u16, v),
-    sum: |v| {
-        let low = _mm512_castps512_ps256(v);
-        F32x8(_mm256_add_ps(low, _mm512_extractf32x8_ps::<1>(v))).sum()
-    },
+    sums: wide_sums_ps,
     exp: exp_f32
 );
 
@@ -240,10 +279,7 @@ register!(
     first: |n, v, rest| _mm512_mask_blend_pd(mask(n) as u8, rest, v),
     load_first: |n, from| _mm512_maskz_loadu_pd(mask(n) as u8, from),
     store_first: |n, to, v| _mm512_mask_storeu_pd(to, mask(n) as u8, v),
-    sum: |v| {
-        let low = _mm512_castpd512_pd256(v);
-        F64x4(_mm256_add_pd(low, _mm512_extractf64x4_pd::<1>(v))).sum()
-    },
+    sums: wide_sums_pd,
     exp: exp_of_lanes::<F64x8, 8>
 );
 
