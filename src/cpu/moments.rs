@@ -61,7 +61,7 @@ impl Moments {
     pub fn without_noise<A: Acc>(self) -> Self {
         let noise = self.mean * A::NOISE;
         // Not `<=`, which an infinite variance would be, too.
-        if self.var() < noise * noise {
+        if self.m2 < noise * noise * self.n {
             return Self { m2: 0., ..self };
         }
         self
