@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 /// The time that a thread without jobs stays awake for the others.
 const PATIENCE: Duration = Duration::from_micros(50);
 
-/// Calls `work` for each of `jobs`, on the calling thread and on rayon's, as each gets to it, with
-/// a state that every thread makes for itself.
+/// Calls `work` for each of `jobs`, on the calling thread and on rayon's, `threads` in all, as each gets
+/// to it, with a state that every thread makes for itself.
 ///
 /// The calling thread works too: waking another takes longer than a job.
 pub fn for_each<J: Send, W>(
+    threads: usize,
     jobs: Vec<J>,
     state: impl Fn() -> W + Sync,
     work: impl Fn(J, &mut W) + Sync,
 ) {
-    let helpers = rayon::current_num_threads().min(jobs.len()).max(1) - 1;
+    let helpers = threads.min(jobs.len()).max(1) - 1;
     let jobs = Mutex::new(jobs.into_iter());
     // A poisoned lock means that another thread panicked: stop, the panic is on its way.
     let next = || jobs.lock().ok()?.next();

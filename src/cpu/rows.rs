@@ -78,6 +78,9 @@ pub struct RowsJob<'a, T: Element, P: GroupPass<T>> {
 /// Numbers of the lanes of a piece.
 type Numbers<T> = [<T as Element>::Acc; PIECE];
 
+/// The most coefficients of a plane.
+const FIELDS: usize = 8;
+
 /// Some lanes of a long row: the first one, and how many.
 #[derive(Clone, Copy)]
 struct Piece {
@@ -95,7 +98,8 @@ impl<T: Element, P: GroupPass<T>> SimdJob for RowsJob<'_, T, P> {
         unsafe {
             match self.measured.take() {
                 Some((round, parts)) => self.measure::<S>(round, parts),
-                None => self.write::<S>(),
+                None if self.pass.is_plain() => self.write::<S, true>(),
+                None => self.write::<S, false>(),
             }
         }
     }
@@ -105,14 +109,17 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
     /// The coefficients of the lanes from `lane` on, in registers.
     #[inline(always)]
     fn coefficients<S: Simd>(&self, lane: usize, part: Part) -> P::Coefficients<Register<S, T>> {
-        let mut fields = self.lanes.chunks_exact(self.rows.long);
-        P::map(P::Coefficients::<T::Acc>::default(), |v| {
-            match fields.next() {
-                // SAFETY: a row has no more lanes than the array, and the job runs on a processor with
-                // the instructions of `S`.
-                Some(field) => unsafe { Vector::load(field[lane..].as_ptr(), part) },
-                None => Vector::splat(v),
-            }
+        let mut registers = [Register::<S, T>::default(); FIELDS];
+        let fields = self.lanes.chunks_exact(self.rows.long);
+        for (register, field) in registers.iter_mut().zip(fields) {
+            // SAFETY: a row has no more lanes than the array, and the job runs on a processor with the
+            // instructions of `S`.
+            *register = unsafe { Vector::load(field[lane..].as_ptr(), part) };
+        }
+        // The closure may be compiled apart, and so for the baseline: it loads nothing.
+        let mut registers = registers.into_iter();
+        P::map(P::Coefficients::<T::Acc>::default(), |_| {
+            registers.next().unwrap_or_default()
         })
     }
 
@@ -288,38 +295,88 @@ impl<'a, T: Element, P: GroupPass<T>> RowsJob<'a, T, P> {
         }
     }
 
+    /// Writes column by column, so that the coefficients stay in registers over all rows.
+    ///
     /// # Safety
     ///
     /// As in [`GroupPass`], for the whole span.
     #[inline(always)]
-    unsafe fn write<S: Simd>(&self) {
+    unsafe fn write<S: Simd, const PLAIN: bool>(&self) {
         let (tensors, long) = (self.pass.tensors(self.span), self.rows.long);
         let width = Register::<S, T>::LEN;
         let streams = self.pass.streams_after(&tensors, 0, width) == Some(0) && long % width == 0;
-        for row in (0..self.span.len).step_by(long) {
-            let end = long.min(self.span.len - row);
-            let mut lane = 0;
-            while lane + width <= end {
-                let k = self.coefficients::<S>(lane, Part::Whole);
-                // SAFETY: promised by the caller, so here and below.
-                unsafe {
-                    self.pass
-                        .write::<S, false>(&tensors, row + lane, Part::Whole, &k, streams)
-                };
-                lane += width;
+        let mut lane = 0;
+        // SAFETY: promised by the caller.
+        unsafe {
+            if P::Measure::STREAMS * Register::<S, T>::REGISTERS == 1 {
+                while lane + 4 * width <= long {
+                    self.write_columns::<S, 4, PLAIN>(&tensors, lane, streams);
+                    lane += 4 * width;
+                }
             }
-            if lane < end {
-                let part = Part::First(end - lane);
-                let k = self.coefficients::<S>(lane, part);
-                // SAFETY: as above.
-                unsafe {
-                    self.pass
-                        .write::<S, false>(&tensors, row + lane, part, &k, false)
-                };
+            while lane + 2 * width <= long {
+                self.write_columns::<S, 2, PLAIN>(&tensors, lane, streams);
+                lane += 2 * width;
+            }
+            while lane < long {
+                self.write_columns::<S, 1, PLAIN>(&tensors, lane, streams);
+                lane += width;
             }
         }
         if streams {
             S::fence();
+        }
+    }
+
+    /// Writes `N` registers of every row, or what there is of them.
+    ///
+    /// # Safety
+    ///
+    /// As in [`GroupPass`], for the whole span.
+    #[inline(always)]
+    unsafe fn write_columns<S: Simd, const N: usize, const PLAIN: bool>(
+        &self,
+        tensors: &P::Tensors<'_>,
+        lane: usize,
+        streams: bool,
+    ) {
+        let (long, width) = (self.rows.long, Register::<S, T>::LEN);
+        let part = |end: usize, at: usize| match end.saturating_sub(at) {
+            0 => None,
+            left if left < width => Some(Part::First(left)),
+            _ => Some(Part::Whole),
+        };
+        let mut k = [P::Coefficients::default(); N];
+        for n in 0..N {
+            let lane = lane + n * width;
+            k[n] = self.coefficients::<S>(lane, part(long, lane).unwrap_or(Part::Whole));
+        }
+        let whole = self.span.len / long * long;
+        let mut row = 0;
+        if lane + N * width <= long {
+            while row < whole {
+                for n in 0..N {
+                    let at = row + lane + n * width;
+                    // SAFETY: promised by the caller, so here and below.
+                    unsafe {
+                        self.pass
+                            .write::<S, PLAIN>(tensors, at, Part::Whole, &k[n], streams)
+                    };
+                }
+                row += long;
+            }
+        }
+        // What is less than a register, and the last row of a sample, which may be short.
+        while row < self.span.len {
+            let end = (row + long).min(self.span.len);
+            for n in 0..N {
+                let at = row + lane + n * width;
+                if let Some(part) = part(end, at) {
+                    // SAFETY: as above.
+                    unsafe { self.pass.write::<S, PLAIN>(tensors, at, part, &k[n], false) };
+                }
+            }
+            row += long;
         }
     }
 }

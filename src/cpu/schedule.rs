@@ -24,19 +24,20 @@ pub fn run<T: Element, P: GroupPass<T>>(pass: &P, spec: &NormSpec) -> Vec<P::Sha
         return shares;
     }
     let (spatial, per_group) = (planes.spatial, spec.channels_per_group);
-    match CpuPlan::new(planes, per_group, rayon::current_num_threads()) {
+    let threads = rayon::current_num_threads();
+    match CpuPlan::new(planes, per_group, threads) {
         CpuPlan::WholeGroups { at_once } => {
             let jobs = shares.chunks_mut(at_once * per_group).enumerate();
             let jobs = jobs.map(|(i, shares)| (i * at_once * per_group, shares));
             let state = || WholeGroups::new(pass, spatial, per_group);
-            for_each(jobs.collect(), state, |(first, shares), groups| {
+            for_each(threads, jobs.collect(), state, |(first, shares), groups| {
                 (groups.first, groups.shares) = (first, shares);
                 Isa::best().run(groups)
             });
         }
         CpuPlan::Segments => {
             for (group, shares) in shares.chunks_mut(per_group).enumerate() {
-                in_segments(pass, group * per_group, spatial, shares);
+                in_segments(pass, threads, group * per_group, spatial, shares);
             }
         }
     }
@@ -184,6 +185,7 @@ impl<T: Element, P: GroupPass<T>> WholeGroups<'_, T, P> {
 /// The planes from `first` on, one group, by all threads.
 fn in_segments<T: Element, P: GroupPass<T>>(
     pass: &P,
+    threads: usize,
     first: usize,
     spatial: usize,
     shares: &mut [P::Share],
@@ -207,7 +209,7 @@ fn in_segments<T: Element, P: GroupPass<T>>(
                 run(index, &coefficients, Some((round, part)));
             };
             let jobs = parts.iter_mut().enumerate().collect();
-            for_each(jobs, || (), work);
+            for_each(threads, jobs, || (), work);
         }
         let mut whole = vec![P::Measure::default(); planes];
         for (whole, parts) in whole.iter_mut().zip(parts.chunks(segments)) {
@@ -220,7 +222,7 @@ fn in_segments<T: Element, P: GroupPass<T>>(
     }
     if pass.writes() {
         let work = |index, _: &mut ()| run(index, &coefficients, None);
-        for_each((0..planes * segments).collect(), || (), work);
+        for_each(threads, (0..planes * segments).collect(), || (), work);
     }
 }
 
