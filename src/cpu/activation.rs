@@ -92,7 +92,11 @@ mod tests {
         fn run<S: Simd>(self) -> f32 {
             let mut first = 0.;
             // SAFETY: one lane is stored, to one number, in a job that runs where it may.
-            unsafe { S::F32::splat(self.0).exp().store(&mut first, Part::First(1)) };
+            unsafe {
+                S::F32::splat(self.0)
+                    .exp()
+                    .store(&mut first, Part::First(1))
+            };
             first
         }
     }

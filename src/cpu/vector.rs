@@ -282,7 +282,7 @@ pub unsafe fn copy_out<A: Copy, const N: usize>(lanes: &[A; N], to: *mut A, part
     }
 }
 
-/// Copies up to 31 elements by the digits of their number: a call of `memcpy` takes 50 instructions.
+/// Copies up to 15 elements by the digits of their number: a call of `memcpy` takes 50 instructions.
 ///
 /// # Safety
 ///
@@ -290,7 +290,7 @@ pub unsafe fn copy_out<A: Copy, const N: usize>(lanes: &[A; N], to: *mut A, part
 #[inline(never)]
 unsafe fn copy_few<A: Copy>(from: *const A, to: *mut A, n: usize) {
     let mut at = 0;
-    for digit in [16, 8, 4, 2, 1] {
+    for digit in [8, 4, 2, 1] {
         if n & digit != 0 {
             // SAFETY: the digits up to this one are at most `n`.
             unsafe { ptr::copy_nonoverlapping(from.add(at), to.add(at), digit) };

@@ -261,30 +261,27 @@ fn empty(device: &Device) -> Result<()> {
 test_device!(empty);
 
 /// Results of 32 MiB and more go past the caches on the CPU: planes of an odd size, of which each
-/// begins elsewhere between two aligned addresses, are what each is by itself.
+/// begins elsewhere between two aligned addresses, are what each is by itself. Three large ones, and
+/// thousands that a thread takes one after the other.
 #[test]
 fn large_results_are_their_planes() -> Result<()> {
     let (mut random, norm) = (Random::new(23, &Device::Cpu), Normalization::instance(EPS));
     for dtype in DTYPES {
-        let spatial = (32 << 20) / dtype.size_in_bytes() / 3 + 1001;
-        let [x, dy] = [(); 2].map(|()| random.tensor((1, 3, spatial), dtype, 0.5, 1.));
-        let (x, dy) = (x?, dy?);
-        let (y, dx) = (norm.forward(&x)?, norm.backward(&x, &dy)?.x);
-        for plane in 0..3 {
-            let of = |t: &Tensor| t.narrow(1, plane, 1);
-            let want = (
-                norm.forward(&of(&x)?)?,
-                norm.backward(&of(&x)?, &of(&dy)?)?.x,
-            );
-            let bits = |t: &Tensor| Ok::<_, candle_core::Error>(to_f64(&t.contiguous()?));
-            assert!(
-                bits(&of(&y)?)? == bits(&want.0)?,
-                "y, {dtype:?}, plane {plane}"
-            );
-            assert!(
-                bits(&of(&dx)?)? == bits(&want.1)?,
-                "dx, {dtype:?}, plane {plane}"
-            );
+        let elements = (32 << 20) / dtype.size_in_bytes();
+        for (c, spatial) in [(3, elements / 3 + 1001), (elements / 1001 + 1, 1001)] {
+            let [x, dy] = [(); 2].map(|()| random.tensor((1, c, spatial), dtype, 0.5, 1.));
+            let (x, dy) = (x?, dy?);
+            let (y, dx) = (norm.forward(&x)?, norm.backward(&x, &dy)?.x);
+            for plane in (0..c).step_by(c / 3) {
+                let of = |t: &Tensor| t.narrow(1, plane, 1);
+                let bits = |t: &Tensor| Ok::<_, candle_core::Error>(to_f64(&t.contiguous()?));
+                let alone = (of(&x)?, of(&dy)?);
+                let what = format!("{dtype:?}, plane {plane} of {c}");
+                let want = bits(&norm.forward(&alone.0)?)?;
+                assert!(bits(&of(&y)?)? == want, "y, {what}");
+                let want = bits(&norm.backward(&alone.0, &alone.1)?.x)?;
+                assert!(bits(&of(&dx)?)? == want, "dx, {what}");
+            }
         }
     }
     Ok(())
