@@ -8,8 +8,9 @@ turns, so that a change of clocks or of load meets all of them alike. A figure i
 turns, a ratio that of the turns' ratios.
 
 A result of 32 MB and more is mapped afresh on every call by the system's allocator, and to clear its
-pages takes as long as all the rest. Those rows are there twice: `system`, and `kept`, with allocators that
-keep what is freed (ours mimalloc, the others glibc's, told to).
+pages takes as long as all the rest; several results of one call that have as much in all are given back where
+they are freed together. Those rows are there twice: `system`, and `kept`, with allocators that keep what is
+freed (ours mimalloc, the others glibc's, told to).
 """
 
 import argparse
@@ -147,7 +148,8 @@ def main():
         for sizes in [s for s in table.shapes if not args.shapes or s in args.shapes]:
             for dtype in (d for d in table.dtypes if d in args.dtypes):
                 for direction in (d for d in table.directions if d in args.directions):
-                    large = math.prod(sizes) * BYTES[dtype] >= LARGE
+                    results = 1 if direction == "forward" else 2
+                    large = results * math.prod(sizes) * BYTES[dtype] >= LARGE
                     for name, memory in memories.items():
                         if name == "system" or large or len(memories) == 1:
                             times = memory.row(table.op, list(sizes), dtype, direction, args)

@@ -50,7 +50,7 @@ pub fn backward<T: Element>(
 ) -> Result<Gradients<CpuStorage>> {
     let per_element = |param: Option<ParamSpec>| param.is_some_and(|p| p.is_per_element());
     let [dx, dv, dweight] = [wanted.x, wanted.v, per_element(wanted.weight)]
-        .map(|wanted| wanted.then(|| UninitBuffer::<T>::gradient(&spec.planes)));
+        .map(|wanted| wanted.then(|| UninitBuffer::<T>::new(&spec.planes)));
     let shares = run(Backward {
         inputs: Inputs::new(extras, spec)?,
         x: Operand::new(x, spec)?,

@@ -68,9 +68,11 @@ impl GroupGradient {
         let (rstd, rstd_slope) = inputs.spec.rule.rstd_and_slope(&group);
         let (mut sum, mut cross) = (0., 0.);
         if !inputs.has_stats() {
+            // One division for all planes.
+            let of_group = 1. / group.n;
             let planes = || (first..).zip(measures);
             for (plane, m) in planes() {
-                sum += inputs.weight_of(plane) * m.x.n * m.g_mean / group.n;
+                sum += inputs.weight_of(plane) * (m.x.n * of_group) * m.g_mean;
             }
             // The ways of the planes' means sum to 0, so w * g may be taken about any number: about its own
             // mean, what they round to counts for little. As it is, where w * g has a mean of 1e4 and, as x, a
@@ -78,7 +80,7 @@ impl GroupGradient {
             for (plane, m) in planes() {
                 let w = inputs.weight_of(plane);
                 let way = (w * m.g_mean - sum) * m.x.n * (m.x.mean - group.mean);
-                cross += (w * m.cross + way) / group.n;
+                cross += (w * m.cross + way) * of_group;
             }
         }
         Self {
@@ -107,11 +109,15 @@ impl GroupGradient {
         let high = g_mean.to_f64();
         let scale = alpha * rstd;
         // The gradient of x is that of x in its unit, less in the same proportion.
-        let of_x = scale / group.unit;
+        let of_x = if group.unit == 1. {
+            scale
+        } else {
+            scale / group.unit
+        };
         let (a, b) = (of_x * w + (1. - alpha), of_x * self.rstd_slope * self.cross);
         let b = if has_stats { 0. } else { b };
         let rest = (1. - alpha) * high + of_x * (w * high - self.sum) + b * rest_of_mean;
-        let in_range = group.var() < T::Acc::LARGE && self.cross.is_finite();
+        let in_range = group.m2 < T::Acc::LARGE * group.n && self.cross.is_finite();
         k.affine.mean = mean;
         if inputs.has_weight_per_element() {
             // The gradient of the weight needs them, and no activation has asked for them before.

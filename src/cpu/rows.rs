@@ -79,7 +79,7 @@ pub struct RowsJob<'a, T: Element, P: GroupPass<T>> {
 type Numbers<T> = [<T as Element>::Acc; PIECE];
 
 /// The most coefficients of a plane.
-const FIELDS: usize = 8;
+pub const FIELDS: usize = 7;
 
 /// Some lanes of a long row: the first one, and how many.
 #[derive(Clone, Copy)]

@@ -105,23 +105,7 @@ impl<T: Element, P: GroupPass<T>> WholeGroups<'_, T, P> {
         } = self;
         let (pass, spatial, mut first) = (*pass, *spatial, self.first);
         let all = std::mem::take(&mut self.shares);
-        // One span for all planes, if it can be: to make one took a fifth of the instructions of a plane
-        // of 49 elements.
-        let (from, adjacent) = (first, pass.are_adjacent());
-        let mut of = pass.tensors(plane(first, if adjacent { all.len() } else { 1 } * spatial));
-        macro_rules! range {
-            ($i:expr, $len:expr) => {{
-                if !adjacent {
-                    of = pass.tensors(plane(first + $i, spatial));
-                }
-                let start = if adjacent {
-                    (first + $i - from) * spatial
-                } else {
-                    0
-                };
-                [start, start + $len]
-            }};
-        }
+        let mut spans = Spans::new(pass, spatial, first, all.len());
         let begin = spatial.min(SEGMENT);
         for shares in all.chunks_mut(measures.len()) {
             let planes = shares.len();
@@ -130,24 +114,27 @@ impl<T: Element, P: GroupPass<T>> WholeGroups<'_, T, P> {
             for round in 0..pass.rounds() {
                 if pass.measures(round) && spatial <= short_len::<S, T>() {
                     for i in 0..planes {
-                        let (range, k) = (range!(i, spatial), coefficients[i]);
+                        let (of, range) = spans.of(first + i, spatial);
+                        let k = coefficients[i];
                         // SAFETY: jobs are of different planes, and this one loads no element that
                         // it has written. So here and below.
                         measures[i] =
-                            unsafe { measure_short::<S, _, _, PLAIN>(pass, round, &of, range, k) };
+                            unsafe { measure_short::<S, _, _, PLAIN>(pass, round, of, range, k) };
                     }
                 } else if pass.measures(round) {
                     for i in 0..planes {
-                        let (range, k) = (range!(i, begin), coefficients[i]);
+                        let (of, range) = spans.of(first + i, begin);
+                        let k = coefficients[i];
                         // SAFETY: as above, here and below.
                         shifts[i] =
-                            unsafe { shifts_of::<S, _, _, PLAIN>(pass, round, &of, range, k) };
+                            unsafe { shifts_of::<S, _, _, PLAIN>(pass, round, of, range, k) };
                     }
                     for i in 0..planes {
-                        let (range, k, shift) = (range!(i, begin), coefficients[i], shifts[i]);
+                        let (of, range) = spans.of(first + i, begin);
+                        let (k, shift) = (coefficients[i], shifts[i]);
                         // SAFETY: as above, here and below.
                         let mut m = unsafe {
-                            measure_about::<S, _, _, PLAIN>(pass, round, &of, range, k, shift)
+                            measure_about::<S, _, _, PLAIN>(pass, round, of, range, k, shift)
                         };
                         for start in (SEGMENT..spatial).step_by(SEGMENT) {
                             let mut next = P::Measure::default();
@@ -170,15 +157,53 @@ impl<T: Element, P: GroupPass<T>> WholeGroups<'_, T, P> {
                 let in_cache = planes * spatial <= L1_ELEMENTS;
                 for i in 0..planes {
                     let i = if in_cache { i } else { planes - 1 - i };
-                    let (range, k) = (range!(i, spatial), coefficients[i]);
+                    let (of, range) = spans.of(first + i, spatial);
                     // SAFETY: as above.
-                    unsafe { write::<S, _, _, PLAIN>(pass, &of, range, k) }
+                    unsafe { write::<S, _, _, PLAIN>(pass, of, range, coefficients[i]) }
                 }
             }
             first += planes;
         }
         // Once, and not after every plane: it waits until all stores are in memory.
         S::fence();
+    }
+}
+
+/// Where the elements of a job's planes are: in one span, if they can be. A span of its own for each plane
+/// took a fifth of the instructions where a plane has 49 elements.
+struct Spans<'a, T: Element, P: GroupPass<T> + 'a> {
+    pass: &'a P,
+    spatial: usize,
+    adjacent: bool,
+    /// The first plane of the span.
+    first: usize,
+    tensors: P::Tensors<'a>,
+}
+
+impl<'a, T: Element, P: GroupPass<T>> Spans<'a, T, P> {
+    #[inline(always)]
+    fn new(pass: &'a P, spatial: usize, first: usize, planes: usize) -> Self {
+        let adjacent = pass.are_adjacent();
+        let planes = if adjacent { planes } else { 1 };
+        Self {
+            pass,
+            spatial,
+            adjacent,
+            first,
+            tensors: pass.tensors(plane(first, planes * spatial)),
+        }
+    }
+
+    /// A span with the first `len` elements of a plane, and their range in it.
+    #[inline(always)]
+    fn of(&mut self, index: usize, len: usize) -> (&P::Tensors<'a>, [usize; 2]) {
+        let start = if self.adjacent {
+            (index - self.first) * self.spatial
+        } else {
+            self.tensors = self.pass.tensors(plane(index, self.spatial));
+            0
+        };
+        (&self.tensors, [start, start + len])
     }
 }
 
