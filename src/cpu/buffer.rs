@@ -31,7 +31,7 @@ unsafe impl<T: Send> Sync for UninitBuffer<'_, T> {}
 impl<'a, T: Element> UninitBuffer<'a, T> {
     pub fn new(planes: &Planes) -> Self {
         let len = planes.elements();
-        if len * size_of::<T>() >= LARGE {
+        if cfg!(target_env = "gnu") && len * size_of::<T>() >= LARGE {
             keep_freed_blocks();
         }
         let mut owned = Vec::with_capacity(len);
@@ -167,7 +167,7 @@ const LARGE: usize = 2 << 20;
 /// It gives the top of its heap back to the system where that is twice the largest block, of 32 MiB at most,
 /// that was mapped apart and freed so far. Results of one size that are freed together are as much, and every
 /// call had to touch new pages: forward and backward with a residual at 8x256x64x64 in bf16 took 21.3 ms, and
-/// takes 8.8. So the largest such block is freed once. It is never touched, and other allocators do not mind.
+/// takes 8.8. So the largest such block is freed once. It is never touched, and another allocator does not mind.
 fn keep_freed_blocks() {
     static ONCE: Once = Once::new();
     // What the allocator writes in front of a block counts.

@@ -174,10 +174,8 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
         _: &Affine<Register<S, T>>,
     ) -> [Register<S, T>; 2] {
         // SAFETY: promised by the caller.
-        [
-            unsafe { of.x.at::<S>(i, part) },
-            Register::<S, T>::default(),
-        ]
+        let x = unsafe { of.x.at::<S>(i, part) };
+        [x, Register::<S, T>::default()]
     }
 
     // Compiled once, not for every instruction set: it computes number by number.

@@ -41,7 +41,7 @@ pub trait GroupPass<T: Element>: Sync {
 
     /// True if an element needs nothing but its x and dy: no activation, no inputs per element, no second
     /// result. `load` and `write` are then called as `PLAIN` where planes are short, and ask no more: on
-    /// planes of 49 the questions were a sixth of all instructions.
+    /// planes of 49 the questions were an eighth of all instructions.
     fn is_plain(&self) -> bool;
 
     /// True if a span may reach over planes: in each tensor one lies behind the other.
