@@ -137,6 +137,12 @@ impl<T: Element> Writer<'_, T> {
         }
     }
 
+    /// Asks for the line of an element, which may lie behind the span.
+    #[inline(always)]
+    pub fn prefetch<S: Simd>(&self, at: usize) {
+        S::prefetch(self.start.wrapping_add(at));
+    }
+
     /// Writes the elements from `at` on, past the caches if it `streams`.
     ///
     /// # Safety

@@ -183,6 +183,7 @@ struct Tensors<'a, T> {
 impl<T: Element> GroupPass<T> for Backward<'_, T> {
     type Measure = CoMoments;
     type Coefficients<V: Copy + Default + Send + Sync> = GradCoefficients<V>;
+    const COEFFICIENTS: usize = 7;
     type Share = Share;
     type Tensors<'a>
         = Tensors<'a, T>
@@ -266,6 +267,15 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
                 let k = &mut coefficients[i];
                 shares[i] = group.plane(&self.inputs, first + i, &measures[i], k);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, of: &Tensors<'_, T>, i: usize, to_write: bool) {
+        of.x.prefetch::<S>(i);
+        of.dy.prefetch::<S>(i);
+        if let Some(dx) = of.dx.as_ref().filter(|_| to_write) {
+            dx.prefetch::<S>(i);
         }
     }
 

@@ -5,7 +5,7 @@ use super::element::Element;
 use super::moments::Measure;
 use super::pass::GroupPass;
 use super::pool::for_each;
-use super::rows::{FIELDS, RowLayout, RowsJob};
+use super::rows::{RowLayout, RowsJob};
 use super::simd::Isa;
 use crate::plan::SEGMENT;
 use crate::spec::NormSpec;
@@ -47,7 +47,7 @@ fn batch<T: Element, P: GroupPass<T>>(
     let samples = shares.len() / c;
     let mut coefficients = vec![P::Coefficients::default(); shares.len()];
     // For each sample an array of every coefficient, the channels repeated over a long row.
-    let mut lanes = vec![vec![T::Acc::default(); fields::<T, P>() * rows.long]; samples];
+    let mut lanes = vec![vec![T::Acc::default(); P::COEFFICIENTS * rows.long]; samples];
     let mut parts = vec![P::Measure::default(); samples * segments * c];
     let run = |index: usize, lanes: &[Vec<_>], measured: Option<(usize, &mut _)>| {
         let sample = index / segments;
@@ -69,10 +69,20 @@ fn batch<T: Element, P: GroupPass<T>>(
         }
         let mut whole = vec![P::Measure::default(); shares.len()];
         let merge = |(index, whole): (usize, &mut [P::Measure]), _: &mut ()| {
-            for (plane, whole) in (index * MERGED..).zip(whole) {
-                let parts = &parts[plane / c * segments * c + plane % c..];
-                for part in parts.iter().step_by(c).take(segments) {
-                    *whole = whole.merge(part);
+            let first = index * MERGED;
+            let mut count = 0.;
+            for segment in 0..segments {
+                // The channels of a segment have as many values each, in every sample.
+                let more = parts[segment * c].x().n;
+                count += more;
+                let share = more / count;
+                for (plane, whole) in (first..).zip(whole.iter_mut()) {
+                    let part = &parts[(plane / c * segments + segment) * c + plane % c];
+                    *whole = if segment == 0 {
+                        *part
+                    } else {
+                        whole.merge_with(part, share)
+                    };
                 }
             }
         };
@@ -88,17 +98,6 @@ fn batch<T: Element, P: GroupPass<T>>(
         let work = |index, _: &mut ()| run(index, &lanes, None);
         for_each(threads, (0..samples * segments).collect(), || (), work);
     }
-}
-
-/// The number of coefficients of a plane.
-fn fields<T: Element, P: GroupPass<T>>() -> usize {
-    let mut fields = 0;
-    P::map(P::Coefficients::<T::Acc>::default(), |v| {
-        fields += 1;
-        v
-    });
-    assert!(fields <= FIELDS);
-    fields
 }
 
 /// Fills `lanes` with `long` of each coefficient.

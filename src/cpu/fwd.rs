@@ -130,6 +130,7 @@ struct Tensors<'a, T> {
 impl<T: Element> GroupPass<T> for Forward<'_, T> {
     type Measure = Moments;
     type Coefficients<V: Copy + Default + Send + Sync> = Affine<V>;
+    const COEFFICIENTS: usize = 3;
     /// The moments of the plane, not of its group.
     type Share = Moments;
     type Tensors<'a>
@@ -202,6 +203,14 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
                 Some(_) => *m,
                 None => self.inputs.group_moments(first + i, &[*m]),
             };
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, of: &Tensors<'_, T>, i: usize, to_write: bool) {
+        of.x.prefetch::<S>(i);
+        if let Some(y) = of.y.as_ref().filter(|_| to_write) {
+            y.prefetch::<S>(i);
         }
     }
 

@@ -37,7 +37,14 @@ pub trait Measure: Copy + Default + Send + Sync {
     fn merge_with(&self, next: &Self, share_of_next: f64) -> Self;
     fn means(&self) -> [f64; 2];
     fn x(&self) -> Moments;
+    /// The measurements of which these are the [`fields`](Self::fields).
+    fn from_fields(fields: [f64; FIELDS]) -> Self;
+    /// The numbers, in units of 1, as an array: `1 + 2 * STREAMS` of them, and zeros.
+    fn fields(&self) -> [f64; FIELDS];
 }
+
+/// The most numbers of a measurement.
+pub const FIELDS: usize = 5;
 
 /// `n` values with their mean and `m2 = sum((x - mean)^2)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -109,6 +116,17 @@ impl Measure for Moments {
     fn x(&self) -> Moments {
         *self
     }
+
+    #[inline(always)]
+    fn from_fields([n, mean, m2, ..]: [f64; FIELDS]) -> Self {
+        let unit = 1.;
+        Self { n, mean, m2, unit }
+    }
+
+    #[inline(always)]
+    fn fields(&self) -> [f64; FIELDS] {
+        [self.n, self.mean, self.m2, 0., 0.]
+    }
 }
 
 /// [`Moments`] of x beside the mean of g and `cross = sum((x - mean) * (g - g_mean))`: all that
@@ -158,6 +176,19 @@ impl Measure for CoMoments {
     #[inline(always)]
     fn x(&self) -> Moments {
         self.x
+    }
+
+    #[inline(always)]
+    fn from_fields(fields: [f64; FIELDS]) -> Self {
+        let [.., g_mean, cross] = fields;
+        let x = Moments::from_fields(fields);
+        Self { x, g_mean, cross }
+    }
+
+    #[inline(always)]
+    fn fields(&self) -> [f64; FIELDS] {
+        let [n, mean, m2, ..] = self.x.fields();
+        [n, mean, m2, self.g_mean, self.cross]
     }
 }
 

@@ -125,6 +125,12 @@ impl<'a, T: Element> Reader<'a, T> {
         }
     }
 
+    /// Asks for the line of an element, which may lie behind the span.
+    #[inline(always)]
+    pub fn prefetch<S: Simd>(&self, at: usize) {
+        S::prefetch(self.start.wrapping_add(at));
+    }
+
     /// The elements from `at` on.
     ///
     /// # Safety

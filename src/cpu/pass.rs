@@ -6,6 +6,9 @@ use super::operand::Span;
 use super::simd::Simd;
 use super::vector::Part;
 
+/// The most coefficients of a plane.
+pub const MAX_COEFFICIENTS: usize = 7;
+
 /// A pass over groups of planes, which share their statistics: `load` and `finish` turn the values
 /// of a group into coefficients of its planes, and `write` computes the results with them.
 ///
@@ -23,6 +26,8 @@ pub trait GroupPass<T: Element>: Sync {
     /// Numbers of a plane, by name; or registers of them, or, channels-last, an array of each over
     /// the channels.
     type Coefficients<V: Copy + Default + Send + Sync>: Copy + Default + Send + Sync;
+    /// How many these are, at most [`MAX_COEFFICIENTS`].
+    const COEFFICIENTS: usize;
     /// The result for a plane that the caller of the schedule gets.
     type Share: Copy + Default + Send;
     /// The elements of a span in each of the tensors.
@@ -77,6 +82,10 @@ pub trait GroupPass<T: Element>: Sync {
         coefficients: &mut [Self::Coefficients<T::Acc>],
         shares: &mut [Self::Share],
     );
+
+    /// Asks for the lines with element `i` of a span, or behind it, of x and dy, and if `to_write` of the
+    /// result.
+    fn prefetch<S: Simd>(&self, of: &Self::Tensors<'_>, i: usize, to_write: bool);
 
     /// True if there is anything to write.
     fn writes(&self) -> bool;

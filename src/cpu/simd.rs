@@ -22,6 +22,10 @@ pub trait Simd {
     /// Waits until other threads see what was [streamed](Vector::stream).
     #[inline(always)]
     fn fence() {}
+
+    /// Asks for the cache line at an address, which may be any.
+    #[inline(always)]
+    fn prefetch<T>(_: *const T) {}
 }
 
 /// Work that [`Isa::run`] compiles for every instruction set.

@@ -44,6 +44,12 @@ macro_rules! set {
                 // SAFETY: a part of SSE, which every x86-64 has.
                 unsafe { _mm_sfence() }
             }
+
+            #[inline(always)]
+            fn prefetch<T>(at: *const T) {
+                // SAFETY: a part of SSE; it reads nothing that the program sees, and never faults.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            }
         }
     };
 }

@@ -12,6 +12,7 @@ struct Streams<'a, T>([&'a [T]; 2]);
 impl<T: Element> GroupPass<T> for Streams<'_, T> {
     type Measure = CoMoments;
     type Coefficients<V: Copy + Default + Send + Sync> = ();
+    const COEFFICIENTS: usize = 0;
     type Share = ();
     type Tensors<'a>
         = [Reader<'a, T>; 2]
@@ -49,6 +50,8 @@ impl<T: Element> GroupPass<T> for Streams<'_, T> {
     }
 
     unsafe fn finish(&self, _: usize, _: usize, _: &[CoMoments], _: &mut [()], _: &mut [()]) {}
+
+    fn prefetch<S: Simd>(&self, _: &[Reader<'_, T>; 2], _: usize, _: bool) {}
 
     fn writes(&self) -> bool {
         false
