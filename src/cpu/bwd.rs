@@ -271,7 +271,7 @@ impl<T: Element> GroupPass<T> for Backward<'_, T> {
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, of: &Tensors<'_, T>, i: usize, to_write: bool) {
+    fn prefetch_line<S: Simd>(&self, of: &Tensors<'_, T>, i: usize, to_write: bool) {
         of.x.prefetch::<S>(i);
         of.dy.prefetch::<S>(i);
         if let Some(dx) = of.dx.as_ref().filter(|_| to_write) {

@@ -207,7 +207,7 @@ impl<T: Element> GroupPass<T> for Forward<'_, T> {
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, of: &Tensors<'_, T>, i: usize, to_write: bool) {
+    fn prefetch_line<S: Simd>(&self, of: &Tensors<'_, T>, i: usize, to_write: bool) {
         of.x.prefetch::<S>(i);
         if let Some(y) = of.y.as_ref().filter(|_| to_write) {
             y.prefetch::<S>(i);

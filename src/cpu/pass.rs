@@ -83,9 +83,18 @@ pub trait GroupPass<T: Element>: Sync {
         shares: &mut [Self::Share],
     );
 
-    /// Asks for the lines with element `i` of a span, or behind it, of x and dy, and if `to_write` of the
+    /// Asks for the line of element `i` of a span, or behind it, of x and dy, and if `to_write` of the
     /// result.
-    fn prefetch<S: Simd>(&self, of: &Self::Tensors<'_>, i: usize, to_write: bool);
+    fn prefetch_line<S: Simd>(&self, of: &Self::Tensors<'_>, i: usize, to_write: bool);
+
+    /// [`prefetch_line`](Self::prefetch_line) for some elements from `i` on.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, of: &Self::Tensors<'_>, i: usize, len: usize, to_write: bool) {
+        const LINE: usize = 64;
+        for i in (i..i + len).step_by(LINE / size_of::<T>()) {
+            self.prefetch_line::<S>(of, i, to_write);
+        }
+    }
 
     /// True if there is anything to write.
     fn writes(&self) -> bool;

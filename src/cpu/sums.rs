@@ -14,6 +14,11 @@ const CHUNK: usize = 2048;
 /// rounded the same way each time: with 16, 2,047 elements had an error of 2.5e-6 of their variance.
 const LANES: usize = 32;
 
+/// How many bytes before x and dy are summed their lines are asked for: a processor's own prefetching ends
+/// with a page of 4 KiB. Forward, 32x256x56x56 in bf16 took 5.5 ms without and takes 3.6; planes of 8x8 in f32,
+/// 2^24 elements, 10.2 and 7.4.
+const AHEAD: usize = 4096;
+
 /// The most registers summed side by side, to hide the latency of an addition.
 const UNROLL: usize = 4;
 
@@ -125,6 +130,12 @@ pub unsafe fn measure_short<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: b
     let len = end - start;
     let (whole, rest) = (len / width, len % width);
     let mut values = [[zero; 2]; UNROLL];
+    pass.prefetch::<S>(
+        tensors,
+        start + AHEAD / streams / size_of::<T>(),
+        len,
+        false,
+    );
     for (lane, values) in values.iter_mut().enumerate() {
         if lane < whole {
             // SAFETY: promised by the caller, so here and below.
@@ -211,6 +222,8 @@ unsafe fn sums_of<S: Simd, T: Element, P: GroupPass<T>, const PLAIN: bool>(
     let mut sums = [[Register::<S, T>::default(); 4]; UNROLL];
     let mut at = start;
     while at + unroll * width <= end {
+        let ahead = at + AHEAD / streams / size_of::<T>();
+        pass.prefetch::<S>(tensors, ahead, unroll * width, false);
         for (lane, sums) in sums.iter_mut().enumerate().take(unroll) {
             let (at, part) = (at + lane * width, Part::Whole);
             // SAFETY: promised by the caller, so here and below.

@@ -51,7 +51,7 @@ impl<T: Element> GroupPass<T> for Streams<'_, T> {
 
     unsafe fn finish(&self, _: usize, _: usize, _: &[CoMoments], _: &mut [()], _: &mut [()]) {}
 
-    fn prefetch<S: Simd>(&self, _: &[Reader<'_, T>; 2], _: usize, _: bool) {}
+    fn prefetch_line<S: Simd>(&self, _: &[Reader<'_, T>; 2], _: usize, _: bool) {}
 
     fn writes(&self) -> bool {
         false
