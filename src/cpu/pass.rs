@@ -91,8 +91,9 @@ pub trait GroupPass<T: Element>: Sync {
     #[inline(always)]
     fn prefetch<S: Simd>(&self, of: &Self::Tensors<'_>, i: usize, len: usize, to_write: bool) {
         const LINE: usize = 64;
-        for i in (i..i + len).step_by(LINE / size_of::<T>()) {
-            self.prefetch_line::<S>(of, i, to_write);
+        // From 0 on, so that nothing but `len` says how many lines there are: it is often a constant.
+        for offset in (0..len).step_by(LINE / size_of::<T>()) {
+            self.prefetch_line::<S>(of, i + offset, to_write);
         }
     }
 
